@@ -1,0 +1,105 @@
+"""What can be wrong with a rule, said in the words of whoever wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from numba import types
+from numba.core import errors
+
+from .intrinsics import compiled_update, number_type, tuple_type
+from .rule import Rule, RuleError
+from .storage import Spec
+
+_LITERALS = (
+    "Integer literals do it (`2 * g`: write `2.0 * g`), and so do numpy.float64 constants, float() and int(). Numbers "
+    "that depend on the hyper-parameters belong in Scalars."
+)
+
+
+@contextlib.contextmanager
+def told_in_the_rules_words(rule: Rule, spec: Spec) -> Iterator[None]:
+    """Turn numba's error about a kernel into one about the rule's update."""
+    try:
+        yield
+    except (errors.NumbaError, NotImplementedError) as error:
+        update_compiles(rule, spec)
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile its kernel: {_reason(error)}") from error
+
+
+def update_compiles(rule: Rule, spec: Spec) -> None:
+    """Raise a :class:`RuleError` where the update alone does not compile or returns something else than it should."""
+    number = number_type(spec)
+    update = compiled_update(spec, rule)
+    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
+    try:
+        update.compile(signature)
+    except (errors.NumbaError, NotImplementedError) as error:
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile update(): {_reason(error)}") from error
+    result = update.overloads[signature].signature.return_type
+    states = rule.State._fields  # type: ignore[attr-defined]
+    expected = f"(p, {rule.State.__name__}({', '.join(states)}))"
+    if not isinstance(result, types.BaseTuple) or len(result) != 2:
+        raise RuleError(f"rule {rule.name!r}: update() must return {expected}; it returns {_words(result)}")
+    parameter, state = result
+    if not isinstance(state, types.BaseTuple) or len(state) != len(states):
+        raise RuleError(
+            f"rule {rule.name!r}: update() must return {expected}, {len(states)} state value(s); it returns "
+            f"{_words(state)} as the state"
+        )
+    named = {"p": parameter, **dict(zip(states, state, strict=True))}
+    wrong = {name: kind for name, kind in named.items() if kind != number}
+    if types.float64 in wrong.values():
+        where = _first_float64(update.overloads[signature])
+        raise RuleError(
+            f"rule {rule.name!r}: update() slips into float64: for {number} parameters it returns "
+            f"{', '.join(name for name in wrong)} as float64{where}. {_LITERALS}"
+        )
+    if wrong:
+        got = ", ".join(f"{name} as {_words(kind)}" for name, kind in wrong.items())
+        raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
+
+
+def no_float64(rule: Rule, spec: Spec, made: Any) -> None:
+    """Raise where a kernel that stores and computes in float32 holds float64 arithmetic inside."""
+    update_compiles(rule, spec)
+    sizes = {s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)}
+    if max(sizes) > 4:
+        return
+    library = next(iter(made.overloads.values())).library
+    if re.search(r"\bdouble\b", library.get_llvm_str()):
+        signature = next(iter(compiled_update(spec, rule).overloads.values()))
+        raise RuleError(
+            f"rule {rule.name!r}: update() slips into float64 on the way{_first_float64(signature)}. {_LITERALS}"
+        )
+
+
+def _first_float64(result: Any) -> str:
+    """Where in the source the first float64 value comes up, as far as numba tells."""
+    annotation = result.type_annotation
+    for _, block in sorted(annotation.blocks.items()):
+        for statement in block.body:
+            target = getattr(statement, "target", None)
+            if target is not None and annotation.typemap.get(target.name) == types.float64:
+                return f", first in line {statement.loc.line} of {statement.loc.filename}"
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    """The part of a numba error that a person needs: its last complaint and the line it is about."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    place = re.findall(r'File "([^"]+)", line (\d+)', text)
+    lines = [line.strip() for line in text.splitlines()]
+    noise = ("Failed in", "During:", "File ", "Rejected as", "raised from", "There are", "- ", "<source", "def ", "^")
+    useful = [line for line in lines if line and not line.startswith(noise)]
+    reason = useful[0] if useful else type(error).__name__
+    return f"{reason} (line {place[-1][1]} of {place[-1][0]})" if place else reason
+
+
+def _words(kind: Any) -> str:
+    if isinstance(kind, types.BaseTuple):
+        return f"a tuple of {len(kind)}"
+    return "None" if kind == types.none else str(kind)

@@ -1,0 +1,175 @@
+"""The CPU engine: rule and storage make a kernel for one row of the plan; one launcher runs any table of rows.
+
+A kernel is freestanding: it takes the address of a row, works on addresses, allocates nothing, raises nothing and needs
+no GIL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from . import check, headers, intrinsics, launch, lowering, plan, storage
+from .engine import Engine, Tensor
+from .intrinsics import (
+    apply, gradient_scale, load, load_state, rule_scalars, state_addresses, store, store_state, table,
+)  # fmt: skip
+from .launch import jit
+from .plan import COUNT, GRAD, LAYOUT, PARAM, SCALARS, START, STATES
+from .rule import Rule
+from .storage import Spec
+
+SERIAL_BELOW = 128 * 1024
+"""Elements up to which a step stays on the calling thread: waking the others costs more than they save."""
+
+_ROW = types.void(types.int64)
+_lock = threading.RLock()
+_kernels: dict[str, Any] = {}
+
+
+def _sources_digest() -> str:
+    """Of the files whose change numba's cache would not see."""
+    digest = hashlib.sha256()
+    for module in (storage, lowering, intrinsics):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_SOURCES = _sources_digest()
+
+
+def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def dense(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        scale = gradient_scale(spec, table(row, SCALARS))
+        parameter, gradient = table(row, PARAM), table(row, GRAD)
+        states = state_addresses(spec, row, STATES)
+        for i in range(table(row, COUNT)):
+            p = load(spec, 0, parameter, i * parameter_bytes)
+            g = load(spec, 1, gradient, i * gradient_bytes) * scale
+            p, s = apply(spec, p, g, load_state(spec, states, i), h)
+            store(spec, 0, parameter, i * parameter_bytes, p)
+            store_state(spec, states, i, s)
+
+    return dense
+
+
+def _strided(spec: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def strided(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        scale = gradient_scale(spec, table(row, SCALARS))
+        states = state_addresses(spec, row, STATES)
+        walk, count = table(row, LAYOUT), table(row, COUNT)
+        inner = table(walk, 0) - 1
+        size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
+        done = 0
+        while done < count:
+            # Where the walk stands: the element's index taken apart, innermost axis first.
+            outer = (table(row, START) + done) // size
+            first = table(row, START) + done - outer * size
+            parameter = table(row, PARAM) + first * p_stride
+            gradient = table(row, GRAD) + first * g_stride
+            for axis in range(inner - 1, -1, -1):
+                rest = outer // table(walk, 1 + 3 * axis)
+                index = outer - rest * table(walk, 1 + 3 * axis)
+                parameter += index * table(walk, 2 + 3 * axis)
+                gradient += index * table(walk, 3 + 3 * axis)
+                outer = rest
+            run = min(size - first, count - done)
+            for i in range(run):
+                p = load(spec, 0, parameter, i * p_stride)
+                g = load(spec, 1, gradient, i * g_stride) * scale
+                p, s = apply(spec, p, g, load_state(spec, states, done + i), h)
+                store(spec, 0, parameter, i * p_stride, p)
+                store_state(spec, states, done + i, s)
+            done += run
+
+    return strided
+
+
+def kernel(rule: Rule, spec: Spec) -> int:
+    """The address of the compiled kernel; compiled or read from the disk cache on first use.
+
+    Raises
+    ------
+    RuleError
+        When the rule's update cannot be compiled, returns other states than it has, or computes in float64.
+    """
+    return compiled(rule, spec)[1]
+
+
+def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
+    """The numba dispatcher behind a kernel, and its address."""
+    text = f"{spec}#{_SOURCES}"
+    held = _kernels.get(text)
+    if held is None:
+        with _lock, check.told_in_the_rules_words(rule, spec):
+            intrinsics.KNOWN[text] = (spec, rule)
+            sizes = (spec.parameter.itemsize, spec.gradient.itemsize)
+            made = _strided(text) if spec.strided else _dense(text, *sizes)
+            made.compile(_ROW)
+            if not made.stats.cache_hits:
+                check.no_float64(rule, spec, made)
+            result = made.overloads[_ROW.args]
+            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+            held = _kernels[text] = (made, int(address))
+    return held
+
+
+class CpuEngine(Engine):
+    """The plan in this process's memory, run by all cores (``threads`` of them) or, when small, by the caller."""
+
+    name = "numba"
+
+    def __init__(self, tensors: Sequence[Tensor], threads: int | None = None) -> None:
+        self.threads = threads
+        self._counter = np.zeros(1, np.int64)
+        super().__init__(tensors)
+
+    def kernel(self, rule: Rule, spec: Spec) -> int:
+        return kernel(rule, spec)
+
+    def scalars_address(self, slot: int, kind: np.dtype) -> int:
+        return int(self.scalars.arrays[kind].ctypes.data) + self.scalars.offset(slot, kind)
+
+    def bound(self) -> None:
+        rows, spans = self.plan.rows, self.plan.spans
+        self._headers = headers.Headers(self.tensors, self.plan.first_row, self.strided, plan.CHUNK)
+        self._headers.place(self.gradients)
+        self._arguments = self._headers.arguments(rows)
+        self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
+        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
+
+    def changed(self) -> None:
+        self._headers.place(self.gradients)
+
+    def workers(self) -> int:
+        """Threads that a launch may use."""
+        if self.plan.elements < SERIAL_BELOW:
+            return 1
+        return min(self.threads or launch.most_threads(), len(self.plan.spans) - 1)
+
+    def try_step(self, gradients: list[Any]) -> bool:
+        if not headers.USABLE:
+            return False
+        if self.plan.elements < SERIAL_BELOW:
+            return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows))
+        if launch.refresh(id(gradients), *self._arguments) != len(self.tensors):
+            return False
+        self.launch()
+        return True
+
+    def launch(self) -> None:
+        workers, last = self.workers(), len(self.plan.rows)
+        if workers > 1:
+            launch.run(*self._table, last, *self._spans, workers)
+        else:
+            launch.run_alone(*self._table, 0, last)

@@ -1,0 +1,155 @@
+"""Gradient addresses straight from the ndarray headers, for a whole list in one compiled call.
+
+Python needs over a microsecond to tell where an array lies; a step has dozens of fresh gradients. The header of an
+ndarray (data, ndim, dimensions, strides, descr) is part of NumPy's stable binary interface: every compiled extension
+reads it. :data:`USABLE` says whether this interpreter keeps its objects as expected; where it does not, the arrays are
+asked in Python instead.
+
+``refresh`` compares every header with what the plan was built for, and changes the plan only for arrays that moved.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+
+from .engine import Memory, Tensor
+from .intrinsics import set_table, table
+from .plan import GRAD
+
+_WORD = 8
+_TYPE = object.__basicsize__ - _WORD  # the type pointer ends an object's head
+_DATA = object.__basicsize__
+_NDIM, _DIMENSIONS, _STRIDES, _DESCR = _DATA + 8, _DATA + 16, _DATA + 24, _DATA + 40
+_ITEMS = tuple.__basicsize__  # a list's pointer to its items follows the variable-size head
+
+DESCR, NDIM, LAYOUT, DATA, FIRST, LAST, ADVANCE, LOW, HIGH = range(9)
+COLUMNS = 9
+"""One row a tensor: dtype object, ndim, where its shape and strides stand, the address in the plan, its rows, bytes
+from one row's gradient to the next, and the bytes the gradient spans around its address."""
+
+
+def refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind):
+    """The number of the first gradient that is not as expected, ``count`` if all are.
+
+    ``gradients`` is the address of a list object; every other argument an address, a count or a number of bytes. The
+    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected.
+    """
+    items = table(gradients + _ITEMS, 0)
+    for number in range(count):
+        array = table(items, number)
+        row = expected + number * (COLUMNS * _WORD)
+        if table(array + _TYPE, 0) != kind or table(array + _DESCR, 0) != table(row, DESCR):
+            return number
+        ndim = table(array + _NDIM, 0) & 0xFFFFFFFF
+        if ndim != table(row, NDIM):
+            return number
+        dimensions, strides = table(array + _DIMENSIONS, 0), table(array + _STRIDES, 0)
+        layout = layouts + table(row, LAYOUT) * _WORD
+        for axis in range(ndim):
+            if table(dimensions, axis) != table(layout, axis) or table(strides, axis) != table(layout, ndim + axis):
+                return number
+        data = table(array + _DATA, 0)
+        if data == table(row, DATA):
+            continue
+        low, high = data + table(row, LOW), data + table(row, HIGH)
+        left, right = 0, intervals
+        while left < right:  # the first interval that ends behind the gradient's first byte
+            middle = (left + right) // 2
+            if table(highs, middle) > low:
+                right = middle
+            else:
+                left = middle + 1
+        if left < intervals and table(lows, left) < high:
+            return number
+        set_table(row, DATA, data)
+        for line in range(table(row, FIRST), table(row, LAST)):
+            set_table(rows + line * width, GRAD, data + (line - table(row, FIRST)) * table(row, ADVANCE))
+    return count
+
+
+class Headers:
+    """The tables that :func:`refresh` compares with, for one plan."""
+
+    def __init__(self, tensors: list[Tensor], first_row: np.ndarray, strided: list[bool], chunk: int) -> None:
+        self.expected = np.zeros((len(tensors), COLUMNS), np.int64)
+        layouts: list[int] = []
+        self.dtypes = [np.dtype(t.gradient_dtype) for t in tensors]  # held: DESCR is their address
+        for row, tensor, dtype, first, last, walked in zip(
+            self.expected, tensors, self.dtypes, first_row[:-1], first_row[1:], strided, strict=True
+        ):
+            shape, strides = tensor.parameter.shape, tensor.gradient_strides
+            low, high = Memory(None, 0, dtype, shape, strides).extent()
+            advance = 0 if walked else chunk * dtype.itemsize
+            row[:] = (id(dtype), len(shape), len(layouts), -1, first, last, advance, low, high)
+            layouts += [*shape, *strides]
+        self.layouts = np.array(layouts, np.int64)
+        spans = sorted(
+            (t.parameter.address + low, t.parameter.address + high)
+            for t in tensors
+            for low, high in [t.parameter.extent()]
+            if high > low
+        )
+        merged: list[list[int]] = []
+        for low, high in spans:
+            if merged and low < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], high)
+            else:
+                merged.append([low, high])
+        self.intervals = np.array(merged, np.int64).reshape(-1, 2).T.copy()
+
+    def place(self, gradients: np.ndarray) -> None:
+        """The addresses that the plan holds now."""
+        self.expected[:, DATA] = gradients
+
+    def arguments(self, rows: np.ndarray) -> tuple[int, ...]:
+        """What :func:`refresh` takes after the list."""
+        lows, highs = self.intervals
+        return (
+            len(self.expected),
+            self.expected.ctypes.data,
+            self.layouts.ctypes.data,
+            rows.ctypes.data,
+            rows.strides[0] if rows.size else 0,
+            lows.ctypes.data,
+            highs.ctypes.data,
+            len(lows),
+            id(np.ndarray),
+        )
+
+
+def _usable() -> bool:
+    """Read a list of arrays through the offsets above and compare with what Python says."""
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != _WORD:
+        return False
+    word = ctypes.c_int64.from_address
+    arrays: list[Any] = [np.zeros((2, 3), np.float32)[:, ::2], np.zeros((4, 5, 6), np.float64)]
+    try:
+        items = word(id(arrays) + _ITEMS).value
+        for number, array in enumerate(arrays):
+            head = word(items + number * _WORD).value
+            if head != id(array):
+                return False
+            same = (
+                word(head + _TYPE).value == id(np.ndarray)
+                and word(head + _DATA).value == array.ctypes.data
+                and word(head + _NDIM).value & 0xFFFFFFFF == array.ndim
+                and word(head + _DESCR).value == id(array.dtype)
+                and _words(word(head + _DIMENSIONS).value, array.ndim) == array.shape
+                and _words(word(head + _STRIDES).value, array.ndim) == array.strides
+            )
+            if not same:
+                return False
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _words(address: int, count: int) -> tuple[int, ...]:
+    return tuple((ctypes.c_int64 * count).from_address(address))
+
+
+USABLE = _usable()

@@ -1,0 +1,174 @@
+"""How a table of rows is run: by the caller alone, with helper threads, or by an OpenMP team.
+
+Compiled once for all rules: a kernel is the address in a row's KERNEL column. Threads take spans of rows from a common
+counter, so a thread that is interrupted holds up one span, not its share of the work.
+
+Which threads: helpers of our own (see :mod:`.pool`), except in a process where an OpenMP team is at work already, as
+torch's is. Its idle threads spin, and helpers would fight them for the cores (1.4 times the time, measured); numba's
+OpenMP layer shares that team instead. The bits are the same whoever runs a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import Any
+
+import numba
+from numba import njit, prange
+
+from . import headers, pool
+from .intrinsics import atomic_add, call_kernel, core, set_table, table
+from .plan import GRAD, KERNEL
+
+_lock = threading.Lock()
+_forked = False
+
+
+def _after_fork() -> None:
+    # An OpenMP team does not survive a fork: libgomp hangs, and numba ends the child that tries.
+    global _forked, _lock
+    _forked, _lock = True, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def jit(**options: Any) -> Any:
+    """``njit`` with numpy's division and the disk cache, where there is a place for a cache."""
+
+    def wrap(function: Any) -> Any:
+        try:
+            return njit(cache=True, error_model="numpy", **options)(function)
+        except RuntimeError:  # no folder can be written: neither beside this file nor in the user's cache
+            return njit(error_model="numpy", **options)(function)
+
+    return wrap
+
+
+@jit()
+def _rows(rows, width, first, last):
+    for number in range(first, last):
+        row = rows + number * width
+        if table(row, GRAD) != 0:
+            call_kernel(table(row, KERNEL), row)
+
+
+@jit(nogil=True)
+def run_alone(rows, width, first, last):
+    """Run rows ``first`` to ``last`` on the calling thread."""
+    _rows(rows, width, first, last)
+
+
+@jit()
+def _drain(rows, width, spans, count, counter):
+    while True:
+        span = atomic_add(counter, 1)
+        if span >= count:
+            break
+        _rows(rows, width, table(spans, span), table(spans, span + 1))
+
+
+@jit()
+def _drain_job(job):
+    rows, width, spans = table(job, pool.ROWS), table(job, pool.WIDTH), table(job, pool.SPANS)
+    _drain(rows, width, spans, table(job, pool.COUNT), job + pool.NEXT * 8)
+
+
+@jit(nogil=True)
+def _left(job):
+    for _ in range(2000):  # some microseconds: a helper is mostly at the end of its last span
+        if atomic_add(job + pool.ACTIVE * 8, 0) == 0:
+            return True
+    return False
+
+
+@jit(nogil=True)
+def _lead(job, rows, width, spans, count):
+    set_table(job, pool.ROWS, rows)
+    set_table(job, pool.WIDTH, width)
+    set_table(job, pool.SPANS, spans)
+    set_table(job, pool.COUNT, count)
+    set_table(job, pool.NEXT, 0)
+    set_table(job, pool.CORE, core())
+    atomic_add(job + pool.OPEN * 8, 1)
+    _drain_job(job)
+    atomic_add(job + pool.OPEN * 8, -1)
+    return _left(job)
+
+
+@jit(nogil=True)
+def _help(job):
+    here = core()
+    if here >= 0 and here == table(job, pool.CORE):
+        return here
+    atomic_add(job + pool.ACTIVE * 8, 1)
+    if atomic_add(job + pool.OPEN * 8, 0) == 1:
+        _drain_job(job)
+    atomic_add(job + pool.ACTIVE * 8, -1)
+    return -1
+
+
+@jit(parallel=True, nogil=True)
+def _parallel(rows, width, spans, count, counter, workers):
+    set_table(counter, 0, 0)
+    for _ in prange(workers):
+        _drain(rows, width, spans, count, counter)
+
+
+refresh = jit()(headers.refresh)
+
+
+@jit()
+def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, last):
+    """Put a list of gradients into the plan and run rows 0 to ``last``; False, and nothing run, if one is not as
+    expected (see :func:`.headers.refresh`)."""
+    as_planned = refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind) == count
+    if as_planned:
+        _rows(rows, width, 0, last)
+    return as_planned
+
+
+_pool = pool.Pool(_lead, _help, _left)
+
+
+def most_threads() -> int:
+    """Threads a launch may use: the cores this process may run on, or ``NUMBA_NUM_THREADS``."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int) -> None:
+    """Run a table of ``last`` rows, cut into ``count`` spans, with up to ``threads`` threads, without the GIL.
+
+    ``counter`` is the address of an int64 that belongs to this table.
+    """
+    if _team_at_work() and threads <= most_threads():
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            with _one_at_a_time():
+                _parallel(rows, width, spans, count, counter, threads)
+        finally:
+            numba.set_num_threads(before)
+    elif not _pool.run(rows, width, spans, count, threads):
+        run_alone(rows, width, 0, last)
+
+
+def _team_at_work() -> bool:
+    return not _forked and ("torch" in sys.modules or _layer() != "")
+
+
+def _layer() -> str:
+    """Numba's threading layer, empty while none has been started."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return ""
+
+
+def _one_at_a_time() -> Any:
+    """A lock where numba's layer needs one: launches from two threads would end the process in ``workqueue``."""
+    return _lock if _layer() in ("", "workqueue") else contextlib.nullcontext()

@@ -1,0 +1,134 @@
+"""The chunk table: everything a launch needs, one row of 64-bit integers a chunk.
+
+    KERNEL   which kernel runs the row (CPU: its address; CUDA: its number)
+    SCALARS  address of the row's scalars: the gradient scale, then the rule's ``Scalars``
+    COUNT    elements in the chunk
+    LAYOUT   address of the tensor's walk (strided rows), 0 for dense rows
+    START    index of the chunk's first element in the walk
+    PARAM    address of the chunk's first element (dense) or of the tensor's first (strided)
+    GRAD     the same for the gradient; 0: the tensor has none this step, the row is skipped
+    STATES   and after it: address of the chunk's first element of each state (always dense, in the order of the walk)
+
+A *walk* is how a strided tensor is gone through: ``ndim``, then size, parameter stride and gradient stride in bytes for
+each axis, outermost first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+KERNEL, SCALARS, COUNT, LAYOUT, START, PARAM, GRAD, STATES = range(8)
+
+CHUNK = 32 * 1024
+"""Elements in a row at most: large enough to hide the row's cost, small enough to balance the threads."""
+
+SPAN = 16 * 1024
+"""Elements a thread takes at once, at least: many small rows are taken together."""
+
+ROW_COST = 64
+"""What a row costs beside its elements, in elements: keeps a span of empty-ish rows short."""
+
+
+@dataclass
+class Part:
+    """One tensor as the plan sees it. Strides are in bytes; ``walk`` is None where it is dense."""
+
+    kernel: int
+    scalars: int
+    size: int
+    parameter: int
+    gradient: int
+    parameter_itemsize: int
+    gradient_itemsize: int
+    states: Sequence[int]
+    state_itemsizes: Sequence[int]
+    walk: np.ndarray | None = None
+
+
+@dataclass
+class Plan:
+    """The table and how it is cut.
+
+    ``rows``: int64 (rows, width). ``spans``: int64 row numbers, span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``.
+    ``first_row``: int64 (tensors + 1), the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``.
+    ``walks``: the walks that LAYOUT points into.
+    """
+
+    rows: np.ndarray
+    spans: np.ndarray
+    first_row: np.ndarray
+    walks: np.ndarray
+    elements: int
+
+
+def walk_of(
+    shape: Sequence[int],
+    parameter_strides: Sequence[int],
+    gradient_strides: Sequence[int],
+    parameter_itemsize: int,
+    gradient_itemsize: int,
+) -> np.ndarray | None:
+    """The walk through a parameter and its gradient, None where both are dense in the same order.
+
+    Axes are ordered by the parameter's strides (the order ``numpy.empty_like`` gives the states) and merged where both
+    arrays allow it.
+    """
+    axes = [a for a in memory_order(shape, parameter_strides) if shape[a] != 1]
+    merged: list[list[int]] = []
+    for axis in axes:
+        size, ps, gs = shape[axis], parameter_strides[axis], gradient_strides[axis]
+        if merged and merged[-1][1] == size * ps and merged[-1][2] == size * gs:
+            merged[-1] = [merged[-1][0] * size, ps, gs]
+        else:
+            merged.append([size, ps, gs])
+    if not merged or (len(merged) == 1 and merged[0][1:] == [parameter_itemsize, gradient_itemsize]):
+        return None
+    return np.array([len(merged), *(number for axis in merged for number in axis)], dtype=np.int64)
+
+
+def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Axes from the outermost in memory to the innermost."""
+    return sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), axis))
+
+
+def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = SPAN, walks_address: int | None = None) -> Plan:
+    """The plan for ``parts``, in their order.
+
+    ``walks_address`` is where the walks will lie when that is not the array made here (a copy on a device).
+    """
+    strided = [part.walk for part in parts if part.walk is not None]
+    walks = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
+    walk = int(walks.ctypes.data) if walks_address is None else walks_address
+
+    width = STATES + max((len(part.states) for part in parts), default=0)
+    values = np.zeros((len(parts), width), dtype=np.int64)  # a tensor's first row
+    advance = np.zeros((len(parts), width), dtype=np.int64)  # what an element further adds to it
+    for value, step, part in zip(values, advance, parts, strict=True):
+        end = STATES + len(part.states)
+        value[:end] = (part.kernel, part.scalars, part.size, 0, 0, part.parameter, part.gradient, *part.states)
+        step[START] = 1
+        step[STATES:end] = part.state_itemsizes
+        if part.walk is None:
+            step[PARAM], step[GRAD] = part.parameter_itemsize, part.gradient_itemsize if part.gradient else 0
+        else:
+            value[LAYOUT] = walk
+            walk += part.walk.nbytes
+
+    counts = -(-values[:, COUNT] // chunk)
+    first_row = np.concatenate(([0], np.cumsum(counts)))
+    start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
+    rows = np.repeat(values, counts, axis=0)
+    rows += np.repeat(advance, counts, axis=0) * start[:, None]
+    rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
+    return Plan(rows, cut(rows, span), first_row, walks, int(rows[:, COUNT].sum()))
+
+
+def cut(rows: np.ndarray, span: int) -> np.ndarray:
+    """Row numbers that cut the table into spans of about ``span`` elements (one row at least)."""
+    work = np.cumsum(rows[:, COUNT] + ROW_COST)
+    total = int(work[-1]) if len(work) else 0
+    ends = np.searchsorted(work, np.arange(1, total // span + 1) * span, side="left") + 1
+    return np.unique(np.concatenate(([0], ends[ends < len(rows)], [len(rows)]))).astype(np.int64)

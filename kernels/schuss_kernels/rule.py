@@ -1,0 +1,218 @@
+"""What an optimizer is: one scalar update and the numbers it needs.
+
+A :class:`Rule` says how one element of a parameter moves. It holds no loop, no dtype and no device: the engine turns
+the same ``update`` into a CPU kernel, a CUDA kernel and, without a compiler, plain Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+
+class RuleError(TypeError):
+    """A rule that cannot be run as written; the message names the rule and the part to change."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The values a hyper-parameter may take: ``low <= x``, and ``x < high`` where ``high`` is finite."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and self.low <= value < self.high
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"at least {self.low:g} and below {self.high:g}"
+        return "a finite number" if self.low == -math.inf else f"a finite number, at least {self.low:g}"
+
+
+FINITE = Interval()
+NOT_NEGATIVE = Interval(0.0)
+FRACTION = Interval(0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One optimizer as a scalar rule.
+
+    Parameters
+    ----------
+    name
+        Short lower-case name; it is written into state dicts.
+    State
+        A namedtuple class: one field for each state value an element keeps between steps (no field: no state).
+    Scalars
+        A namedtuple class: the numbers ``update`` reads besides the element itself.
+    scalars
+        ``scalars(step, *, lr, ...) -> Scalars``. Called on the host, in Python floats, once a step; ``step`` counts
+        from 1. Its keyword parameters *are* the optimizer's hyper-parameters, their defaults its defaults.
+    update
+        ``update(p, g, s, h) -> (p, State)``: parameter, gradient, state and scalars of one element in, the new
+        parameter and state out. Arithmetic, ``math.sqrt``, comparisons and conditional expressions. Float literals
+        take the type the rule computes in; integer literals would turn the arithmetic into float64 and are refused.
+    reference
+        ``reference(p, g, s, step, *, lr, ...) -> (p, State)``: the same in whole-array numpy, new arrays out.
+        Without one, ``backend="numpy"`` evaluates ``update`` element by element.
+    initial
+        ``initial(*, ...) -> State`` of numbers the state starts from; zeros when not given. It receives the
+        hyper-parameters it names.
+    limits
+        Hyper-parameter name -> :class:`Interval`. What is not named must be finite; ``lr`` must not be negative.
+    paper
+        Where the optimizer comes from.
+
+    Raises
+    ------
+    RuleError
+        When a part is missing or of the wrong kind.
+    """
+
+    name: str
+    State: type
+    Scalars: type
+    scalars: Callable[..., Any]
+    update: Callable[..., Any]
+    reference: Callable[..., Any] | None = None
+    initial: Callable[..., Any] | None = None
+    limits: Mapping[str, Interval] = field(default_factory=dict)
+    paper: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise RuleError(f"a rule's name is a Python identifier such as 'adamw'; got {self.name!r}")
+        for part in ("State", "Scalars"):
+            cls = getattr(self, part)
+            if not (isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")):
+                raise RuleError(f"rule {self.name!r}: {part} must be a namedtuple class; got {cls!r}")
+        for part in ("scalars", "update"):
+            if not isinstance(getattr(self, part), types.FunctionType):
+                raise RuleError(f"rule {self.name!r}: {part} must be a plain function; got {getattr(self, part)!r}")
+        count = len(inspect.signature(self.update).parameters)
+        if count != 4:
+            raise RuleError(f"rule {self.name!r}: update takes (p, g, s, h); this one takes {count} arguments")
+        if not inspect.signature(self.scalars).parameters:
+            raise RuleError(f"rule {self.name!r}: scalars takes (step, *, lr, ...); this one takes nothing")
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Hyper-parameter name -> default, ``inspect.Parameter.empty`` where there is none."""
+        parameters = list(inspect.signature(self.scalars).parameters.values())[1:]
+        if self.initial is not None:
+            parameters += inspect.signature(self.initial).parameters.values()
+        named = [q for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL)]
+        return {q.name: q.default for q in named}
+
+    def interval(self, option: str) -> Interval:
+        """The values ``option`` may take."""
+        return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
+
+    def scalars_at(self, step: int, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """``scalars`` for one step, from options that may hold more than it names."""
+        values = self.scalars(step, **{name: options[name] for name in self._scalar_names})
+        if type(values) is not self.Scalars:
+            raise RuleError(
+                f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; it returned {type(values).__name__}"
+            )
+        return values
+
+    def initial_state(self, options: Mapping[str, Any]) -> tuple[float, ...]:
+        """The numbers a new state is filled with."""
+        if self.initial is None:
+            return (0.0,) * len(self.State._fields)  # type: ignore[attr-defined]
+        values = self.initial(**{name: options[name] for name in inspect.signature(self.initial).parameters})
+        if len(values) != len(self.State._fields):  # type: ignore[attr-defined]
+            raise RuleError(
+                f"rule {self.name!r}: initial() must return {len(self.State._fields)} numbers "  # type: ignore[attr-defined]
+                f"({', '.join(self.State._fields)}); it returned {len(values)}"  # type: ignore[attr-defined]
+            )
+        return tuple(values)
+
+    @cached_property
+    def _scalar_names(self) -> tuple[str, ...]:
+        parameters = list(inspect.signature(self.scalars).parameters.values())[1:]
+        return tuple(q.name for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL))
+
+    @cached_property
+    def key(self) -> str:
+        """Name and digest of the update: equal in every process, different once the code differs."""
+        digest = hashlib.sha256()
+        _feed(digest, self.update, set())
+        digest.update(repr((self.State._fields, self.Scalars._fields)).encode())  # type: ignore[attr-defined]
+        return f"{self.name}@{digest.hexdigest()[:16]}"
+
+
+def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:
+    """``function`` with every float constant it can see as ``kind``, its helpers too, each passed through ``wrap``.
+
+    Python's ``0.5`` is weak in numpy (``float32 * 0.5`` is float32) and a float64 to numba. This makes the compiled
+    rule follow numpy: literals, globals and closure values of type float become ``kind``.
+    """
+
+    def convert(value: Any) -> Any:
+        if type(value) is float:
+            return kind(value)
+        return specialise(value, kind, wrap) if isinstance(value, types.FunctionType) else value
+
+    code = function.__code__
+    code = code.replace(co_consts=tuple(kind(c) if type(c) is float else c for c in code.co_consts))
+    scope = {name: convert(value) for name, value in _globals_of(function).items()}
+    scope["__builtins__"] = function.__globals__.get("__builtins__", __builtins__)
+    scope["__name__"] = function.__globals__.get("__name__", "__main__")
+    cells = tuple(types.CellType(convert(cell.cell_contents)) for cell in function.__closure__ or ())
+    made = types.FunctionType(code, scope, function.__name__, function.__defaults__, cells)
+    made.__module__ = function.__module__
+    made.__qualname__ = function.__qualname__
+    return wrap(made)
+
+
+def _globals_of(function: Callable[..., Any]) -> dict[str, Any]:
+    scope, names = function.__globals__, function.__code__.co_names
+    return {name: scope[name] for name in names if name in scope}
+
+
+def _feed(digest: Any, value: Any, seen: set[int]) -> None:
+    """Hash what decides a function's behaviour: its code and the values it reaches, without addresses."""
+    if isinstance(value, types.FunctionType):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        _feed(digest, value.__code__, seen)
+        _feed(digest, value.__defaults__, seen)
+        for name, item in sorted(_globals_of(value).items()):
+            digest.update(name.encode())
+            _feed(digest, item, seen)
+        for cell in value.__closure__ or ():
+            _feed(digest, cell.cell_contents, seen)
+    elif isinstance(value, types.CodeType):
+        digest.update(value.co_code)
+        digest.update(repr((value.co_names, value.co_varnames, value.co_freevars)).encode())
+        for item in value.co_consts:
+            _feed(digest, item, seen)
+    elif isinstance(value, tuple) and type(value) is tuple:
+        for item in value:
+            _feed(digest, item, seen)
+    elif isinstance(value, type):
+        digest.update(f"{value.__qualname__}{getattr(value, '_fields', '')}".encode())
+    elif isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        digest.update(value.__name__.encode())
+    elif hasattr(value, "py_func"):
+        _feed(digest, value.py_func, seen)
+    elif isinstance(value, (bool, int, float, str, bytes, type(None), np.generic)):
+        digest.update(f"{type(value).__name__}{value!r}".encode())
+    elif isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype.str}{value.shape}".encode())
+        digest.update(value.tobytes())
+    else:
+        digest.update(type(value).__qualname__.encode())

@@ -1,0 +1,10 @@
+"""The built-in rules: one file per family. ``RULES`` finds them by name."""
+
+from . import adagrad, adam, rmsprop, sgd
+from ..rule import Rule
+
+_FAMILIES = (sgd, adagrad, rmsprop, adam)
+
+RULES: dict[str, Rule] = {
+    value.name: value for family in _FAMILIES for value in vars(family).values() if isinstance(value, Rule)
+}

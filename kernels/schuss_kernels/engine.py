@@ -5,7 +5,7 @@ A backend says how a kernel is reached, where the tables lie, and how they are l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ class Engine:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
-        self.gradients = np.zeros(len(self.tensors), np.int64)  # addresses in the plan; 0: none
+        self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
         self.bind()
 
     def bind(self) -> None:
@@ -131,18 +131,30 @@ class Engine:
         self.plan.rows[:, plan.SCALARS] = np.repeat(np.array(addresses, np.int64), rows)
         self.changed()
 
+    def prepare(
+        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+    ) -> None:
+        """Set the numbers of a slot: what ``rule`` needs at ``step``, and the scale of the gradients."""
+        self.scalars.write(slot, kinds, (scale, *rule.scalars_at(step, options)))
+
     def step(self, gradients: Sequence[Memory | None]) -> None:
         """Put the gradients into the plan, building it anew where a layout or dtype differs, and launch it."""
-        moved = False
+        moved = [
+            (tensor, tensor.gradient_dtype, tensor.gradient_strides)
+            for tensor, g in zip(self.tensors, gradients, strict=True)
+            if g is not None and (g.dtype, g.strides) != (tensor.gradient_dtype, tensor.gradient_strides)
+        ]
         for tensor, gradient in zip(self.tensors, gradients, strict=True):
-            if gradient is None:
-                continue
-            if (gradient.dtype, gradient.strides) != (tensor.gradient_dtype, tensor.gradient_strides):
+            if gradient is not None:
                 tensor.gradient_dtype, tensor.gradient_strides = gradient.dtype, gradient.strides
-                moved = True
         self.gradients[:] = [0 if g is None else g.address for g in gradients]
         if moved:
-            self.bind()
+            try:
+                self.bind()
+            except BaseException:
+                for tensor, dtype, strides in moved:
+                    tensor.gradient_dtype, tensor.gradient_strides = dtype, strides
+                raise
         else:
             self._place()
         self.launch()

@@ -32,16 +32,21 @@ COLUMNS = 9
 from one row's gradient to the next, and the bytes the gradient spans around its address."""
 
 
-def refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind):
+def refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none):
     """The number of the first gradient that is not as expected, ``count`` if all are.
 
     ``gradients`` is the address of a list object; every other argument an address, a count or a number of bytes. The
-    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected.
+    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected. None
+    is expected where the address in the plan is 0, and only there.
     """
     items = table(gradients + _ITEMS, 0)
     for number in range(count):
         array = table(items, number)
         row = expected + number * (COLUMNS * _WORD)
+        if array == none or table(row, DATA) == 0:
+            if array == none and table(row, DATA) == 0:
+                continue
+            return number
         if table(array + _TYPE, 0) != kind or table(array + _DESCR, 0) != table(row, DESCR):
             return number
         ndim = table(array + _NDIM, 0) & 0xFFFFFFFF
@@ -118,6 +123,7 @@ class Headers:
             highs.ctypes.data,
             len(lows),
             id(np.ndarray),
+            id(None),
         )
 
 

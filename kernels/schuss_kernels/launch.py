@@ -123,13 +123,13 @@ refresh = jit()(headers.refresh)
 
 
 @jit()
-def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, last):
+def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none, last):
     """Put a list of gradients into the plan and run rows 0 to ``last``; False, and nothing run, if one is not as
     expected (see :func:`.headers.refresh`)."""
-    as_planned = refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind) == count
-    if as_planned:
+    first = refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none)
+    if first == count:
         _rows(rows, width, 0, last)
-    return as_planned
+    return first == count
 
 
 _pool = pool.Pool(_lead, _help, _left)

@@ -15,18 +15,19 @@ from llvmlite import ir
 from .storage import Spec, Storage
 
 PARAMETER, GRADIENT, FIRST_STATE = range(3)
+GENERIC, GLOBAL = 0, 1  # address spaces: any memory, device memory (of CUDA)
 INT64 = ir.IntType(64)
 
 
-def load_int64(builder: Any, address: Any, index: Any) -> Any:
+def load_int64(builder: Any, address: Any, index: Any, space: int = GENERIC) -> Any:
     """The 64-bit integer number ``index`` of the table at ``address``."""
-    table = builder.inttoptr(address, INT64.as_pointer())
+    table = builder.inttoptr(address, INT64.as_pointer(space))
     return builder.load(builder.gep(table, [index]), align=8)
 
 
-def _pointer(builder: Any, address: Any, offset: Any, kind: Any) -> Any:
-    base = builder.inttoptr(address, ir.IntType(8).as_pointer())
-    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+def _pointer(builder: Any, address: Any, offset: Any, kind: Any, space: int) -> Any:
+    base = builder.inttoptr(address, ir.IntType(8).as_pointer(space))
+    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer(space))
 
 
 def _mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
@@ -39,29 +40,47 @@ def _mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
         instruction.set_metadata("noalias", module.add_metadata(others))
 
 
-def load(builder: Any, spec: Spec, stream: int, address: Any, offset: Any, lanes: int = 1, align: int = 1) -> Any:
+def load(
+    builder: Any,
+    spec: Spec,
+    stream: int,
+    address: Any,
+    offset: Any,
+    lanes: int = 1,
+    align: int = 1,
+    space: int = GENERIC,
+) -> Any:
     """``lanes`` values of a stream at ``address + offset`` bytes, in the compute type."""
     storage = storage_of_stream(spec, stream)
     kind = _lanes(storage, lanes)
-    value = builder.load(_pointer(builder, address, offset, kind), align=align)
+    value = builder.load(_pointer(builder, address, offset, kind, space), align=align)
     _mark(builder, value, stream, FIRST_STATE + len(spec.states))
     return storage.widen(builder, value, spec.compute)
 
 
 def store(
-    builder: Any, spec: Spec, stream: int, address: Any, offset: Any, value: Any, lanes: int = 1, align: int = 1
+    builder: Any,
+    spec: Spec,
+    stream: int,
+    address: Any,
+    offset: Any,
+    value: Any,
+    lanes: int = 1,
+    align: int = 1,
+    space: int = GENERIC,
 ) -> None:
     """Write ``lanes`` values of the compute type to a stream at ``address + offset`` bytes."""
     storage = storage_of_stream(spec, stream)
-    target = _pointer(builder, address, offset, _lanes(storage, lanes))
+    target = _pointer(builder, address, offset, _lanes(storage, lanes), space)
     instruction = builder.store(storage.narrow(builder, value, spec.compute), target, align=align)
     _mark(builder, instruction, stream, FIRST_STATE + len(spec.states))
 
 
-def load_scalar(builder: Any, compute: np.dtype, address: Any, index: int) -> Any:
+def load_scalar(builder: Any, compute: np.dtype, address: Any, index: int, space: int = GENERIC) -> Any:
     """Number ``index`` of the scalars at ``address``."""
     kind = ir.FloatType() if compute.itemsize == 4 else ir.DoubleType()
-    return builder.load(_pointer(builder, address, INT64(index * compute.itemsize), kind), align=compute.itemsize)
+    pointer = _pointer(builder, address, INT64(index * compute.itemsize), kind, space)
+    return builder.load(pointer, align=compute.itemsize)
 
 
 def storage_of_stream(spec: Spec, stream: int) -> Storage:

@@ -94,6 +94,15 @@ def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
     return sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), axis))
 
 
+def dense_strides(shape: Sequence[int], order: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Strides in bytes of a dense array whose axes lie in memory in ``order``, outermost first."""
+    strides = [0] * len(shape)
+    for axis in reversed(order):
+        strides[axis] = itemsize
+        itemsize *= shape[axis]
+    return tuple(strides)
+
+
 def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = SPAN, walks_address: int | None = None) -> Plan:
     """The plan for ``parts``, in their order.
 

@@ -120,7 +120,7 @@ class Rule:
 
     def scalars_at(self, step: int, options: Mapping[str, Any]) -> tuple[float, ...]:
         """``scalars`` for one step, from options that may hold more than it names."""
-        values = self.scalars(step, **{name: options[name] for name in self._scalar_names})
+        values = self.scalars(step, **{name: options[name] for name in self.scalar_names})
         if type(values) is not self.Scalars:
             raise RuleError(
                 f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; it returned {type(values).__name__}"
@@ -140,7 +140,8 @@ class Rule:
         return tuple(values)
 
     @cached_property
-    def _scalar_names(self) -> tuple[str, ...]:
+    def scalar_names(self) -> tuple[str, ...]:
+        """The hyper-parameters that ``scalars`` (and ``reference``) take."""
         parameters = list(inspect.signature(self.scalars).parameters.values())[1:]
         return tuple(q.name for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL))
 

@@ -87,8 +87,10 @@ NESTEROV = Rule(
 )  # fmt: skip
 
 
-def select(*, momentum, nesterov, **_):
+def select(*, momentum, nesterov, dampening, **_):
     """The rule that runs for a group's options."""
+    if nesterov and not (momentum > 0.0 and dampening == 0.0):
+        raise ValueError(f"nesterov needs momentum above 0 and no dampening; got {momentum=}, {dampening=}")
     if momentum == 0.0:
         return SGD
     return NESTEROV if nesterov else MOMENTUM

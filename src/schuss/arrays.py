@@ -1,0 +1,162 @@
+"""Any array a user has -> where it lies and how, or an error that says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from schuss_kernels import plan, storage
+from schuss_kernels.engine import Memory
+
+_WORK = 1_000_000
+"""Bound on the search for a common element of two interleaved arrays."""
+
+
+def is_device(array: Any) -> bool:
+    """Whether the array lies in CUDA memory."""
+    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+
+
+def parameter(array: Any, name: str) -> Memory:
+    """A parameter, to be written in place.
+
+    Raises
+    ------
+    TypeError
+        When it is no array, or of another dtype than a kernel can work on.
+    ValueError
+        When it is read-only or overlaps itself.
+    """
+    memory = _memory(array, f"parameter {name!r}", f"float array ({storage.names()})")
+    if isinstance(memory.array, np.ndarray) and not memory.array.flags.writeable:
+        raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
+    if _overlaps_itself(memory):
+        raise ValueError(
+            f"parameter {name!r} overlaps itself (shape {memory.shape}, strides {memory.strides}): some of its elements "
+            "share memory and would be updated twice; pass a copy"
+        )
+    return memory
+
+
+def gradient(array: Any, name: str, like: Memory) -> Memory:
+    """The gradient of a parameter.
+
+    Raises
+    ------
+    TypeError
+        When it is no array, of a wrong dtype, or not where the parameter is (host or device).
+    ValueError
+        When its shape is not the parameter's.
+    """
+    if isinstance(array, np.generic):  # what numpy makes of a 0-d result
+        array = np.asarray(array)
+    memory = _memory(array, f"gradient of {name!r}", f"float array ({storage.names()}) or None")
+    if memory.shape != like.shape:
+        raise ValueError(f"gradient of {name!r}: expected shape {like.shape}, got {memory.shape}")
+    if isinstance(memory.array, np.ndarray) != isinstance(like.array, np.ndarray):
+        places = {True: "host memory", False: "CUDA memory"}
+        there, here = (places[isinstance(m.array, np.ndarray)] for m in (like, memory))
+        raise TypeError(f"gradient of {name!r}: the parameter is in {there}, the gradient in {here}")
+    return memory
+
+
+def _memory(array: Any, what: str, expected: str) -> Memory:
+    if is_device(array):
+        from schuss_kernels import cuda
+
+        return cuda.memory_of(array, what)
+    array = _ndarray(array, what, expected)
+    if not array.dtype.isnative:
+        raise TypeError(f"{what}: expected a {expected}, got {array.dtype.str!r}, a float of the other byte order")
+    if array.dtype.names is not None or storage.storage_of(array.dtype) is None:
+        raise TypeError(f"{what}: expected a {expected}, got {array.dtype}")
+    dtype = np.dtype(array.dtype.type)
+    return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
+
+
+def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what}: expected a {expected}, got a masked array, whose mask would be ignored")
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "__dlpack__"):  # torch and others, on the host: the same memory, seen by numpy
+        try:
+            return np.from_dlpack(array.detach() if hasattr(array, "detach") else array)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{what}: numpy cannot see this {type(array).__name__}: {error}") from error
+    raise TypeError(f"{what}: expected a {expected}, got {_described(array)}")
+
+
+def _described(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, bool)) else type(value).__name__
+
+
+def empty_like(memory: Memory, dtype: np.dtype, fill: float) -> Memory:
+    """A new dense host array of the parameter's shape, its axes in the order of the parameter's in memory."""
+    order = plan.memory_order(memory.shape, memory.strides)
+    dense = np.full([memory.shape[axis] for axis in order], fill, dtype)
+    array = dense.transpose(np.argsort(order)) if order else dense
+    return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
+
+
+def overlap(one: Memory, other: Memory) -> bool:
+    """Whether two arrays have memory in common."""
+    (low, high), (left, right) = one.extent(), other.extent()
+    if one.address + low >= other.address + right or other.address + left >= one.address + high:
+        return False
+    if high == low or left == right:
+        return False
+    try:
+        return bool(np.shares_memory(_seen(one), _seen(other), max_work=_WORK))
+    except np.exceptions.TooHardError:
+        return True  # two interleaved arrays so tangled that nobody can tell are not worth the risk
+
+
+def overlapping(memories: Sequence[Memory]) -> tuple[int, int] | None:
+    """Numbers of two arrays that overlap, None if there are none."""
+    spans = [(m.address + m.extent()[0], m.address + m.extent()[1], number) for number, m in enumerate(memories)]
+    open_until: list[tuple[int, int]] = []
+    for low, high, number in sorted(span for span in spans if span[0] < span[1]):
+        open_until = [(end, other) for end, other in open_until if end > low]
+        for _, other in open_until:
+            if overlap(memories[other], memories[number]):
+                return min(other, number), max(other, number)
+        open_until.append((high, number))
+    return None
+
+
+def _overlaps_itself(memory: Memory) -> bool:
+    axes = sorted((abs(stride), extent) for stride, extent in zip(memory.strides, memory.shape, strict=True) if extent > 1)
+    if memory.size == 0:
+        return False
+    reach = memory.dtype.itemsize
+    for stride, extent in axes:
+        if stride < reach:
+            break
+        reach = stride * (extent - 1) + reach
+    else:
+        return False
+    if memory.size > 10 * _WORK:
+        return True  # interleaved axes in a huge array: not told apart from overlap
+    places = np.zeros((1,) * len(memory.shape), np.int64)
+    for axis, (stride, extent) in enumerate(zip(memory.strides, memory.shape, strict=True)):
+        shape = [1] * len(memory.shape)
+        shape[axis] = extent
+        places = places + (np.arange(extent) * stride).reshape(shape)
+    return bool((np.diff(np.sort(places, axis=None)) < memory.dtype.itemsize).any())
+
+
+def _seen(memory: Memory) -> np.ndarray:
+    """An ndarray over the same addresses; never read, so they may be a device's."""
+
+    class _Interface:
+        __array_interface__ = {  # noqa: RUF012
+            "data": (memory.address, True),
+            "typestr": memory.dtype.str,
+            "shape": memory.shape,
+            "strides": memory.strides,
+            "version": 3,
+        }
+
+    return np.asarray(_Interface())

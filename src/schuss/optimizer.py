@@ -1,0 +1,378 @@
+"""The optimizer: parameters, their states, and a step that moves all of them in one launch."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from schuss_kernels import plan
+from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.rule import Rule
+from schuss_kernels.storage import storage_of
+
+from . import arrays, report, state, tree
+from .groups import ParamGroup, Select, unknown_option
+
+BACKENDS = ("auto", "numba", "numpy", "cuda")
+
+
+@dataclass
+class _Block:
+    """Tensors of one group that have made the same number of steps, and so share their scalars."""
+
+    group: int
+    step: int
+    members: list[int]
+    kinds: list[np.dtype]
+
+    @property
+    def slot(self) -> int:
+        return self.members[0]
+
+
+class Optimizer:
+    """Moves parameters along their gradients, by any rule.
+
+    Parameters
+    ----------
+    params
+        Writable float32 or float64 arrays in a list, tuple or dict, nested as you like, or one array; updated in place.
+        Or parameter groups: ``[{"params": ..., "lr": 0.1}, {"params": ...}]``; what a group does not say comes from the
+        arguments below. NumPy arrays of any strides, host tensors that speak DLPack (torch), device arrays that have
+        ``__cuda_array_interface__``.
+    rule
+        A :class:`schuss.Rule`. (The named optimizers choose theirs.)
+    maximize
+        Go up the gradient instead of down.
+    threads
+        Threads a step may use, None for all cores this process may run on. The result is the same, bit for bit.
+    backend
+        ``"auto"``: ``"cuda"`` for device arrays, else ``"numba"``. ``"numpy"`` runs the reference: slow, no compiler.
+    **options
+        The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
+        :mod:`schuss.schedules`).
+
+    Attributes
+    ----------
+    param_groups
+        One dict a group; options can be changed between steps.
+    steps
+        Calls of :meth:`step` that moved something.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays or options that cannot be used, naming them. Nothing is changed then.
+
+    Examples
+    --------
+    >>> import numpy as np, schuss
+    >>> w = {"w": np.ones(3, np.float32)}
+    >>> opt = schuss.SGD(w, lr=0.5)
+    >>> opt.step({"w": np.ones(3, np.float32)})
+    >>> w["w"]
+    array([0.5, 0.5, 0.5], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        rule: Rule | Select,
+        *,
+        maximize: bool = False,
+        threads: int | None = None,
+        backend: str = "auto",
+        **options: Any,
+    ) -> None:
+        if isinstance(rule, Rule):
+            defaults, select = rule.options, _always(rule)
+        elif callable(rule):
+            defaults, select = {name: _default(type(self), name) for name in options}, rule
+        else:
+            raise TypeError(f"rule: expected a schuss.Rule, got {rule!r}")
+        defaults = {**defaults, "maximize": False}
+        unknown = [name for name in options if name not in defaults]
+        if unknown:
+            raise TypeError(unknown_option(unknown[0], defaults, type(self).__name__))
+        if backend not in BACKENDS:
+            raise ValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
+        self._lock = threading.Lock()
+        self._threads = threads
+        self.steps = 0
+
+        given = {**options, "maximize": maximize}
+        groups, self._grouped = _groups(params)
+        self.param_groups = [ParamGroup(i, select, defaults, {**given, **group}) for i, group in enumerate(groups)]
+        structures = [group["params"] for group in groups]
+        self._node, self._names, leaves = tree.parse(structures if self._grouped else structures[0])
+        self._group_of = [i for i, structure in enumerate(structures) for _ in tree.parse(structure)[1]]
+        if not leaves:
+            raise ValueError("params: there is no array to optimize")
+
+        self._parameters = [arrays.parameter(leaf, name) for leaf, name in zip(leaves, self._names, strict=True)]
+        clash = arrays.overlapping(self._parameters)
+        if clash is not None:
+            one, other = (self._names[number] for number in clash)
+            raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
+        spans = [[p.address + edge for edge in p.extent()] for p in self._parameters]
+        order = sorted(range(len(spans)), key=spans.__getitem__)
+        self._spans = *np.array(spans, np.int64)[order].T, order  # first bytes, ends and numbers, by address
+        self.backend = self._choose(backend)
+        self._states: list[dict[str, Memory]] = [{} for _ in leaves]
+        self._blocks = self._partition(range(len(leaves)), [0] * len(leaves))
+        self._idle: list[_Block] = []
+        self._rules: list[Rule] = []
+        self._adapt()
+
+    # ---------------------------------------------------------------------------------------------------- stepping
+
+    def step(self, grads: Any) -> None:
+        """Move every parameter by one step, in place.
+
+        Parameters
+        ----------
+        grads
+            The structure of the parameters (for groups: a list with one structure a group), float32 or float64 arrays
+            of the parameters' shapes, any strides. None in place of an array: that tensor has no gradient this step; it
+            and its states are left alone and its own step count stays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When the structure or an array does not fit. No parameter and no state is changed then.
+        """
+        with self._lock:
+            gradients = self._match(grads)
+            if any(group.rule is not rule for group, rule in zip(self.param_groups, self._rules, strict=True)):
+                self._adapt()
+            self._prepare(self._blocks)
+            if self._engine.try_step(gradients):
+                self._count()
+            else:
+                self._step_checked(gradients)
+
+    def _match(self, grads: Any) -> list[Any]:
+        if self._grouped and isinstance(grads, (list, tuple)) and grads:
+            grads = [g["params"] if isinstance(g, Mapping) and set(g) == {"params"} else g for g in grads]
+        return tree.match(self._node, grads)
+
+    def _step_checked(self, gradients: list[Any]) -> None:
+        """The way of a step that the engine could not take at once: every gradient is looked at."""
+        memories = [
+            None if g is None else arrays.gradient(g, name, p)
+            for g, name, p in zip(gradients, self._names, self._parameters, strict=True)
+        ]
+        self._refuse_overlap(memories)
+        active = [number for number, memory in enumerate(memories) if memory is not None]
+        if not active:
+            return
+        if active != sorted(number for block in self._blocks for number in block.members):
+            self._restart(self._tensor_steps(), active)
+            self._prepare(self._blocks)
+        self._engine.step(memories)
+        self._count()
+
+    def _count(self) -> None:
+        for block in self._blocks:
+            block.step += 1
+        self.steps += 1
+
+    def _prepare(self, blocks: list[_Block]) -> None:
+        options = [group.at(self.steps) for group in self.param_groups]
+        for block in blocks:
+            known = options[block.group]
+            scale = -1.0 if known["maximize"] else 1.0
+            rule = self._rules[block.group]
+            self._engine.prepare(block.slot, block.kinds, rule, block.step + 1, known, scale)
+
+    def _refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
+        starts, ends, order = self._spans
+        reach = np.maximum.accumulate(ends)  # of all parameters that start no later
+        spans = [(0, 0) if m is None else m.extent() for m in memories]
+        where = np.array([0 if m is None else m.address for m in memories], np.int64)
+        lows, highs = (where[:, None] + np.array(spans, np.int64)).T
+        last = np.searchsorted(starts, highs, side="left")  # parameters before it start below the gradient's end
+        for number in np.flatnonzero((last > 0) & (reach[last - 1] > lows) & (highs > lows)).tolist():
+            for place in np.flatnonzero(ends[: last[number]] > lows[number]).tolist():
+                memory, other = memories[number], order[place]
+                assert memory is not None
+                if arrays.overlap(self._parameters[other], memory):
+                    name, owner = self._names[number], self._names[other]
+                    raise ValueError(f"gradient of {name!r} shares memory with parameter {owner!r}; pass a copy")
+
+    # ------------------------------------------------------------------------------------------- tensors and blocks
+
+    def _choose(self, backend: str) -> str:
+        device = [not isinstance(p.array, np.ndarray) for p in self._parameters]
+        if any(device) and not all(device):
+            here, there = self._names[device.index(False)], self._names[device.index(True)]
+            raise ValueError(f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each")
+        if backend == "auto":
+            if all(device):
+                backend = "cuda"
+            else:
+                backend = "numpy" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "numba"
+        if backend == "cuda":
+            from schuss_kernels import cuda
+
+            reason = cuda.available()
+            if reason is not None:
+                raise RuntimeError(f"backend='cuda': {reason}")
+            if not all(device):
+                raise TypeError(f"backend='cuda': parameter {self._names[0]!r} is in host memory; pass device arrays")
+        elif any(device):
+            raise TypeError(f"backend={backend!r}: parameter {self._names[0]!r} is in CUDA memory")
+        return backend
+
+    def _adapt(self) -> None:
+        """Build the engine for the rules that the groups' options choose now; states there are, stay."""
+        rules = [group.rule for group in self.param_groups]
+        tensors, made = [], []
+        for number, (name, parameter, held) in enumerate(zip(self._names, self._parameters, self._states, strict=True)):
+            group = self.param_groups[self._group_of[number]]
+            states = dict(held)
+            for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):  # type: ignore[attr-defined]
+                if field not in states:
+                    states[field] = self._empty(parameter, value)
+            made.append(states)
+            fields = tuple(states[field] for field in group.rule.State._fields)  # type: ignore[attr-defined]
+            tensors.append(Tensor(name, group.rule, parameter, fields, *_expected_gradient(parameter)))
+        self._engine = self._make_engine(tensors)
+        self._states, self._rules = made, rules
+        self._set_slots()
+
+    def _empty(self, parameter: Memory, fill: float) -> Memory:
+        if self.backend == "cuda":
+            from schuss_kernels import cuda
+
+            return cuda.allocate(parameter, parameter.dtype, fill)
+        return arrays.empty_like(parameter, parameter.dtype, fill)
+
+    def _make_engine(self, tensors: list[Tensor]) -> Engine:
+        if self.backend == "numpy":
+            from schuss_kernels.reference import ReferenceEngine
+
+            return ReferenceEngine(tensors)
+        if self.backend == "cuda":
+            from schuss_kernels.cuda import CudaEngine
+
+            return CudaEngine(tensors)
+        from schuss_kernels.cpu import CpuEngine
+
+        return CpuEngine(tensors, self._threads)
+
+    def _partition(self, members: Iterable[int], steps: Sequence[int]) -> list[_Block]:
+        blocks: dict[tuple[int, int], _Block] = {}
+        for number in members:
+            key = self._group_of[number], steps[number]
+            block = blocks.setdefault(key, _Block(*key, [], []))
+            block.members.append(number)
+            storage = storage_of(self._parameters[number].dtype)
+            assert storage is not None
+            if storage.compute not in block.kinds:
+                block.kinds.append(storage.compute)
+        return list(blocks.values())
+
+    def _set_slots(self, blocks: list[_Block]) -> None:
+        slots = [0] * len(self._names)
+        for block in blocks:
+            for number in block.members:
+                slots[number] = block.slot
+        self._engine.set_slots(slots)
+
+    def _restart(self, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
+        """Set every tensor's step count, and which tensors have gradients (all, where not given)."""
+        everyone = range(len(steps))
+        self._blocks = self._partition(everyone if active is None else active, steps)
+        self._idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), steps)
+        self._set_slots()
+
+    def _set_slots(self) -> None:
+        slots = [0] * len(self._names)
+        for block in self._blocks:
+            for number in block.members:
+                slots[number] = block.slot
+        self._engine.set_slots(slots)
+
+    def _tensor_steps(self) -> list[int]:
+        steps = [0] * len(self._names)
+        for block in self._blocks + self._idle:
+            for number in block.members:
+                steps[number] = block.step
+        return steps
+
+    # ------------------------------------------------------------------------------------------------ looking inside
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later run needs to go on exactly here: plain dicts, lists, numbers and copies of the states.
+
+        Keys are names: ``{"schuss": 1, "optimizer": "AdamW", "steps": 10, "param_groups": [{"lr": ..., "params":
+        [names]}], "state": {name: {"step": 10, "exp_avg": array, ...}}}``. The parameters themselves are yours to save.
+        A learning rate that is a function is written as its repr, and has to be given to the new optimizer too.
+        """
+        with self._lock:
+            return state.save(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When it does not fit: another optimizer, a newer format, other names, shapes or dtypes, a missing key. The
+            optimizer is as it was then.
+        """
+        with self._lock:
+            state.load(self, state_dict)
+
+    def explain(self) -> str:
+        """What a step moves and what runs it, as text to print."""
+        return report.explain(self)
+
+    def __repr__(self) -> str:
+        elements = sum(p.size for p in self._parameters)
+        return f"<{type(self).__name__}: {len(self._names)} tensors, {elements:,} parameters, backend {self.backend}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an optimizer holds memory addresses and cannot be pickled or copied; use state_dict()")
+
+
+def _groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
+    """The parameter groups, and whether the caller wrote them as groups."""
+    if isinstance(params, Iterator):
+        params = list(params)
+    if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
+        groups = [dict(group) for group in params]
+        for group in groups:
+            if isinstance(group["params"], Iterator):
+                group["params"] = list(group["params"])
+        return groups, True
+    return [{"params": params}], False
+
+
+def _always(rule: Rule) -> Select:
+    return lambda **_: rule
+
+
+def _default(cls: type, name: str) -> Any:
+    """The default of a constructor's argument, from the class that names it."""
+    for base in cls.__mro__:
+        parameter = inspect.signature(base.__init__).parameters.get(name)  # type: ignore[misc]
+        if parameter is not None:
+            return parameter.default
+    return inspect.Parameter.empty
+
+
+def _expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
+    """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
+    order = plan.memory_order(parameter.shape, parameter.strides)
+    if plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
+        order = list(range(len(parameter.shape)))
+    return parameter.dtype, plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize)

@@ -1,0 +1,58 @@
+"""What an optimizer does in a step, in words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from schuss_kernels.engine import Tensor
+from schuss_kernels.storage import Spec
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+_NUMBERS = {"numba": "compiled for the CPU by numba", "numpy": "whole-array numpy, no kernel", "cuda": "compiled for CUDA"}
+
+
+def explain(optimizer: Optimizer) -> str:
+    """The text of :meth:`Optimizer.explain`."""
+    engine = optimizer._engine
+    kernels: dict[Spec, list[Tensor]] = defaultdict(list)
+    for tensor in engine.tensors:
+        kernels[tensor.spec(tensor.walk() is not None)].append(tensor)
+    elements = sum(t.parameter.size for t in engine.tensors)
+    moved = sum(spec.bytes_per_element * sum(t.parameter.size for t in tensors) for spec, tensors in kernels.items())
+    lines = [
+        f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
+        f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
+        f"backend {engine.name}: {_NUMBERS[engine.name]}; {_launches(optimizer)}",
+        f"a step moves {moved:,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
+    ]
+    for spec, tensors in kernels.items():
+        rule = tensors[0].rule
+        states = ", ".join(
+            f"{field} {storage.dtype.name}"
+            for field, storage in zip(rule.State._fields, spec.states, strict=True)  # type: ignore[attr-defined]
+        )
+        form = "strided" if spec.strided else "dense"
+        lines += [
+            f"kernel {rule.name} ({form}): {len(tensors)} tensors, {sum(t.parameter.size for t in tensors):,} parameters",
+            f"    parameter {spec.parameter.dtype.name}, gradient {spec.gradient.dtype.name}, states: {states or 'none'}",
+            f"    {spec.bytes_per_element} bytes per parameter: each array read once, all but the gradient written once",
+        ]
+        if spec.strided:
+            names = ", ".join(repr(t.name) for t in tensors[:5]) + (", ..." if len(tensors) > 5 else "")
+            lines.append(f"    slower: parameter and gradient are not dense in the same order ({names})")
+        if rule.paper:
+            lines.append(f"    {rule.paper}")
+    return "\n".join(lines)
+
+
+def _launches(optimizer: Optimizer) -> str:
+    engine = optimizer._engine
+    if engine.name == "numpy":
+        return "one call per tensor"
+    rows = len(engine.plan.rows)
+    workers = getattr(engine, "workers", None)
+    by = f" by {workers()} thread(s)" if workers is not None else ""
+    return f"one launch over {rows} chunk(s){by}"

@@ -1,0 +1,149 @@
+"""An optimizer's state as plain dicts, and back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from schuss_kernels.engine import Memory
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+FORMAT = 1
+"""Version of the format; a higher one comes from a later schuss."""
+
+
+def save(optimizer: Optimizer) -> dict[str, Any]:
+    """The content of :meth:`Optimizer.state_dict`."""
+    steps = optimizer._tensor_steps()
+    groups = []
+    for number, group in enumerate(optimizer.param_groups):
+        options = {name: repr(value) if callable(value) else value for name, value in group.options.items()}
+        groups.append({**options, "rule": group.rule.name, "params": _names(optimizer, number)})
+    return {
+        "schuss": FORMAT,
+        "optimizer": type(optimizer).__name__,
+        "steps": optimizer.steps,
+        "param_groups": groups,
+        "state": {
+            name: {"step": step, **{field: _to_host(memory) for field, memory in states.items()}}
+            for name, step, states in zip(optimizer._names, steps, optimizer._states, strict=True)
+        },
+    }
+
+
+def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """The work of :meth:`Optimizer.load_state_dict`: all checks first, then all writing."""
+    version = _get(saved, "schuss", "state_dict")
+    if operator.index(version) > FORMAT:
+        raise ValueError(f"state_dict: format {version} is newer than this schuss reads (up to {FORMAT}); upgrade schuss")
+    kind = _get(saved, "optimizer", "state_dict")
+    if kind != type(optimizer).__name__:
+        raise ValueError(f"state_dict: it belongs to {kind}, this optimizer is {type(optimizer).__name__}")
+    steps = _count(_get(saved, "steps", "state_dict"), "state_dict['steps']")
+    groups = _get(saved, "param_groups", "state_dict")
+    if not isinstance(groups, Sequence) or len(groups) != len(optimizer.param_groups):
+        raise ValueError(f"state_dict: expected {len(optimizer.param_groups)} parameter group(s), got {_count_of(groups)}")
+    options = [_options(optimizer, number, group) for number, group in enumerate(groups)]
+
+    states = _get(saved, "state", "state_dict")
+    missing = [name for name in optimizer._names if name not in states]
+    extra = [name for name in states if name not in optimizer._names]
+    if missing or extra:
+        said = [f"{word} {', '.join(map(repr, names))}" for word, names in (("no", missing), ("not expected:", extra)) if names]
+        raise ValueError(f"state_dict: the states are not those of the parameters: {'; '.join(said)}")
+
+    before = [group.options for group in optimizer.param_groups]
+    try:
+        for group, new in zip(optimizer.param_groups, options, strict=True):
+            group.update(new)
+        writes: list[tuple[Memory, np.ndarray]] = []
+        tensor_steps = []
+        optimizer._adapt()
+        for name, held in zip(optimizer._names, optimizer._states, strict=True):
+            entry, where = states[name], f"state_dict['state'][{name!r}]"
+            tensor_steps.append(_count(_get(entry, "step", where), f"{where}['step']"))
+            unknown = [field for field in entry if field != "step" and field not in held]
+            if unknown:
+                raise ValueError(f"{where}: {unknown[0]!r} is no state of this optimizer (it has {', '.join(held) or 'none'})")
+            writes += [(memory, _checked(_get(entry, field, where), memory, f"{where}[{field!r}]")) for field, memory in held.items()]
+    except BaseException:
+        for group, old in zip(optimizer.param_groups, before, strict=True):
+            group.update(old)
+        optimizer._adapt()
+        raise
+    for memory, value in writes:
+        _write(memory, value)
+    optimizer.steps = steps
+    optimizer._restart(tensor_steps)
+
+
+def _options(optimizer: Optimizer, number: int, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a saved group as they are to be set; a function stays the optimizer's own."""
+    where, group = f"state_dict['param_groups'][{number}]", optimizer.param_groups[number]
+    names = _get(saved, "params", where)
+    if list(names) != _names(optimizer, number):
+        raise ValueError(f"{where}: it holds the parameters {list(names)}, this optimizer's are {_names(optimizer, number)}")
+    options = {name: _get(saved, name, where) for name in group.options}
+    if isinstance(options.get("lr"), str) != callable(group.get("lr")):
+        kept, own = ("a function", "a number") if isinstance(options["lr"], str) else ("a number", "a function")
+        raise ValueError(f"{where}: lr was {kept} ({options['lr']}), this optimizer's is {own}; build it with the same")
+    if isinstance(options.get("lr"), str):
+        del options["lr"]
+    return options
+
+
+def _checked(value: Any, memory: Memory, where: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{where}: expected an array, got {type(value).__name__}")
+    if value.shape != memory.shape:
+        raise ValueError(f"{where}: expected shape {memory.shape}, got {value.shape}")
+    if value.dtype != memory.dtype:
+        raise TypeError(f"{where}: expected dtype {memory.dtype}, got {value.dtype}")
+    return value
+
+
+def _get(mapping: Any, key: str, where: str) -> Any:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{where}: expected a dict, got {type(mapping).__name__}")
+    if key not in mapping:
+        raise ValueError(f"{where}: the key {key!r} is missing")
+    return mapping[key]
+
+
+def _count(value: Any, where: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: expected a whole number, got {value!r}") from None
+    if number < 0:
+        raise ValueError(f"{where}: expected a number of steps, got {number}")
+    return number
+
+
+def _count_of(groups: Any) -> str:
+    return str(len(groups)) if isinstance(groups, Sequence) else type(groups).__name__
+
+
+def _names(optimizer: Optimizer, group: int) -> list[str]:
+    return [name for name, owner in zip(optimizer._names, optimizer._group_of, strict=True) if owner == group]
+
+
+def _to_host(memory: Memory) -> np.ndarray:
+    if isinstance(memory.array, np.ndarray):
+        return memory.array.copy()
+    from schuss_kernels import cuda
+
+    return cuda.to_host(memory)
+
+
+def _write(memory: Memory, value: np.ndarray) -> None:
+    if isinstance(memory.array, np.ndarray):
+        memory.array[...] = value
+        return
+    from schuss_kernels import cuda
+
+    cuda.from_host(value, memory)

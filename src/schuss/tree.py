@@ -1,0 +1,121 @@
+"""Nested structures of arrays: lists, tuples and dicts of leaves, and other structures of the same form.
+
+Everything that is not a list, a tuple or a mapping is a leaf. A leaf's name is its path, joined by dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of a structure."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A list or tuple (``keys`` is None) or a dict, and what stands at each place."""
+
+    path: str
+    keys: tuple[Any, ...] | None
+    children: tuple[Branch | Leaf, ...]
+    flat: bool
+
+
+Node = Branch | Leaf
+
+
+def parse(structure: Any) -> tuple[Node, list[str], list[Any]]:
+    """The form of a structure, the names of its leaves and the leaves, in order.
+
+    Raises
+    ------
+    ValueError
+        When two leaves would have the same name.
+    """
+    names: list[str] = []
+    leaves: list[Any] = []
+    node = _parse(structure, "", names, leaves)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two parameters would be called {twice!r}; rename a key of the structure")
+    return node, names, leaves
+
+
+def _parse(value: Any, path: str, names: list[str], leaves: list[Any]) -> Node:
+    if isinstance(value, Iterator):
+        value = list(value)
+    if isinstance(value, Mapping):
+        keys, items = tuple(value), list(value.values())
+    elif isinstance(value, (list, tuple)):
+        keys, items = None, list(value)
+    else:
+        names.append(path or "0")
+        leaves.append(value)
+        return Leaf(names[-1])
+    steps = keys if keys is not None else range(len(items))
+    children = tuple(
+        _parse(item, f"{path}.{step}" if path else str(step), names, leaves)
+        for step, item in zip(steps, items, strict=True)
+    )
+    return Branch(path, keys, children, all(isinstance(child, Leaf) for child in children))
+
+
+def match(node: Node, structure: Any, what: str = "gradients") -> list[Any]:
+    """The leaves of another structure of the same form, in order. ``what`` names it in messages.
+
+    Dicts are matched by key, whatever their order; a list matches a tuple.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When a key or an item is missing, too many, or of another kind.
+    """
+    if isinstance(node, Branch) and node.flat:
+        return _items(node, structure, what)  # a list in place of an array is found when the arrays are looked at
+    leaves: list[Any] = []
+    _match(node, structure, what, leaves)
+    return leaves
+
+
+def _match(node: Node, value: Any, what: str, leaves: list[Any]) -> None:
+    if isinstance(node, Leaf):
+        leaves.append(value)
+        return
+    for child, item in zip(node.children, _items(node, value, what), strict=True):
+        _match(child, item, what, leaves)
+
+
+def _items(node: Branch, value: Any, what: str) -> list[Any]:
+    if node.keys is not None:
+        if isinstance(value, Mapping):
+            if len(value) == len(node.keys):
+                try:
+                    return [value[key] for key in node.keys]
+                except KeyError:
+                    pass
+            missing = [str(key) for key in node.keys if key not in value]
+            extra = [str(key) for key in value if key not in node.keys]
+            said = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("no", missing), ("not expected:", extra)) if keys]
+            raise ValueError(f"{what}{_at(node)} do not fit the parameters: {'; '.join(said)} (None stands for no gradient)")
+    else:
+        if isinstance(value, Iterator):
+            value = list(value)
+        if isinstance(value, (list, tuple)):
+            if len(value) == len(node.children):
+                return list(value)
+            raise ValueError(
+                f"{what}{_at(node)} do not fit the parameters: expected {len(node.children)} items, got {len(value)} "
+                "(None stands for no gradient)"
+            )
+    kind = "a dict" if node.keys is not None else "a list or tuple"
+    raise TypeError(f"{what}{_at(node)} do not fit the parameters: expected {kind}, got {type(value).__name__}")
+
+
+def _at(node: Branch) -> str:
+    return f" at {node.path!r}" if node.path else ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from numba import types
-from numba.core import errors
 
 from .intrinsics import compiled_update, number_type, tuple_type
 from .rule import Rule, RuleError
@@ -20,12 +20,17 @@ _LITERALS = (
 )
 
 
+_ALLOWED = "it may be made of arithmetic, math functions, comparisons and conditional expressions on single numbers"
+
+
 @contextlib.contextmanager
 def told_in_the_rules_words(rule: Rule, spec: Spec) -> Iterator[None]:
     """Turn numba's error about a kernel into one about the rule's update."""
     try:
         yield
-    except (errors.NumbaError, NotImplementedError) as error:
+    except RuleError:
+        raise
+    except Exception as error:  # numba wraps what goes wrong inside a rule in errors of many kinds
         update_compiles(rule, spec)
         raise RuleError(f"rule {rule.name!r}: numba cannot compile its kernel: {_reason(error)}") from error
 
@@ -37,7 +42,7 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
     signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
     try:
         update.compile(signature)
-    except (errors.NumbaError, NotImplementedError) as error:
+    except Exception as error:
         raise RuleError(f"rule {rule.name!r}: numba cannot compile update(): {_reason(error)}") from error
     result = update.overloads[signature].signature.return_type
     states = rule.State._fields  # type: ignore[attr-defined]
@@ -63,18 +68,26 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
         raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
 
 
-def no_float64(rule: Rule, spec: Spec, made: Any) -> None:
-    """Raise where a kernel that stores and computes in float32 holds float64 arithmetic inside."""
+def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
+    """Raise where a kernel calls into Python or allocates, or is all float32 outside and computes in float64 inside."""
     update_compiles(rule, spec)
-    sizes = {s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)}
-    if max(sizes) > 4:
-        return
-    library = next(iter(made.overloads.values())).library
-    if re.search(r"\bdouble\b", library.get_llvm_str()):
-        signature = next(iter(compiled_update(spec, rule).overloads.values()))
-        raise RuleError(
-            f"rule {rule.name!r}: update() slips into float64 on the way{_first_float64(signature)}. {_LITERALS}"
-        )
+    code = library.get_llvm_str()
+    if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
+        raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
+    if single(spec) and re.search(r"\bdouble\b", code):
+        raise slip(rule, spec)
+
+
+def single(spec: Spec) -> bool:
+    """Whether a kernel stores and computes in float32 or less, so that it has no business with float64."""
+    return max(s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)) <= 4
+
+
+def slip(rule: Rule, spec: Spec) -> RuleError:
+    """The error for an update that returns the right types, but computes in float64 on the way."""
+    update_compiles(rule, spec)
+    result = next(iter(compiled_update(spec, rule).overloads.values()))
+    return RuleError(f"rule {rule.name!r}: update() slips into float64 on the way{_first_float64(result)}. {_LITERALS}")
 
 
 def _first_float64(result: Any) -> str:
@@ -84,7 +97,8 @@ def _first_float64(result: Any) -> str:
         for statement in block.body:
             target = getattr(statement, "target", None)
             if target is not None and annotation.typemap.get(target.name) == types.float64:
-                return f", first in line {statement.loc.line} of {statement.loc.filename}"
+                line = linecache.getline(statement.loc.filename, statement.loc.line).strip()
+                return f", first in line {statement.loc.line} of {statement.loc.filename}: `{line}`"
     return ""
 
 

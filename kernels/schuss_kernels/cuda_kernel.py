@@ -1,30 +1,20 @@
 """The CUDA kernel: one grid walks the rows of the plan that have one spec.
 
-Compiled and simulated kernels are the same Python below; only the words they are written in differ. This is the one
-module that reaches into numba-cuda's compiler.
+Compiled and simulated kernels are the same Python below; only the words they are written in differ.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import config, cuda, types
+from numba import cuda
 
-from . import check
 from .plan import COUNT, GRAD, LAYOUT, PARAM, SCALARS, START, STATES
-from .rule import Rule, RuleError
 from .storage import Spec
-
-if config.ENABLE_CUDASIM:
-    from .cuda_simulated import Words
-else:
-    from .cuda_words import Words
 
 SLICE = 4096
 """Elements of a row that a block takes at once. A row of the plan is cut into such slices, so that a model of few large
 tensors still gives every multiprocessor work."""
-
-_ARGUMENTS = (types.int64,) * 3
 
 
 def _dense(words: Any, spec: Spec) -> Any:
@@ -93,21 +83,6 @@ def _strided(words: Any) -> Any:
     return strided
 
 
-def source(rule: Rule, spec: Spec) -> Any:
+def source(words: Any, spec: Spec) -> Any:
     """The kernel as a Python function of (rows' address, bytes from row to row, number of rows)."""
-    words = Words(rule, spec)
     return _strided(words) if spec.strided else _dense(words, spec)
-
-
-def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
-    from numba.cuda.compiler import compile_cuda, kernel_fixup
-
-    with check.told_in_the_rules_words(rule, spec):
-        result = compile_cuda(
-            source(rule, spec), types.void, _ARGUMENTS, nvvm_options={"opt": 3, "fma": False}, cc=capability
-        )
-    library = result.library
-    function = library.get_function(result.fndesc.llvm_func_name)
-    library._entry_name = function.name
-    kernel_fixup(function, False)
-    return library

@@ -17,8 +17,6 @@ from .lowering import FIRST_STATE, GLOBAL, GRADIENT, INT64, PARAMETER
 from .rule import Rule, specialise
 from .storage import Spec
 
-SIMULATED = False
-
 
 class Words:
     """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""

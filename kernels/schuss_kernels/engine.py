@@ -91,6 +91,7 @@ class Engine:
     """A plan over tensors and the means to launch it. One subclass a backend."""
 
     name = ""
+    chunk, span = plan.CHUNK, plan.SPAN
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
@@ -118,7 +119,7 @@ class Engine:
                     walk=walk,
                 )
             )
-        self.plan = plan.build(parts)
+        self.plan = plan.build(parts, self.chunk, self.span)
         self.strided = [part.walk is not None for part in parts]
         self.bound()
 

@@ -62,6 +62,8 @@ class Pool:
         return True
 
     def _wake(self, helpers: int) -> None:
+        if not self._beds:
+            self._help(self._address)  # no job is open; compiles it here, not in every helper at once
         while len(self._beds) < helpers:
             bed = threading.Lock()
             bed.acquire()

@@ -1,0 +1,347 @@
+"""What ``schuss bench`` runs: every optimizer on real shapes, beside the floor, numpy and torch.
+
+A step is compared with the numpy reference, bit for bit, before it is timed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import console, machine, timing, workloads
+from .console import Column, CommandError, Mismatch
+from .optimizer import Optimizer
+from .timing import Contender
+from .workloads import Variant, Workload
+
+FORMAT = 1
+"""Version of the JSON file's form."""
+
+SMALL = ((0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (70_001,))
+"""Shapes of the check that comes before everything: below, at and above the vector width and the chunk."""
+
+
+@dataclass
+class Settings:
+    """What to measure and beside what."""
+
+    variants: Sequence[str] = tuple(workloads.VARIANTS)
+    workloads: Sequence[str] = workloads.WORKLOADS
+    rounds: int | None = None
+    threads: int | None = None
+    torch: bool = True
+    reference: bool = True
+    latency: bool = True
+    json: str | None = None
+
+
+@dataclass
+class Field:
+    """An optimizer on a workload, and everything it is compared with, ready to step."""
+
+    variant: Variant
+    workload: Workload
+    bytes: int
+    states: int
+    contenders: list[Contender] = field(default_factory=list)
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Measure, print the tables to stdout as they come, write the JSON file, and return what is in it.
+
+    Raises
+    ------
+    Mismatch
+        When a step is not what the numpy reference says.
+    CommandError
+        When the settings cannot be carried out.
+    """
+    if settings.json is not None:
+        _check_writable(Path(settings.json))
+    with_torch = settings.torch and importlib.util.find_spec("torch") is not None
+    use_threads(settings.threads, with_torch)
+    about = machine.describe()
+    report: dict[str, Any] = {
+        "schuss_bench": FORMAT,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": about,
+        "threads": settings.threads or about["cores"],
+        "results": [],
+        "latency": None,
+    }
+    print(_about(report))
+    if settings.torch and not with_torch:
+        print("torch is not installed: its columns stay empty (pip install torch)")
+    with console.Progress() as progress:
+        for key in settings.workloads:
+            load = workloads.workload(key)
+            progress.show(f"{load.title}: making arrays")
+            source = Source(load)
+            progress.clear()
+            print(f"\n{load}\n{console.heading(COLUMNS)}", flush=True)
+            for name in settings.variants:
+                result = measure(workloads.VARIANTS[name], source, settings, with_torch, progress)
+                progress.clear()
+                if isinstance(result, str):
+                    print(f"{workloads.VARIANTS[name].title}: skipped, {result}", flush=True)
+                else:
+                    print(line_of(result), flush=True)
+                    report["results"].append(result)
+            del source
+        print("\n" + LEGEND)
+        if settings.latency:
+            from . import latency
+
+            report["latency"] = latency.measure(progress)
+            progress.clear()
+            print("\n" + latency.table(report["latency"]))
+    if settings.json is not None:
+        Path(settings.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+class Source:
+    """The arrays of a workload: where parameters start, and gradients, which all contenders share."""
+
+    def __init__(self, load: Workload) -> None:
+        self.workload = load
+        self.start = workloads.random_arrays(load.shapes, seed=1)
+        self.gradients = workloads.random_arrays(load.shapes, seed=2, scale=0.1)
+
+    def parameters(self) -> list[np.ndarray]:
+        return [array.copy() for array in self.start]
+
+
+def measure(
+    variant: Variant, source: Source, settings: Settings, with_torch: bool, progress: console.Progress
+) -> dict[str, Any] | str:
+    """The figures of an optimizer on a workload, or why there are none."""
+    load = source.workload
+    need, free = _memory_needed(variant, load, with_torch), machine.available_memory()
+    if free is not None and need > free:
+        return f"it needs about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB is free"
+    what = f"{load.title}, {variant.title}"
+    progress.show(f"{what}: comparing with numpy")
+    check_small(variant)
+    rounds = settings.rounds or load.rounds
+    made = contenders(variant, source, settings.threads, settings.reference, with_torch)
+    progress.show(f"{what}: calibrating")
+    timing.interleave(made.contenders, rounds, lambda n: progress.show(f"{what}: round {n} of {rounds}"))
+    return _figures(made)
+
+
+def contenders(
+    variant: Variant, source: Source, threads: int | None = None, reference: bool = True, with_torch: bool = True
+) -> Field:
+    """An optimizer and what it is compared with; each has made its first step, and that step has been checked.
+
+    Raises
+    ------
+    Mismatch
+        When the step differs from the numpy reference in a single bit, or from torch's by more than rounding.
+    """
+    from . import floor
+
+    load, gradients = source.workload, source.gradients
+    what = f"{variant.title} on {load.title}"
+    ours, dull = source.parameters(), source.parameters()
+    optimizer = variant.build(ours, threads=threads, **bench_options(variant))
+    plain = variant.build(dull, backend="numpy", **bench_options(variant))
+    optimizer.step(gradients)
+    plain.step(gradients)
+    check_equal(optimizer, plain, what)
+    tensors = optimizer._engine.tensors
+    moved = sum(t.spec(t.walk() is not None).bytes_per_element * t.parameter.size for t in tensors)
+    states = len(tensors[0].states)
+    made = Field(variant, load, moved, states)
+    made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
+    made.contenders.append(Contender("floor", floor.step(load.parameters, states)))
+    if reference:
+        made.contenders.append(Contender("numpy", lambda: plain.step(gradients)))
+    for fused in (True, False) if with_torch else ():
+        theirs = source.parameters()
+        step = _torch_step(variant, theirs, gradients, fused)
+        if step is not None:
+            name = "torch_fused" if fused else "torch"
+            for number, (one, other) in enumerate(zip(dull, theirs, strict=True)):
+                if not np.allclose(one, other, rtol=1e-4, atol=1e-5):
+                    raise Mismatch(f"{what}: tensor {number} after a step is not what {name} makes of it")
+            made.contenders.append(Contender(name, step))
+    return made
+
+
+def bench_options(variant: Variant) -> dict[str, Any]:
+    """Options that differ from the defaults in a bench; they change no instruction that is executed."""
+    if variant.options.get("centered"):
+        # Gradients of a bench never change: a faster decay would bring the variance to zero, by rounding below it.
+        return {"alpha": 0.99999}
+    return {}
+
+
+def check_small(variant: Variant) -> None:
+    """Three steps over awkward sizes, with changing gradients, compared with the numpy reference bit for bit."""
+    ours, dull = workloads.random_arrays(SMALL, 3), workloads.random_arrays(SMALL, 3)
+    optimizer, plain = variant.build(ours), variant.build(dull, backend="numpy")
+    for seed in range(3):
+        gradients = workloads.random_arrays(SMALL, 4 + seed)
+        optimizer.step(gradients)
+        plain.step(gradients)
+    check_equal(optimizer, plain, f"{variant.title} on small tensors")
+
+
+def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
+    """Whether two optimizers have the same parameters and states, bit for bit.
+
+    Raises
+    ------
+    Mismatch
+        Where they differ: the tensor, the array and the first element.
+    """
+    for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
+        names = ("parameter", *one.rule.State._fields)  # type: ignore[attr-defined]
+        pairs = zip((one.parameter, *one.states), (other.parameter, *other.states), strict=True)
+        for name, (mine, its) in zip(names, pairs, strict=True):
+            bits = np.dtype(f"u{mine.dtype.itemsize}")
+            differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)
+            if differ.any():
+                at = int(differ.argmax())
+                raise Mismatch(
+                    f"{what}: {name} of tensor {one.name} differs from the numpy reference in {int(differ.sum()):,} of "
+                    f"{differ.size:,} elements; first, element {at}: {mine.array.flat[at]!r}, not {its.array.flat[at]!r}"
+                )
+
+
+def _torch_step(
+    variant: Variant, arrays: Sequence[np.ndarray], gradients: Sequence[np.ndarray], fused: bool
+) -> Callable[[], object] | None:
+    """A step of torch's optimizer over the same memory, made once; None where torch has no such optimizer."""
+    import torch
+
+    if fused and not variant.fused:
+        return None
+    parameters = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.from_numpy(gradient)
+    options = {**variant.options, **bench_options(variant)}
+    try:
+        optimizer = getattr(torch.optim, variant.optimizer)(parameters, **options, **({"fused": True} if fused else {}))
+        optimizer.step()
+    except (AttributeError, TypeError, RuntimeError):  # a torch that has no fused form of it on the CPU
+        return None
+    return optimizer.step  # type: ignore[no-any-return]
+
+
+def use_threads(threads: int | None, with_torch: bool) -> None:
+    """Give every contender the same number of threads.
+
+    Raises
+    ------
+    CommandError
+        When there are not so many cores.
+    """
+    if with_torch:
+        import torch
+
+        torch.set_num_threads(threads or machine.cores())
+    if threads is not None:
+        import numba
+
+        if threads > numba.config.NUMBA_NUM_THREADS:
+            raise CommandError(f"--threads: {threads} is more than the {numba.config.NUMBA_NUM_THREADS} cores there are")
+        numba.set_num_threads(threads)
+
+
+def _memory_needed(variant: Variant, load: Workload, with_torch: bool) -> int:
+    states = len(variant.build([np.zeros(1, np.float32)], backend="numpy")._engine.tensors[0].states)
+    copies = 4 if with_torch else 2
+    return 4 * (load.parameters * (copies * (1 + states) + 2 + states) + 8 * max(load.sizes))
+
+
+def _check_writable(path: Path) -> None:
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise CommandError(f"--json: there is no folder {parent}")
+    if path.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
+        raise CommandError(f"--json: {path} cannot be written")
+
+
+def _figures(made: Field) -> dict[str, Any]:
+    summaries = {contender.name: contender.summary() for contender in made.contenders}
+    ours, floor = summaries["schuss"]["median_s"], summaries["floor"]["median_s"]
+    return {
+        "optimizer": made.variant.key,
+        "title": made.variant.title,
+        "options": dict(made.variant.options),
+        "workload": made.workload.key,
+        "workload_title": made.workload.title,
+        "tensors": len(made.workload.shapes),
+        "parameters": made.workload.parameters,
+        "dtype": "float32",
+        "states": made.states,
+        "bytes": made.bytes,
+        "bytes_per_parameter": made.bytes / made.workload.parameters,
+        "gb_per_s": made.bytes / ours / 1e9,
+        "share_of_floor": floor / ours,
+        "time_over_floor": ours / floor,
+        "times_faster": {
+            name: summary["median_s"] / ours for name, summary in summaries.items() if name not in ("schuss", "floor")
+        },
+        "contenders": summaries,
+    }
+
+
+COLUMNS = (
+    Column("\noptimizer", 26, left=True),
+    Column("bytes/\nparam", 6),
+    Column("ms/\nstep", 7),
+    Column("\nGB/s", 6),
+    Column("share of\nfloor", 8),
+    Column("time/\nfloor", 6),
+    Column("numpy\nms", 7),
+    Column("\ntimes", 6),
+    Column("torch fused\nms", 11),
+    Column("\ntimes", 6),
+    Column("torch\nms", 7),
+    Column("\ntimes", 6),
+)
+
+LEGEND = """\
+Medians, taken turn by turn in one process. GB/s: bytes a step has to move, over its time. Floor: a plain loop with the
+same reads and writes and hardly any arithmetic; share of floor = its time / ours. times: their time / ours.
+Every step was compared with the numpy reference, bit for bit, before it was timed."""
+
+
+def line_of(result: dict[str, Any]) -> str:
+    """A result as a line of the table."""
+    cells = [
+        result["title"],
+        f"{result['bytes_per_parameter']:g}",
+        console.figure(result["contenders"]["schuss"]["median_s"] * 1e3),
+        f"{result['gb_per_s']:.1f}",
+        f"{result['share_of_floor']:.0%}",
+        f"{result['time_over_floor']:.2f}",
+    ]
+    for name in ("numpy", "torch_fused", "torch"):
+        summary = result["contenders"].get(name)
+        cells.append(console.figure(summary and summary["median_s"] * 1e3))
+        cells.append(console.figure(result["times_faster"].get(name)))
+    return console.row(COLUMNS, cells)
+
+
+def _about(report: dict[str, Any]) -> str:
+    about = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
+    return (
+        f"{about['processor']}, {about['cores']} core(s), {report['threads']} thread(s) used; {about['system']}\n"
+        f"Python {about['python']}, {versions}"
+    )
+
+

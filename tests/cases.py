@@ -1,0 +1,79 @@
+"""The table of what is tested: every optimizer with its options. A new optimizer is a new row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import schuss
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with one set of options; ``torch`` names torch's class where it has the optimizer."""
+
+    make: type[schuss.Optimizer]
+    options: dict[str, Any] = field(default_factory=dict)
+    torch: str | None = None
+
+    def __str__(self) -> str:
+        said = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.make.__name__}({said})"
+
+
+CASES = [
+    Case(schuss.SGD, {"lr": 0.1}, "SGD"),
+    Case(schuss.SGD, {"lr": 0.1, "weight_decay": 0.1}, "SGD"),
+    Case(schuss.SGD, {"lr": 0.1, "momentum": 0.9}, "SGD"),
+    Case(schuss.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}, "SGD"),
+    Case(schuss.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, "SGD"),
+    Case(schuss.SGD, {"lr": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 0.01, "maximize": True}, "SGD"),
+    Case(schuss.Adagrad, {}, "Adagrad"),
+    Case(schuss.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}, "Adagrad"),
+    Case(schuss.Adagrad, {"initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True}, "Adagrad"),
+    Case(schuss.RMSprop, {}, "RMSprop"),
+    Case(schuss.RMSprop, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}, "RMSprop"),
+    Case(schuss.RMSprop, {"momentum": 0.9, "weight_decay": 0.1}, "RMSprop"),
+    Case(schuss.RMSprop, {"centered": True}, "RMSprop"),
+    Case(schuss.RMSprop, {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "maximize": True}, "RMSprop"),
+    Case(schuss.Adam, {}, "Adam"),
+    Case(schuss.Adam, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.1}, "Adam"),
+    Case(schuss.Adam, {"amsgrad": True, "weight_decay": 0.1, "maximize": True}, "Adam"),
+    Case(schuss.AdamW, {}, "AdamW"),
+    Case(schuss.AdamW, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.0}, "AdamW"),
+    Case(schuss.AdamW, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}, "AdamW"),
+]
+
+SIZES = [0, 1, 7, 8, 9, 31, 33, 63, 100, 1000, 65_537]
+DTYPES = [np.float32, np.float64]
+
+
+def arrays(sizes, dtype, seed):
+    """Normal numbers of very different scales, one array a size or shape."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for size in sizes:
+        values = rng.standard_normal(size) * 10.0 ** rng.integers(-6, 4, size)
+        made.append(np.asarray(values, dtype))
+    return made
+
+
+def assert_same_bits(actual, expected, what=""):
+    """Equal to the last bit, the sign of zero included; a NaN equals any NaN."""
+    np.testing.assert_array_equal(actual, expected, err_msg=what)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(actual)[numbers], np.signbit(expected)[numbers], err_msg=what)
+
+
+def assert_same_optimizers(one, other):
+    """Parameters and states of two optimizers are the same bits."""
+    for name, p, q in zip(one._names, one._parameters, other._parameters, strict=True):
+        assert_same_bits(p.array, q.array, f"parameter {name}")
+    ours, theirs = one.state_dict()["state"], other.state_dict()["state"]
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name].keys() == theirs[name].keys()
+        for field_, value in ours[name].items():
+            assert_same_bits(np.asarray(value), np.asarray(theirs[name][field_]), f"{field_} of {name}")

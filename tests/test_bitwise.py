@@ -1,0 +1,203 @@
+"""Kernel == numpy reference, to the last bit: every optimizer, size, layout, thread count and chunking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers
+from schuss_kernels import cpu
+
+import schuss
+
+
+def pair(case, params, **options):
+    """The same optimizer twice, compiled and reference, on copies of the same memory layout."""
+    copies = [like(p) for p in params]
+    return case.make(params, **case.options, **options), case.make(copies, **case.options, backend="numpy")
+
+
+def like(array):
+    """A copy with the same strides, whatever they are."""
+    base = array
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    memory = np.frombuffer(bytearray(base.tobytes("A")), np.uint8)
+    offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_size(case, dtype):
+    ours, reference = pair(case, arrays(SIZES, dtype, 0))
+    for step in range(5):
+        gradients = arrays(SIZES, dtype, 1 + step)
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_tensor_alone_with_guards(size, dtype):
+    """Nothing before or behind the tensor is written."""
+    guard = 17
+    memory = np.full(size + 2 * guard, np.nan, dtype)
+    memory[guard : guard + size] = arrays([size], dtype, 3)[0]
+    p = memory[guard : guard + size]
+    q = p.copy()
+    ours, reference = schuss.AdamW([p]), schuss.AdamW([q], backend="numpy")
+    for step in range(3):
+        g = arrays([size], dtype, step)
+        ours.step(g)
+        reference.step(g)
+    assert_same_bits(p, q)
+    assert np.isnan(memory[:guard]).all()
+    assert np.isnan(memory[guard + size :]).all()
+
+
+@pytest.mark.parametrize("chunk", [64, 1000, 4096])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[13], CASES[19]], ids=str)
+def test_threads_and_chunks(case, threads, chunk, monkeypatch):
+    """The bits do not depend on who runs which chunk."""
+    monkeypatch.setattr(cpu.CpuEngine, "chunk", chunk)
+    monkeypatch.setattr(cpu.CpuEngine, "span", 2 * chunk)
+    monkeypatch.setattr(cpu, "SERIAL_BELOW", 0)
+    sizes = [65_537, 3, 0, 1000, 33, 50_000]
+    ours, reference = pair(case, arrays(sizes, np.float32, 0), threads=threads)
+    assert ours._engine.workers() == threads
+    for step in range(3):
+        gradients = arrays(sizes, np.float32, 1 + step)
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+def strided_arrays(dtype, seed):
+    """Parameters of every layout; each stands alone in its memory."""
+    rng = np.random.default_rng(seed)
+
+    def new(*shape):
+        return np.asarray(rng.standard_normal(shape), dtype)
+
+    raw = np.frombuffer(bytearray(new(101).tobytes() + b"\0" * 16), np.uint8)
+    return {
+        "C": new(6, 5, 4),
+        "F": np.asfortranarray(new(6, 5, 4)),
+        "transposed": new(6, 5, 4).transpose(2, 0, 1),
+        "sliced": new(20, 30)[::2, 1:29:3],
+        "every third": new(300)[::3],
+        "reversed": new(100)[::-1],
+        "reversed rows": new(9, 11)[::-1],
+        "reversed both": new(9, 11)[::-1, ::-1],
+        "0-d": np.array(2.5, dtype),
+        "0-d view": new(5)[2:3].reshape(()),
+        "empty": new(0),
+        "empty 2-d": new(3, 0, 2),
+        "unaligned": np.ndarray((101,), dtype, raw, 1),
+        "one element": new(1, 1, 1),
+        "thin": new(1, 50, 1),
+        "column": new(70, 3)[:, 1:2],
+        "deep": new(2, 3, 2, 3, 2, 3)[:, ::-1, :, ::2].transpose(5, 1, 3, 0, 4, 2),
+    }
+
+
+GRADIENT_LAYOUTS = {
+    "same": like,
+    "C": lambda p: np.ascontiguousarray(p).reshape(p.shape),
+    "F": lambda p: np.asarray(p, order="F").copy(order="F"),
+    "every second": lambda p: np.stack([p, p], -1)[..., 0],
+    "reversed": lambda p: np.flip(np.flip(p).copy()),
+    "one number": lambda p: np.broadcast_to(p.dtype.type(0.5), p.shape),
+    "read-only": lambda p: _read_only(p.copy()),
+}
+
+
+def _read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("layout", GRADIENT_LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", [CASES[0], CASES[19]], ids=str)
+def test_layouts(case, dtype, layout):
+    params = strided_arrays(dtype, 0)
+    ours = case.make(params, **case.options)
+    copies = {name: like(p) for name, p in params.items()}
+    reference = case.make(copies, **case.options, backend="numpy")
+    for step in range(3):
+        gradients = {name: GRADIENT_LAYOUTS[layout](g) for name, g in strided_arrays(dtype, 1 + step).items()}
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+def test_gaps_of_a_sliced_parameter_stay():
+    memory = np.arange(40, dtype=np.float32).reshape(8, 5)
+    before = memory.copy()
+    schuss.SGD([memory[::2, 1:4]], lr=1.0).step([np.ones((4, 3), np.float32)])
+    before[::2, 1:4] -= 1.0
+    np.testing.assert_array_equal(memory, before)
+
+
+def test_layout_changes_between_steps():
+    ours, reference = pair(CASES[17], arrays([(30, 20), (50,)], np.float32, 0))
+    for step in range(6):
+        one, two = arrays([(30, 20), (50,)], np.float32, step + 1)
+        shapes = [one, np.asfortranarray(one), one.astype(np.float64), np.repeat(one, 2, 0)[::2]]
+        gradients = [shapes[step % 4], two[::-1].copy()[::-1] if step % 2 else two]
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_mixed_dtypes_in_one_optimizer(case):
+    """Float32 and float64 parameters together, each with gradients of the other dtype: computed in the parameter's."""
+    params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)
+    ours, reference = pair(case, params)
+    for step in range(3):
+        gradients = arrays([100], np.float32, step) + arrays([33, 100], np.float64, step) + arrays([33], np.float32, step)
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_nan_infinity_denormals_and_zero(case, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, np.finfo(dtype).max, 1.0, -1.0], dtype)
+    grid = [axis.ravel().copy() for axis in np.meshgrid(special, special)]
+    ours, reference = pair(case, [grid[0], np.ones(100, dtype)])
+    for step in range(3):
+        gradients = [np.roll(grid[1], step), grid[1 - step % 2].copy()]
+        ours.step(gradients)
+        reference.step(gradients)
+    assert_same_optimizers(ours, reference)
+
+
+def test_memmap(tmp_path):
+    path = tmp_path / "weights.bin"
+    start = arrays([1000], np.float32, 0)[0]
+    start.tofile(path)
+    mapped = np.memmap(path, np.float32, "r+")
+    ours, reference = schuss.AdamW([mapped]), schuss.AdamW([start], backend="numpy")
+    for step in range(3):
+        g = arrays([1000], np.float32, step)
+        g[0].tofile(tmp_path / "g.bin")
+        ours.step([np.memmap(tmp_path / "g.bin", np.float32, "r")])
+        reference.step(g)
+    mapped.flush()
+    assert_same_bits(np.fromfile(path, np.float32), start)
+
+
+def test_scratch_is_never_read():
+    """States start from their initial values, not from what the memory held."""
+    for _ in range(20):
+        np.full(10_000, np.nan, np.float32)
+    w = np.ones(10_000, np.float32)
+    schuss.AdamW([w]).step([np.ones(10_000, np.float32)])
+    assert np.isfinite(w).all()

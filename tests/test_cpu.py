@@ -1,0 +1,363 @@
+"""The CPU engine itself: machine code, caches, threads, forks, and what does not fit into 32 bits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES, arrays, assert_same_bits, assert_same_optimizers
+from schuss_kernels import cpu, launch, plan
+from schuss_kernels.rules import RULES
+from schuss_kernels.storage import F32, F64, Spec
+
+import schuss
+
+X86 = "x86" in "".join(os.uname()[4:]) if hasattr(os, "uname") else False
+
+
+def dispatcher(rule, storage=F32, strided=False):
+    spec = Spec(rule.key, storage, storage, (storage,) * len(rule.State._fields), strided)
+    return cpu.compiled(rule, spec)[0]
+
+
+@pytest.fixture
+def fresh_kernels(monkeypatch, tmp_path):
+    """No kernel known, none on disk: what the code at hand compiles to."""
+    monkeypatch.setattr(cpu, "_kernels", {})
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.skipif(not X86, reason="looks for x86 instructions")
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_float32_kernels_are_simd_and_hold_no_float64(rule, fresh_kernels):
+    assembly = next(iter(dispatcher(rule).inspect_asm().values()))
+    wide = re.findall(r"\b(cvtss2sd|cvtps2pd|sqrtsd|sqrtpd|mulsd|mulpd|divsd|addsd)\b", assembly.replace("\tv", "\t"))
+    assert not wide
+    assert not re.findall(r"\tv?fn?m(?:add|sub)\d*[sp][sd]\b", assembly), "multiply and add were contracted"
+    registers = "zmm|ymm" if "avx2" in _cpu_flags() else "xmm"
+    assert re.search(rf"\tv?mulps\t.*%(?:{registers})\d", assembly), "the loop is not vectorised"
+    if "sqrt" in str(rule.update.__code__.co_names):
+        assert re.search(rf"\tv?sqrtps\t.*%(?:{registers})\d", assembly), "the root is not vectorised"
+
+
+@pytest.mark.skipif(not X86, reason="looks for x86 instructions")
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_float64_kernels_are_simd(rule, fresh_kernels):
+    assembly = next(iter(dispatcher(rule, F64).inspect_asm().values()))
+    assert re.search(r"\tv?mulpd\t", assembly)
+    assert not re.findall(r"\tv?fn?m(?:add|sub)\d*[sp][sd]\b", assembly)
+
+
+def _cpu_flags() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def test_hyper_parameters_and_sizes_never_recompile():
+    optimizer = schuss.AdamW(arrays([100, 7], np.float32, 0))
+    optimizer.step(arrays([100, 7], np.float32, 1))
+    kernels = set(cpu._kernels)
+    for lr in (1e-3, 0.5, 2):
+        other = schuss.AdamW(arrays([1000], np.float32, 0), lr=lr, betas=(lr / 4, 0.5), weight_decay=lr, maximize=True)
+        other.step(arrays([1000], np.float32, 1))
+        other.param_groups[0]["eps"] = 1e-3
+        other.step(arrays([1000], np.float32, 2))
+    assert set(cpu._kernels) == kernels
+    assert all(len(made.overloads) == 1 for made, _ in cpu._kernels.values())
+    assert len(launch.run_alone.overloads) <= 1
+
+
+STEP = """
+import sys, time
+import numpy as np
+import schuss
+optimizer = schuss.AdamW([np.ones(300_000, np.float32)], threads=2)
+optimizer.step([np.ones(300_000, np.float32)])
+from schuss_kernels import cpu, launch
+made, _ = next(iter(cpu._kernels.values()))
+functions = [made, launch.run_alone, launch.refresh, launch.refresh_and_run, launch._lead, launch._help]
+print(sum(sum(f.stats.cache_hits.values()) for f in functions), sum(sum(f.stats.cache_misses.values()) for f in functions))
+"""
+
+
+def python(code, *args, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, env={**os.environ, **environment}, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_disk_cache_hits_in_a_second_process(tmp_path):
+    first = python(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split()
+    second = python(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split()
+    assert int(first[1]) > 0
+    assert int(first[0]) == 0
+    assert int(second[1]) == 0
+    assert int(second[0]) == int(first[1])
+
+
+def test_two_processes_filling_one_cache(tmp_path):
+    code = STEP + "print('sum', optimizer._parameters[0].array.sum())"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    racing = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=300) for process in racing]
+    assert [process.returncode for process in racing] == [0, 0, 0], said
+    assert len({out.split(b"sum")[1] for out, _ in said}) == 1
+    assert int(python(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split()[1]) == 0
+
+
+def test_no_place_for_a_cache(tmp_path):
+    """Neither beside the package nor in the home folder: it works, it only compiles again."""
+    code = """
+import sys, numba.core.caching as caching
+from numba.core.caching import CacheImpl
+for cls in CacheImpl._locator_classes:
+    cls.from_function = classmethod(lambda *_: None)
+""" + STEP.replace("print(", "assert not any(f.stats.cache_path for f in functions); print('fine', ")
+    assert "fine" in python(code)
+
+
+OTHER_TEAM = """
+import numpy as np, numba
+from numba import njit, prange
+import schuss
+from schuss_kernels import cpu, launch
+
+@njit(parallel=True)
+def start(x):
+    for i in prange(x.size):
+        x[i] += 1.0
+
+start(np.zeros(10))  # an OpenMP team is at work in this process now
+assert launch._team_at_work()
+rng = np.random.default_rng(0)
+start, g = (rng.standard_normal(400_000).astype(np.float32) for _ in range(2))
+results = []
+for threads in (1, 2, 7, 9):
+    w = start.copy()
+    optimizer = schuss.AdamW([w], threads=threads)
+    for _ in range(5):
+        optimizer.step([g])
+    results.append(w.tobytes())
+reference = start.copy()
+optimizer = schuss.AdamW([reference], backend="numpy")
+for _ in range(5):
+    optimizer.step([g])
+assert set(results) == {reference.tobytes()}
+print("same", numba.threading_layer(), numba.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_sharing_an_openmp_team(layer):
+    said = python(OTHER_TEAM, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="7").split()
+    assert said == ["same", layer, "7"]
+
+
+def stepped(optimizer, gradients, times):
+    for _ in range(times):
+        optimizer.step(gradients)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_optimizers_stepping_in_several_threads(threads):
+    """Small and large ones, each in its own thread: every one gets the bits it gets alone."""
+    sizes = [[1000], [300_000], [200_000, 5], [70_000] * 4]
+    expected, optimizers = [], []
+    for kept in (expected, optimizers):
+        for seed, size in enumerate(sizes):
+            params = arrays(size, np.float32, seed)
+            kept.append((schuss.AdamW(params, threads=threads), arrays(size, np.float32, 10 + seed)))
+    for optimizer, gradients in expected:
+        stepped(optimizer, gradients, 20)
+    running = [threading.Thread(target=stepped, args=(*pair, 20)) for pair in optimizers]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    for (optimizer, _), (alone, _) in zip(optimizers, expected, strict=True):
+        assert_same_optimizers(optimizer, alone)
+
+
+def test_one_optimizer_stepped_by_several_threads_is_serialised():
+    w, g = arrays([300_000, 300_000], np.float32, 0)
+    optimizer = schuss.AdamW([w])
+    running = [threading.Thread(target=stepped, args=(optimizer, [g], 10)) for _ in range(4)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    alone = schuss.AdamW(arrays([300_000], np.float32, 0), threads=1)
+    stepped(alone, [g], 40)
+    assert optimizer.steps == 40
+    assert_same_optimizers(optimizer, alone)
+
+
+def _child(results, optimizer, gradients):
+    for _ in range(3):
+        optimizer.step(gradients)
+    fresh = schuss.AdamW(arrays([300_000], np.float32, 0))
+    fresh.step(gradients)
+    results.send((optimizer.steps, optimizer._parameters[0].array.tobytes(), fresh._parameters[0].array.tobytes()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_steps():
+    optimizer = schuss.AdamW(arrays([300_000], np.float32, 0), threads=2)
+    gradients = arrays([300_000], np.float32, 1)
+    optimizer.step(gradients)
+    once = optimizer._parameters[0].array.tobytes()
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(there, optimizer, gradients))
+    child.start()
+    assert here.poll(60), "the child hangs"
+    steps, moved, fresh = here.recv()
+    child.join(30)
+    assert child.exitcode == 0
+    assert steps == 4
+    assert fresh == once
+    stepped(optimizer, gradients, 3)
+    assert optimizer._parameters[0].array.tobytes() == moved
+
+
+FORK_WITH_TEAM = OTHER_TEAM + """
+import os, signal
+optimizer = schuss.AdamW([start.copy()], threads=2)
+optimizer.step([g])
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    optimizer.step([g])
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+print("forked")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_steps_where_the_parent_used_openmp():
+    assert "forked" in python(FORK_WITH_TEAM, NUMBA_NUM_THREADS="2", PYTHONWARNINGS="ignore")
+
+
+def test_a_step_does_not_wait_for_cores_that_others_keep_busy():
+    """A helper that finds no core costs nothing: the caller does the work itself."""
+    stop = threading.Event()
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        optimizer = schuss.SGD(arrays([400_000], np.float32, 0), threads=8)
+        gradients = arrays([400_000], np.float32, 1)
+        optimizer.step(gradients)
+        took = []
+        for _ in range(30):
+            time.sleep(0.02)
+            begun = time.perf_counter()
+            optimizer.step(gradients)
+            took.append(time.perf_counter() - begun)
+    finally:
+        stop.set()
+        spinner.kill()
+        spinner.wait()
+    assert np.median(took) < 0.05
+
+
+def test_addresses_beyond_32_bits():
+    """The last chunks of tensors with more than 2**31 elements, without touching the rest."""
+    size = 2**31 + 1000
+    try:
+        w, g = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    except MemoryError:
+        pytest.skip("this system does not promise memory that is not used")
+    w[-70_000:], g[-70_000:] = 3.0, 1.0
+    optimizer = schuss.SGD([w], lr=0.5)
+    optimizer._prepare(optimizer._blocks)
+    engine = optimizer._engine
+    assert launch.refresh(id(gradients := [g]), *engine._arguments) == 1
+    assert gradients
+    rows = engine.plan.rows
+    assert rows[-1, plan.START] > 2**31 - 1
+    launch.run_alone(*engine._table, len(rows) - 2, len(rows))
+    touched = int(rows[-2:, plan.COUNT].sum())
+    assert (w[-touched:] == 2.5).all()
+    assert (w[-70_000:-touched] == 3.0).all()
+
+
+def test_walks_beyond_32_bits():
+    """The same for a strided tensor: a gradient of one number, spread over it."""
+    size = 2**31 + 1000
+    try:
+        w = np.zeros(size, np.float32)
+    except MemoryError:
+        pytest.skip("this system does not promise memory that is not used")
+    g = np.broadcast_to(np.float32(1.0), (size,))
+    w[-70_000:] = 3.0
+    optimizer = schuss.SGD([w], lr=0.5)
+    engine = optimizer._engine
+    engine.tensors[0].gradient_strides = g.strides
+    engine.gradients[:] = g.__array_interface__["data"][0]
+    engine.bind()
+    optimizer._prepare(optimizer._blocks)
+    rows = engine.plan.rows
+    launch.run_alone(*engine._table, len(rows) - 2, len(rows))
+    touched = int(rows[-2:, plan.COUNT].sum())
+    assert (w[-touched:] == 2.5).all()
+    assert (w[-70_000:-touched] == 3.0).all()
+
+
+@pytest.mark.slow
+def test_more_than_two_to_the_31_elements():
+    size = 2**31 + 7
+    w = np.full(size, 3.0, np.float32)
+    g = np.ones(size, np.float32)
+    schuss.SGD([w], lr=0.5).step([g])
+    assert w.min() == w.max() == 2.5
+    schuss.SGD([w], lr=0.5).step([np.broadcast_to(np.float32(1.0), (size,))])
+    assert w.min() == w.max() == 2.0
+
+
+@pytest.mark.parametrize("case", [CASES[17]], ids=str)
+def test_gradients_read_in_python_where_headers_cannot_be(case, monkeypatch):
+    from schuss_kernels import headers
+
+    assert headers.USABLE, "this interpreter's arrays should be readable"
+    expected = case.make(arrays([1000, 3], np.float32, 0), **case.options)
+    monkeypatch.setattr(headers, "USABLE", False)
+    slow = case.make(arrays([1000, 3], np.float32, 0), **case.options)
+    for step in range(3):
+        gradients = arrays([1000, 3], np.float32, step)
+        slow.step(gradients)
+        monkeypatch.setattr(headers, "USABLE", True)
+        expected.step(gradients)
+        monkeypatch.setattr(headers, "USABLE", False)
+    assert_same_optimizers(slow, expected)
+
+
+def test_a_gradient_reshaped_in_place_is_noticed():
+    """The array object and its address are the same as in the step before; its shape is not."""
+    w, g = np.zeros((4, 6), np.float32), np.ones((4, 6), np.float32)
+    optimizer = schuss.SGD([w], lr=1.0)
+    gradients = [g]
+    optimizer.step(gradients)
+    g.shape = (6, 4)
+    with pytest.raises(ValueError, match=r"expected shape \(4, 6\), got \(6, 4\)"):
+        optimizer.step(gradients)
+    g.shape = (24,)
+    with pytest.raises(ValueError, match="expected shape"):
+        optimizer.step(gradients)
+    assert_same_bits(w, np.full((4, 6), -1.0, np.float32))
+    assert optimizer.steps == 1

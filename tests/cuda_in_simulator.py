@@ -9,7 +9,7 @@ import json
 import traceback
 
 import numpy as np
-from cuda_models import SMALL, Host, Model, differences
+from cuda_models import SMALL, Host, Model, differences, moved
 from schuss_kernels import cuda, cuda_device
 from schuss_kernels.engine import Memory
 from schuss_kernels.reference import ReferenceEngine
@@ -39,11 +39,12 @@ def equals_reference(rule, dtype, gradient_dtype):
         model = Model(rule, dtype, gradient_dtype, SMALL, Host())
         results.append(model.run(engine(model.tensors)))
     assert not differences(*results), differences(*results)
+    assert moved(results[0], Model(rule, dtype, gradient_dtype, SMALL, Host()).result())
 
 
 def memory_goes_and_comes():
     array = np.arange(24, dtype=np.float32).reshape(4, 6)
-    for view in (array, array.T, array[::2, ::-1], array[:0], array[1, 1].reshape(())):
+    for view in (array, array.T, array[::2, ::-1], array[:0], array[1, 1, ...]):
         memory = cuda.memory_of(DeviceArray(view), "it")
         np.testing.assert_array_equal(cuda.to_host(memory), view)
         made = cuda.allocate(memory, np.float64, 0.25)
@@ -93,7 +94,7 @@ def main():
     assert cuda_device.SIMULATED
     assert cuda.available() is None
     f4, f8 = np.float32, np.float64
-    tasks = {(rule.name, dtype.__name__): (equals_reference, rule, dtype, dtype) for rule in RULES.values() for dtype in (f4, f8)}
+    tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in RULES.values() for t in (f4, f8)}
     tasks["adamw", "mixed"] = (equals_reference, RULES["adamw"], f4, f8)
     tasks["adamw", "mixed64"] = (equals_reference, RULES["adamw"], f8, f4)
     for function in (memory_goes_and_comes, large_states_are_filled, api_steps_and_saves):

@@ -109,7 +109,8 @@ class Model:
             initial = rule.initial_state(self.options)
             order = plan.memory_order(parameter.shape, parameter.strides)
             strides = plan.dense_strides(parameter.shape, order, 1)
-            states = tuple(self.place(Array(parameter.shape, strides, case.states), self.dtype, fill) for fill in initial)
+            like = Array(parameter.shape, strides, case.states)
+            states = tuple(self.place(like, self.dtype, fill) for fill in initial)
             gradient = [s * self.gradient_dtype.itemsize for s in strides_of(case.gradient)]
             self.tensors.append(Tensor(f"t{number}", rule, parameter, states, self.gradient_dtype, tuple(gradient)))
 

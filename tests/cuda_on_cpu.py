@@ -12,12 +12,20 @@ import re
 
 import llvmlite.binding as llvm
 import numpy as np
+from numba.cuda import nvvm
 from schuss_kernels import cuda, cuda_device
 
 CAPABILITY = (8, 0)
 
 _REGISTERS = re.compile(r'@"llvm\.nvvm\.read\.ptx\.sreg\.([a-z]+\.[xyz])"')
 _LIBRARY = {"sqrt": "sqrt", "fabs": "fabs"}  # libdevice function -> LLVM intrinsic of the same meaning
+
+
+def missing():
+    """Why kernels cannot be compiled here, None where they can. No GPU is needed for it."""
+    if cuda_device.SIMULATED:
+        return "NUMBA_ENABLE_CUDASIM is set: nothing is compiled"
+    return None if nvvm.is_available() else "NVVM is not installed: pip install 'numba-cuda[cu13]' nvidia-cuda-nvcc"
 
 
 @functools.cache
@@ -41,7 +49,9 @@ def executable(rule, spec):
     engine = llvm.create_mcjit_compiler(modules[0], machine)
     engine.finalize_object()
     address = engine.get_function_address(held._entry_name)
-    places = {name: ctypes.c_int32.from_address(engine.get_global_value_address(f"register.{name}")) for name in registers}
+    places = {
+        name: ctypes.c_int32.from_address(engine.get_global_value_address(f"register.{name}")) for name in registers
+    }
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address), places, engine
 
 

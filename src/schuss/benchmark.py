@@ -5,18 +5,19 @@ A step is compared with the numpy reference, bit for bit, before it is timed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import console, machine, timing, workloads
+from . import console, latency, machine, timing, workloads
 from .console import Column, CommandError, Mismatch
 from .optimizer import Optimizer
 from .timing import Contender
@@ -64,10 +65,11 @@ def run(settings: Settings) -> dict[str, Any]:
     CommandError
         When the settings cannot be carried out.
     """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
-    use_threads(settings.threads, with_torch)
     about = machine.describe()
     report: dict[str, Any] = {
         "schuss_bench": FORMAT,
@@ -77,35 +79,36 @@ def run(settings: Settings) -> dict[str, Any]:
         "results": [],
         "latency": None,
     }
-    print(_about(report))
-    if settings.torch and not with_torch:
-        print("torch is not installed: its columns stay empty (pip install torch)")
-    with console.Progress() as progress:
+    with same_threads(settings.threads, with_torch), console.Progress() as progress:
+        print(_about(report))
+        if settings.torch and not with_torch:
+            print("torch is not installed: its columns stay empty (pip install torch)")
         for key in settings.workloads:
-            load = workloads.workload(key)
-            progress.show(f"{load.title}: making arrays")
-            source = Source(load)
-            progress.clear()
-            print(f"\n{load}\n{console.heading(COLUMNS)}", flush=True)
-            for name in settings.variants:
-                result = measure(workloads.VARIANTS[name], source, settings, with_torch, progress)
-                progress.clear()
-                if isinstance(result, str):
-                    print(f"{workloads.VARIANTS[name].title}: skipped, {result}", flush=True)
-                else:
-                    print(line_of(result), flush=True)
-                    report["results"].append(result)
-            del source
+            report["results"] += _run_workload(workloads.workload(key), settings, with_torch, progress)
         print("\n" + LEGEND)
         if settings.latency:
-            from . import latency
-
             report["latency"] = latency.measure(progress)
             progress.clear()
             print("\n" + latency.table(report["latency"]))
     if settings.json is not None:
         Path(settings.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def _run_workload(
+    load: Workload, settings: Settings, with_torch: bool, progress: console.Progress
+) -> Iterator[dict[str, Any]]:
+    print(f"\n{load}\n{console.heading(COLUMNS)}", flush=True)
+    progress.show(f"{load.title}: making arrays")
+    source = Source(load)
+    for name in settings.variants:
+        result = measure(workloads.VARIANTS[name], source, settings, with_torch, progress)
+        progress.clear()
+        if isinstance(result, str):
+            print(f"{workloads.VARIANTS[name].title}: skipped, {result}", flush=True)
+        else:
+            print(line_of(result), flush=True)
+            yield result
 
 
 class Source:
@@ -214,8 +217,8 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
             if differ.any():
                 at = int(differ.argmax())
                 raise Mismatch(
-                    f"{what}: {name} of tensor {one.name} differs from the numpy reference in {int(differ.sum()):,} of "
-                    f"{differ.size:,} elements; first, element {at}: {mine.array.flat[at]!r}, not {its.array.flat[at]!r}"
+                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says in {int(differ.sum()):,} of "
+                    f"{differ.size:,} elements, first in element {at}: {mine.array.flat[at]}, not {its.array.flat[at]}"
                 )
 
 
@@ -236,27 +239,35 @@ def _torch_step(
         optimizer.step()
     except (AttributeError, TypeError, RuntimeError):  # a torch that has no fused form of it on the CPU
         return None
-    return optimizer.step  # type: ignore[no-any-return]
+    step: Callable[[], object] = optimizer.step
+    return step
 
 
-def use_threads(threads: int | None, with_torch: bool) -> None:
-    """Give every contender the same number of threads.
+@contextlib.contextmanager
+def same_threads(threads: int | None, with_torch: bool) -> Iterator[None]:
+    """Give every contender the same number of threads, for the length of a ``with`` block.
 
     Raises
     ------
     CommandError
         When there are not so many cores.
     """
-    if with_torch:
-        import torch
+    with contextlib.ExitStack() as restore:
+        if with_torch:
+            import torch
 
-        torch.set_num_threads(threads or machine.cores())
-    if threads is not None:
-        import numba
+            restore.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads or machine.cores())
+        if threads is not None:
+            import numba
+            from schuss_kernels import launch
 
-        if threads > numba.config.NUMBA_NUM_THREADS:
-            raise CommandError(f"--threads: {threads} is more than the {numba.config.NUMBA_NUM_THREADS} cores there are")
-        numba.set_num_threads(threads)
+            most = launch.most_threads()
+            if threads > most:
+                raise CommandError(f"--threads: expected at most {most}, the cores there are; got {threads}")
+            restore.callback(numba.set_num_threads, numba.get_num_threads())
+            numba.set_num_threads(threads)
+        yield
 
 
 def _memory_needed(variant: Variant, load: Workload, with_torch: bool) -> int:
@@ -315,7 +326,8 @@ COLUMNS = (
 
 LEGEND = """\
 Medians, taken turn by turn in one process. GB/s: bytes a step has to move, over its time. Floor: a plain loop with the
-same reads and writes and hardly any arithmetic; share of floor = its time / ours. times: their time / ours.
+same reads and writes and hardly any arithmetic; share of floor = its time / ours (on few elements the rest is the
+price of a call). times: their time / ours: how many times faster schuss is.
 Every step was compared with the numpy reference, bit for bit, before it was timed."""
 
 
@@ -343,5 +355,3 @@ def _about(report: dict[str, Any]) -> str:
         f"{about['processor']}, {about['cores']} core(s), {report['threads']} thread(s) used; {about['system']}\n"
         f"Python {about['python']}, {versions}"
     )
-
-

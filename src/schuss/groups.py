@@ -104,7 +104,7 @@ def check(name: str, value: Any, default: Any, interval: Interval, where: str) -
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError("expected True or False")
             return bool(value)
-        if isinstance(value, (tuple, list)) and (isinstance(default, tuple) or default is Parameter.empty):
+        if isinstance(value, (tuple, list)) and name != "lr" and (isinstance(default, tuple) or default is Parameter.empty):
             if isinstance(default, tuple) and len(value) != len(default):
                 raise ValueError(f"expected {len(default)} numbers")
             return tuple(_number(item, interval) for item in value)

@@ -30,15 +30,15 @@ def save(optimizer: Optimizer) -> dict[str, Any]:
         "param_groups": groups,
         "state": {
             name: {"step": step, **{field: _to_host(memory) for field, memory in states.items()}}
-            for name, step, states in zip(optimizer._names, steps, optimizer._states, strict=True)
+            for name, step, states in zip(optimizer._names, steps, _in_use(optimizer), strict=True)
         },
     }
 
 
 def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     """The work of :meth:`Optimizer.load_state_dict`: all checks first, then all writing."""
-    version = _get(saved, "schuss", "state_dict")
-    if operator.index(version) > FORMAT:
+    version = _count(_get(saved, "schuss", "state_dict"), "state_dict['schuss']")
+    if version > FORMAT:
         raise ValueError(f"state_dict: format {version} is newer than this schuss reads (up to {FORMAT}); upgrade schuss")
     kind = _get(saved, "optimizer", "state_dict")
     if kind != type(optimizer).__name__:
@@ -63,7 +63,8 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         writes: list[tuple[Memory, np.ndarray]] = []
         tensor_steps = []
         optimizer._adapt()
-        for name, held in zip(optimizer._names, optimizer._states, strict=True):
+        in_use = _in_use(optimizer)
+        for name, held in zip(optimizer._names, in_use, strict=True):
             entry, where = states[name], f"state_dict['state'][{name!r}]"
             tensor_steps.append(_count(_get(entry, "step", where), f"{where}['step']"))
             unknown = [field for field in entry if field != "step" and field not in held]
@@ -77,8 +78,17 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         raise
     for memory, value in writes:
         _write(memory, value)
-    optimizer.steps = steps
+    optimizer.steps, optimizer._states = steps, in_use
     optimizer._restart(tensor_steps)
+
+
+def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
+    """Every tensor's states that its rule has now (options that were changed may have left others behind)."""
+    rules = [optimizer.param_groups[group].rule for group in optimizer._group_of]
+    return [
+        {field: states[field] for field in rule.State._fields}  # type: ignore[attr-defined]
+        for rule, states in zip(rules, optimizer._states, strict=True)
+    ]
 
 
 def _options(optimizer: Optimizer, number: int, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     return Scalars(step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, eps, weight_decay, keep)
 
 
+def scalars_adamw(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    return scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
 def update_adam(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
@@ -97,18 +101,15 @@ def reference_adamw(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_d
 LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
 
 
-def _rule(name, state, update, reference, paper):
+def _rule(name, state, scalars, update, reference, paper):
     return Rule(name, state, Scalars, scalars, update, reference, limits=LIMITS, paper=paper)
 
 
-ADAM = _rule("adam", State, update_adam, reference_adam, "Kingma & Ba 2015, Algorithm 1")
-ADAMW = _rule("adamw", State, update_adamw, reference_adamw, "Loshchilov & Hutter 2019, Algorithm 2")
-ADAM_AMSGRAD = _rule(
-    "adam_amsgrad", AmsgradState, update_adam_amsgrad, reference_adam, "Reddi, Kale & Kumar 2018, Algorithm 2"
-)
-ADAMW_AMSGRAD = _rule(
-    "adamw_amsgrad", AmsgradState, update_adamw_amsgrad, reference_adamw, "Reddi, Kale & Kumar 2018, Algorithm 2"
-)
+_AMSGRAD = "Reddi, Kale & Kumar 2018, Algorithm 2"
+ADAM = _rule("adam", State, scalars, update_adam, reference_adam, "Kingma & Ba 2015, Algorithm 1")
+ADAMW = _rule("adamw", State, scalars_adamw, update_adamw, reference_adamw, "Loshchilov & Hutter 2019, Algorithm 2")
+ADAM_AMSGRAD = _rule("adam_amsgrad", AmsgradState, scalars, update_adam_amsgrad, reference_adam, _AMSGRAD)
+ADAMW_AMSGRAD = _rule("adamw_amsgrad", AmsgradState, scalars_adamw, update_adamw_amsgrad, reference_adamw, _AMSGRAD)
 
 
 def select_adam(*, amsgrad, **_):

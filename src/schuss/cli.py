@@ -1,0 +1,187 @@
+"""The command line: ``schuss bench``, ``schuss demo``, ``schuss info``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .console import CommandError
+
+EXAMPLES = """\
+examples:
+  schuss info                                        what is installed and usable here
+  schuss demo                                        train a small network with every optimizer
+  schuss bench --quick                               measure for a minute
+  schuss bench --optimizer adamw --workload resnet18 --json adamw.json
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports errors as one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(message.removeprefix("argument "))
+
+    def options(self) -> list[str]:
+        """The long options there are."""
+        return [text for action in self._actions for text in action.option_strings if text.startswith("--")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code. 0: done, 1: a result was wrong, 2: it could not be run as asked."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # argparse, after --help and --version
+        return int(stop.code or 0)
+    except CommandError as error:
+        print(f"schuss: error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (a pager, head) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: list[str]) -> int:
+    parser, commands = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    command = arguments[0]
+    if not command.startswith("-") and command not in commands:
+        known = ", ".join(commands)
+        raise CommandError(f"unknown command {command!r}{_nearest(command, commands)} (commands: {known})")
+    args, rest = parser.parse_known_args(arguments)
+    if rest:
+        known = commands[args.command].options() if args.command else parser.options()
+        raise CommandError(f"unknown argument {rest[0]!r}{_nearest(rest[0], known)}")
+    if args.command is None:
+        parser.error("a command is missing; see schuss --help")
+    run = {"bench": run_bench, "demo": run_demo, "info": run_info}[args.command]
+    return run(args)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """``schuss bench``."""
+    from . import benchmark, console, workloads
+
+    every = args.optimizer is None and args.workload is None
+    settings = benchmark.Settings(
+        rounds=args.rounds or (5 if args.quick else None),
+        threads=args.threads,
+        torch=not args.no_torch,
+        reference=not args.no_reference,
+        latency=args.latency or (every and not args.quick),
+        json=args.json,
+    )
+    if args.optimizer is not None:
+        settings.variants = console.choose(args.optimizer, tuple(workloads.VARIANTS), "--optimizer")
+    if args.workload is not None:
+        settings.workloads = console.choose(args.workload, workloads.WORKLOADS, "--workload")
+    elif args.quick:
+        settings.workloads = [key for key in workloads.WORKLOADS if key != "gpt2"]
+    benchmark.run(settings)
+    return 0
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """``schuss demo``."""
+    from . import console, demo, workloads
+
+    keys = tuple(workloads.VARIANTS)
+    chosen = keys if args.optimizer is None else console.choose(args.optimizer, keys, "--optimizer")
+    demo.run(chosen, epochs=args.epochs, batch_size=args.batch_size, seed=args.seed)
+    return 0
+
+
+def run_info(_: argparse.Namespace) -> int:
+    """``schuss info``."""
+    from . import info
+
+    print(info.text())
+    return 0
+
+
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    from . import __version__
+
+    about = "Fused optimizer kernels for NumPy and CUDA arrays: one pass over memory per step."
+    parser = Parser(prog="schuss", description=about, epilog=EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"schuss {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
+
+    names = "names joined by commas, such as sgd,adamw-amsgrad (default: every optimizer in every form)"
+    bench = commands.add_parser(
+        "bench",
+        help="measure every optimizer beside the memory's limit, numpy and torch",
+        description="Measure every optimizer on the tensors of ResNet18 and GPT-2 124M, on 500 tensors of 1000 and on\n"
+        "one, beside a loop that only moves the same memory, the numpy reference and, where installed, torch.\n"
+        "Every step is compared with the reference, bit for bit, before it is timed. Takes some minutes.",
+    )
+    bench.add_argument("--optimizer", metavar="NAMES", help=names)
+    bench.add_argument("--workload", metavar="NAMES", help="some of resnet18,gpt2,500x1000,1x1000 (default: all)")
+    bench.add_argument("--rounds", type=_count, metavar="N", help="samples of each (default: 25, for gpt2 9)")
+    bench.add_argument("--threads", type=_count, metavar="N", help="threads of every contender (default: one a core)")
+    bench.add_argument("--no-torch", action="store_true", help="leave torch out")
+    bench.add_argument(
+        "--no-reference", action="store_true", help="check against the numpy reference, but do not time it"
+    )
+    bench.add_argument("--quick", action="store_true", help="5 rounds, and no gpt2 unless asked for")
+    bench.add_argument(
+        "--latency",
+        action="store_true",
+        help="measure the cost of a call, of new gradients and of a cold start as well (a full run does)",
+    )
+    bench.add_argument("--json", metavar="FILE", help="write machine, versions and all figures to FILE")
+
+    demo = commands.add_parser(
+        "demo",
+        help="train a small network with every optimizer",
+        description="Train a small network, written in NumPy, on scikit-learn's handwritten digits with every\n"
+        "optimizer: the same start and the same batches for each. Needs: pip install 'schuss[demo]'.",
+    )
+    demo.add_argument("--optimizer", metavar="NAMES", help=names)
+    demo.add_argument("--epochs", type=_count, default=20, metavar="N", help="passes over the data (default: 20)")
+    demo.add_argument("--batch-size", type=_count, default=64, metavar="N", help="images a step (default: 64)")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the start and the batches (default: 0)")
+
+    info = commands.add_parser(
+        "info",
+        help="say what is installed, what runs a step here, and what is missing",
+        description="Versions, processor, threads, CUDA, where compiled kernels are kept, and what is missing.",
+    )
+    return parser, {"bench": bench, "demo": demo, "info": info}
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+    return number
+
+
+def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""

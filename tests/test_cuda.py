@@ -1,0 +1,479 @@
+"""The CUDA engine: in the simulator, as PTX and machine code, as compiled IR on the CPU, and on a GPU if there is one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_models import LARGE, MEDIUM, SMALL, Array, Case, Gpu, Host, Model, dense, differences, moved
+from schuss_kernels import cuda, plan
+from schuss_kernels.cpu import CpuEngine
+from schuss_kernels.engine import Memory
+from schuss_kernels.rule import Rule, RuleError
+from schuss_kernels.rules import RULES
+from schuss_kernels.storage import STORAGES, Spec
+
+try:
+    import cuda_on_cpu
+except ImportError as error:
+    MISSING = f"numba-cuda is not usable here: {error}"
+else:
+    MISSING = cuda_on_cpu.missing()
+
+FLOATS = [np.float32, np.float64]
+TYPES = [*((t, t) for t in FLOATS), (np.float32, np.float64), (np.float64, np.float32)]
+CAPABILITIES = [(7, 5), (8, 0), (9, 0), (12, 0)]
+MIXED = "adamw"  # parameter and gradient of different types: one rule is enough
+
+needs_compiler = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+
+def name(value):
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def types_of(rule):
+    return TYPES if rule.name == MIXED else TYPES[:2]
+
+
+# ------------------------------------------------------------------------------------------------------- simulator
+
+
+@functools.cache
+def simulated():
+    """What the simulator says of every rule; it has to be switched on before numba is imported."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    command = [sys.executable, str(here / "cuda_in_simulator.py")]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+SIMULATED = [f"{rule} {name(dtype)}" for rule in RULES for dtype in FLOATS]
+SIMULATED += ["adamw mixed", "adamw mixed64", "memory_goes_and_comes", "large_states_are_filled", "api_steps_and_saves"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("task", SIMULATED)
+def test_simulator(task):
+    """Every rule, run as Python on every thread of a grid, leaves the bits of its numpy reference."""
+    assert simulated()[task] == "", simulated()[task]
+
+
+# ----------------------------------------------------------------------------------------------- compiled IR on the CPU
+
+
+def same_bits_as_the_cpu(rule, types, cases):
+    results = []
+    for make in (cuda_on_cpu.Engine, CpuEngine):
+        model = Model(rule, *types, cases, Host())
+        results.append(model.run(make(model.tensors)))
+    assert not differences(*results), differences(*results)
+    assert moved(results[0], Model(rule, *types, cases, Host()).result())
+
+
+@needs_compiler
+@every_rule
+@pytest.mark.parametrize("dtype", FLOATS, ids=name)
+def test_compiled_ir_equals_the_cpu_kernel(rule, dtype):
+    same_bits_as_the_cpu(rule, (dtype, dtype), MEDIUM)
+
+
+@needs_compiler
+@pytest.mark.parametrize("types", TYPES[2:], ids=str)
+def test_mixed_types(types):
+    same_bits_as_the_cpu(RULES[MIXED], types, MEDIUM)
+
+
+@needs_compiler
+@pytest.mark.parametrize("rule", ["adamw", "sgd"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=name)
+def test_many_rows_and_slices(rule, dtype):
+    same_bits_as_the_cpu(RULES[rule], (dtype, dtype), LARGE)
+
+
+@needs_compiler
+@every_rule
+@pytest.mark.parametrize("dtype", FLOATS, ids=name)
+def test_numbers_at_the_edge(rule, dtype):
+    """Infinities, NaN, both zeros, the smallest and the largest numbers go through as on the CPU."""
+    tiny, huge = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    edge = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, tiny, -tiny, 3 * tiny, huge, -huge, 1.0, -1.0], dtype)
+    p, g = (np.ascontiguousarray(a.ravel()) for a in np.meshgrid(edge, edge))
+    results = []
+    for make in (cuda_on_cpu.Engine, CpuEngine):
+        model = Model(rule, dtype, dtype, [dense(p.size)], Host())
+        [tensor] = model.tensors
+        gradient = model.place(Array(g.shape), model.dtype)
+        tensor.parameter.array[:], gradient.array[:] = p, g
+        engine = make(model.tensors)
+        for step in (1, 2):
+            model.step(engine, step, [gradient])
+        results.append([tensor.parameter.array, *(state.array for state in tensor.states)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        numbers = ~np.isnan(theirs)
+        np.testing.assert_array_equal(np.signbit(ours)[numbers], np.signbit(theirs)[numbers])
+
+
+# ------------------------------------------------------------------------------------------------- PTX and machine code
+
+
+def specs(rule):
+    """Every kernel of a rule that is looked at, by name."""
+    made = {}
+    for parameter, gradient in types_of(rule):
+        p, g = (next(s for s in STORAGES.values() if s.dtype == t) for t in (parameter, gradient))
+        states = (p,) * len(rule.State._fields)
+        made[f"{p.code} {g.code}"] = Spec(rule.key, p, g, states)
+        if p is g:
+            made[f"{p.code} strided"] = Spec(rule.key, p, g, states, strided=True)
+    return made
+
+
+def tool(program):
+    """A program of the CUDA toolchain wheels; those of the system may be too old to read our PTX."""
+    import nvidia
+
+    found = [path for folder in nvidia.__path__ for path in Path(folder).glob(f"cu*/bin/{program}")]
+    if not found:
+        pytest.skip(f"{program} is not installed: pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm")
+    return str(found[0])
+
+
+def run(*command):
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def registers_and_code(ptx, capability, folder):
+    """Assemble: what ptxas has to say, and the machine instructions."""
+    source, cubin = folder / "kernel.ptx", folder / "kernel.cubin"
+    source.write_text(ptx)
+    log = run(tool("ptxas"), "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source), "-o", str(cubin))
+    return log, run(tool("nvdisasm"), "-c", str(cubin))
+
+
+@needs_compiler
+@every_rule
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
+def test_ptx_and_machine_code(rule, capability, tmp_path):
+    for form, spec in specs(rule).items():
+        ptx = cuda_on_cpu.library(rule, spec).get_asm_str(cc=capability)
+        check_ptx(ptx, spec, form)
+        log, code = registers_and_code(ptx, capability, tmp_path)
+        check_machine_code(log, code, ptx, spec, form)
+
+
+def check_ptx(ptx, spec, form):
+    sizes = [storage.itemsize for storage in (spec.parameter, spec.gradient, *spec.states)]
+    lanes, written = 16 // max(sizes), len(sizes) - 1
+    instructions = re.findall(r"^\s*(?:@!?%p\d+ )?([a-z]\w*(?:\.\w+)*)", ptx, re.MULTILINE)
+    if not spec.strided:
+        wide = [i for i in instructions if f".global.v{lanes}." in i]
+        assert sum(i.startswith("ld") for i in wide) == len(sizes), form
+        assert sum(i.startswith("st") for i in wide) == written, form
+    assert not [i for i in instructions if re.match(r"(fma|mad\w*\.f|\w+\.approx|\w+\.ftz)", i)], form
+    assert not [i for i in instructions if ".ftz" in i or ".approx" in i or i.startswith("call")], form
+    if max(sizes) == 4:
+        assert ".f64" not in ptx, form
+    arithmetic = [i for i in instructions if re.match(r"(add|sub|mul|div|sqrt)\.\S*f(32|64)$", i)]
+    assert arithmetic, form
+    assert all(i.split(".")[1] == "rn" for i in arithmetic), (
+        form,
+        set(arithmetic),
+    )  # a plain mul.f32 may be contracted
+    assert not re.search(r"\b(ld|st)\.local", ptx), form
+
+
+def check_machine_code(log, code, ptx, spec, form):
+    assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log, (form, log)
+    [registers] = re.findall(r"Used (\d+) registers", log)
+    assert int(registers) <= 128, (form, log)  # two blocks of 256 threads a multiprocessor, at the very least
+    words = set(re.findall(r"\b([A-Z][A-Z0-9]+(?:\.[A-Z0-9_]+)*)\b", code))
+    if not spec.strided and spec.parameter is spec.gradient:
+        assert [word for word in words if re.match(r"LDG\..*128", word)], form
+        assert [word for word in words if re.match(r"STG\..*128", word)], form
+    assert not [word for word in words if re.match(r"(LDL|STL)\b", word)], form
+    if not re.search(r"\b(div|sqrt)\.rn\.f", ptx):  # correctly rounded division and roots are made of FFMA and DFMA
+        assert not [word for word in words if re.match(r"[FD]FMA", word)], form
+    if ".f64" not in ptx:
+        assert not [word for word in words if re.match(r"D(FMA|ADD|MUL)\b|F2F", word)], form
+
+
+# ------------------------------------------------------------------------------------------------------------ on a GPU
+
+
+NO_GPU = cuda.available()
+
+
+@pytest.mark.skipif(NO_GPU is not None, reason=f"no GPU: {NO_GPU}")
+@every_rule
+def test_gpu_equals_the_cpu_kernel(rule):
+    from schuss_kernels import cuda_device
+
+    for types in types_of(rule):
+        for cases in (MEDIUM, LARGE):
+            results = []
+            for make, where in ((cuda.CudaEngine, Gpu(cuda_device.current())), (CpuEngine, Host())):
+                model = Model(rule, *types, cases, where)
+                results.append(model.run(make(model.tensors)))
+            assert not differences(*results), differences(*results)
+
+
+@pytest.mark.skipif(NO_GPU is not None, reason=f"no GPU: {NO_GPU}")
+def test_gpu_memory_and_streams():
+    from numba import cuda as numba_cuda
+
+    host = np.arange(24, dtype=np.float32).reshape(4, 6)
+    stream = numba_cuda.stream()
+    array = numba_cuda.to_device(host, stream=stream)
+    memory = cuda.memory_of(array, "array")
+    np.testing.assert_array_equal(cuda.to_host(memory), host)
+    state = cuda.allocate(memory, np.float64, 0.25)
+    np.testing.assert_array_equal(cuda.to_host(state), np.full((4, 6), 0.25))
+    cuda.from_host(host.T.copy().T, memory)
+    np.testing.assert_array_equal(array.copy_to_host(), host)
+    results = []
+    for own in (None, stream, int(stream.handle)):
+        from schuss_kernels import cuda_device
+
+        model = Model(RULES["adamw"], np.float32, np.float32, SMALL, Gpu(cuda_device.current()))
+        results.append(model.run(cuda.CudaEngine(model.tensors, own)))
+    assert not differences(results[0], results[1])
+    assert not differences(results[0], results[2])
+
+
+# ------------------------------------------------------------------------------------------------- the engine around it
+
+
+def model_of(sizes, rule="sgd", dtype=np.float32):
+    model = Model(RULES[rule], dtype, dtype, [dense(size) for size in sizes], Host())
+    return model, cuda_on_cpu.Engine(model.tensors)
+
+
+def gradients_of(model):
+    return [model.place(case.gradient, model.gradient_dtype) for case in model.cases]
+
+
+@needs_compiler
+def test_one_grid_for_a_model():
+    model, engine = model_of([5, 100, 7])
+    model.step(engine, 1, gradients_of(model))
+    [(_, blocks, stream, numbers)] = engine.device.launches
+    assert blocks == (3, 1)
+    assert stream == 0
+    assert numbers == (engine._rows.address, engine.plan.rows.strides[0], 3)
+
+
+@needs_compiler
+def test_one_grid_for_each_kernel():
+    cases = [dense(5), Case(Array((4, 3), (9, 2)), Array((4, 3))), dense(6), Case(Array((9,), (2,)), Array((9,)))]
+    model = Model(RULES["sgd"], np.float32, np.float32, cases, Host())
+    engine = cuda_on_cpu.Engine(model.tensors)
+    model.step(engine, 1, gradients_of(model))
+    assert [numbers[2] for *_, numbers in engine.device.launches] == [2, 2]
+    assert len({spec for spec, *_ in engine.device.launches}) == 2
+
+
+@needs_compiler
+def test_large_rows_are_shared_by_blocks():
+    model, engine = model_of([plan.CHUNK + 1])
+    model.step(engine, 1, gradients_of(model))
+    [(_, blocks, _, _)] = engine.device.launches
+    assert blocks == (2, plan.CHUNK // engine.device.slice)
+
+
+@needs_compiler
+def test_rows_are_sent_when_gradients_move():
+    model, engine = model_of([5, 6])
+    device, gradients = engine.device, gradients_of(model)
+
+    def copies(gradients):
+        device.copies.clear()
+        model.step(engine, 1, gradients)
+        return sum(copy.dtype == np.int64 for copy in device.copies)
+
+    assert [copies(gradients), copies(gradients), copies(gradients_of(model)), copies([gradients[0], None])] == [
+        1,
+        0,
+        1,
+        1,
+    ]
+
+
+@needs_compiler
+def test_scalars_are_copied_from_a_buffer_that_stays():
+    """A copy that is still queued must not see the numbers of the next step."""
+    model, engine = model_of([5])
+    model.step(engine, 1, gradients_of(model))
+    [table] = engine._scalars.values()
+    buffers = [buffer for buffer, _ in table._ring]
+    assert len({buffer.ctypes.data for buffer in buffers}) == len(buffers) > 1
+    assert not any(np.shares_memory(buffer, engine.scalars.arrays[np.dtype(np.float32)]) for buffer in buffers)
+
+
+@needs_compiler
+def test_streams_of_others_are_waited_for():
+    model = Model(RULES["sgd"], np.float32, np.float32, [dense(5), dense(6)], Host())
+    for tensor, stream in zip(model.tensors, (None, 70), strict=True):
+        p = tensor.parameter
+        tensor.parameter = cuda.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, stream)
+    engine = cuda_on_cpu.Engine(model.tensors, stream=8)
+    gradients = [
+        cuda.CudaMemory(g.array, g.address, g.dtype, g.shape, g.strides, stream)
+        for g, stream in zip(gradients_of(model), (8, 1), strict=True)
+    ]
+    model.step(engine, 1, gradients)
+    engine.stream = 9
+    model.step(engine, 2, [gradients[0], None])
+    engine.stream = None
+    model.step(engine, 2, [gradients[1], None])
+    assert engine.device.followed == [(8, {70, 1}), (9, {8}), (0, set())]
+    assert [stream for _, _, stream, _ in engine.device.launches] == [8, 9, 0]
+
+
+def test_stream_handles():
+    protocol, older, torch_stream, cupy_stream = (
+        type("Stream", (), members)()
+        for members in (
+            {"__cuda_stream__": lambda self: (0, 5)},
+            {"__cuda_stream__": (0, 6)},
+            {"cuda_stream": 7},
+            {"ptr": 8},
+        )
+    )
+    streams = (None, 3, protocol, older, torch_stream, cupy_stream)
+    assert [cuda.stream_handle(stream) for stream in streams] == [0, 3, 5, 6, 7, 8]
+    with pytest.raises(TypeError, match="expected a CUDA stream or its handle, got str"):
+        cuda.stream_handle("fast")
+
+
+@needs_compiler
+def test_read_only_parameters_are_refused():
+    model = Model(RULES["sgd"], np.float32, np.float32, [dense(5)], Host())
+    p = model.tensors[0].parameter
+    model.tensors[0].parameter = cuda.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, read_only=True)
+    with pytest.raises(ValueError, match="parameter 't0' is read-only"):
+        cuda_on_cpu.Engine(model.tensors)
+
+
+State = namedtuple("State", ["m"])
+Scalars = namedtuple("Scalars", ["lr"])
+
+
+def slips(p, g, s, h):
+    kept = s.m + g * g
+    return p - h.lr * (kept if kept * (2 * g) > 0 else g), State(kept)
+
+
+def forgets(p, g, s, h):
+    return p - h.lr * g
+
+
+@needs_compiler
+@pytest.mark.parametrize(("update", "said"), [(slips, "slips into float64"), (forgets, "must return")])
+def test_wrong_rules_are_explained(update, said):
+    rule = Rule("wrong", State, Scalars, lambda step, *, lr: Scalars(lr), update)
+    f32 = STORAGES["f32"]
+    with pytest.raises(RuleError, match=said):
+        cuda_on_cpu.library(rule, Spec(rule.key, f32, f32, (f32,)))
+
+
+# -------------------------------------------------------------------------------------------- arrays, and no CUDA at all
+
+
+def interface(**changes):
+    """A device array that is nowhere: ``memory_of`` only reads what it says of itself."""
+    held = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "strides": None, "version": 3, **changes}
+    return type("Array", (), {"__cuda_array_interface__": held})()
+
+
+def test_memory_of():
+    memory = cuda.memory_of(interface(), "it")
+    assert (memory.address, memory.dtype, memory.shape, memory.strides) == (4096, np.float32, (2, 3), (12, 4))
+    assert (memory.stream, memory.read_only) == (None, False)
+    assert isinstance(memory, Memory)
+    memory = cuda.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
+    assert (memory.dtype, memory.strides, memory.stream, memory.read_only) == (np.float64, (8, 16), 7, True)
+    empty = cuda.memory_of(interface(shape=(0,), data=(None, False)), "it")
+    assert (empty.address, empty.size) == (0, 0)
+
+
+def test_memory_of_a_tensor_that_is_differentiated():
+    def refuse(self):
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
+
+    tensor = type("Tensor", (), {"__cuda_array_interface__": property(refuse), "detach": lambda self: interface()})()
+    memory = cuda.memory_of(tensor, "it")
+    assert memory.address == 4096
+    assert memory.array is tensor
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "said"),
+    [
+        (object(), TypeError, r"parameter 'w': expected a device array \(float32 or float64\), got object"),
+        (interface(mask=1), TypeError, "parameter 'w': .* mask"),
+        (interface(typestr="<i4"), TypeError, "parameter 'w': expected .* got '<i4'"),
+        (interface(typestr=">f4"), TypeError, "parameter 'w': expected .* got '>f4'"),
+        (interface(typestr="bfloat16"), TypeError, "parameter 'w': expected .* got 'bfloat16'"),
+        (interface(data=(4097, False)), ValueError, "parameter 'w': its address 0x1001 .* multiples of the 4 bytes"),
+        (interface(strides=(14, 4)), ValueError, r"parameter 'w': .*strides \(14, 4\)"),
+    ],
+)
+def test_memory_of_errors(array, kind, said):
+    with pytest.raises(kind, match=said):
+        cuda.memory_of(array, "parameter 'w'")
+
+
+def without(module, program):
+    """Run a program in a Python that has no ``module``."""
+    block = f"import sys; sys.modules[{module!r}] = None; "
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("NUMBA_ENABLE_CUDASIM", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", block + program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_without_numba_cuda():
+    program = "from schuss_kernels import cuda; print(cuda.available()); print('numba' in sys.modules)"
+    assert without("numba_cuda", program).splitlines() == [
+        "numba-cuda is not installed; get it with: pip install 'schuss[cuda]'",
+        "False",
+    ]
+
+
+def test_only_who_asks_for_cuda_is_told():
+    program = """
+import numpy, schuss
+schuss.SGD([numpy.ones(3)], lr=0.1, backend='numpy').step([numpy.ones(3)])
+assert 'schuss_kernels.cuda' not in sys.modules
+try:
+    schuss.SGD([numpy.ones(3)], lr=0.1, backend='cuda')
+except RuntimeError as error:
+    print(error)
+"""
+    assert without("numba_cuda", program) == (
+        "backend='cuda': numba-cuda is not installed; get it with: pip install 'schuss[cuda]'"
+    )
+
+
+@pytest.mark.skipif(NO_GPU is None, reason="there is a GPU")
+def test_available_says_what_is_missing():
+    assert "pip install 'schuss[cuda]'" in NO_GPU or NO_GPU.startswith("it needs an NVIDIA GPU and its driver: ")
+    assert "\n" not in NO_GPU

@@ -1,0 +1,120 @@
+"""The chunk table: which rows there are, where they point, how they are cut into spans."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from schuss_kernels import plan
+
+
+def part(size, parameter=1000, gradient=2000, states=(3000, 4000), walk=None, itemsize=4):
+    return plan.Part(7, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk)
+
+
+def test_rows_cover_every_element_once():
+    sizes = [0, 1, 63, 64, 65, 1000, 0, 128]
+    made = plan.build([part(size, parameter=10_000 * n) for n, size in enumerate(sizes)], chunk=64, span=100)
+    assert made.elements == sum(sizes)
+    for number, size in enumerate(sizes):
+        rows = made.rows[made.first_row[number] : made.first_row[number + 1]]
+        assert rows[:, plan.COUNT].sum() == size
+        starts = np.concatenate(([0], np.cumsum(rows[:, plan.COUNT])[:-1])) if size else np.zeros(0)
+        np.testing.assert_array_equal(rows[:, plan.START], starts)
+        np.testing.assert_array_equal(rows[:, plan.PARAM], 10_000 * number + 4 * starts)
+        np.testing.assert_array_equal(rows[:, plan.GRAD], 2000 + 4 * starts)
+        np.testing.assert_array_equal(rows[:, plan.STATES], 3000 + 4 * starts)
+        np.testing.assert_array_equal(rows[:, plan.STATES + 1], 4000 + 4 * starts)
+        assert (rows[:, plan.COUNT] <= 64).all()
+        assert (rows[:, [plan.KERNEL, plan.SCALARS, plan.LAYOUT]] == [7, 9, 0]).all()
+    assert made.spans[0] == 0
+    assert made.spans[-1] == len(made.rows)
+    assert (np.diff(made.spans) > 0).all()
+
+
+def test_rows_of_a_strided_tensor_point_at_its_first_element():
+    walk = np.array([2, 30, 400, 80, 50, 8, 4], np.int64)
+    made = plan.build([part(10), part(1500, walk=walk), part(5)], chunk=1000)
+    rows = made.rows[made.first_row[1] : made.first_row[2]]
+    assert rows[:, plan.PARAM].tolist() == [1000, 1000]
+    assert rows[:, plan.GRAD].tolist() == [2000, 2000]
+    assert rows[:, plan.START].tolist() == [0, 1000]
+    assert rows[:, plan.STATES].tolist() == [3000, 7000]
+    assert rows[:, plan.LAYOUT].tolist() == [made.walks.ctypes.data] * 2
+    np.testing.assert_array_equal(made.walks, walk)
+    elsewhere = plan.build([part(9, walk=walk), part(1500, walk=walk)], walks_address=5_000)
+    assert elsewhere.rows[:, plan.LAYOUT].tolist() == [5_000, 5_000 + walk.nbytes]
+
+
+def test_other_numbers_of_states_in_one_table():
+    made = plan.build([part(5, states=()), part(5, states=(3000,)), part(5)])
+    assert made.rows.shape == (3, plan.STATES + 2)
+    assert made.rows[:, plan.STATES :].tolist() == [[0, 0], [3000, 0], [3000, 4000]]
+
+
+def test_an_empty_table():
+    made = plan.build([])
+    assert made.rows.shape == (0, plan.STATES)
+    assert made.spans.tolist() == [0]
+    assert plan.build([part(0)]).elements == 0
+
+
+def test_spans_are_of_like_work():
+    sizes = [100] * 500 + [100_000]
+    made = plan.build([part(size) for size in sizes], chunk=1 << 15, span=1 << 14)
+    work = np.add.reduceat(made.rows[:, plan.COUNT], made.spans[:-1])
+    assert work.sum() == sum(sizes)
+    assert work.max() <= (1 << 15) + (1 << 14)
+    assert len(work) <= sum(sizes) / (1 << 14) + 12
+
+
+def addresses(walk):
+    """Every element's place in parameter and gradient, in the order of the walk."""
+    axes = walk[1:].reshape(-1, 3)
+    steps = [[(i * p, i * g) for i in range(n)] for n, p, g in axes.tolist()]
+    return [tuple(map(sum, zip(*place, strict=True))) for place in itertools.product(*steps)]
+
+
+LAYOUTS = {
+    "C": lambda a: a,
+    "F": lambda a: np.asfortranarray(a),
+    "moved": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 0, -1)), -1, 0),
+    "sliced": lambda a: np.repeat(a, 2, 1)[:, ::2],
+    "reversed": lambda a: np.flip(np.flip(a, 2).copy(), 2),
+    "spread": lambda a: np.broadcast_to(a[:1], a.shape),
+}
+
+
+@pytest.mark.parametrize("gradient", LAYOUTS)
+@pytest.mark.parametrize("parameter", [name for name in LAYOUTS if name != "spread"])
+def test_walks_visit_each_pair_once(parameter, gradient):
+    p, g = LAYOUTS[parameter](np.zeros((3, 4, 5), np.float32)), LAYOUTS[gradient](np.zeros((3, 4, 5), np.float64))
+    walk = plan.walk_of(p.shape, p.strides, g.strides, 4, 8)
+    expected = {
+        (sum(map(np.multiply, index, p.strides)), sum(map(np.multiply, index, g.strides))) for index in np.ndindex(p.shape)
+    }
+    if walk is None:
+        assert [s * 2 for s in p.strides] == list(g.strides)
+        assert p.flags.forc or parameter == "moved"
+        return
+    visited = addresses(walk)
+    assert len(visited) == p.size
+    assert set(visited) == expected
+    assert not (parameter == gradient and parameter in ("C", "F", "moved"))
+
+
+def test_dense_pairs_need_no_walk_and_axes_are_merged():
+    assert plan.walk_of((3, 4), (16, 4), (32, 8), 4, 8) is None
+    assert plan.walk_of((3, 4), (4, 12), (4, 12), 4, 4) is None
+    assert plan.walk_of((1, 4), (999, 4), (7, 4), 4, 4) is None
+    assert plan.walk_of((), (), (), 4, 4) is None
+    assert plan.walk_of((3, 4), (32, 8), (16, 4), 4, 4).tolist() == [1, 12, 8, 4]
+    assert plan.walk_of((3, 4), (16, 4), (4, 12), 4, 4).tolist() == [2, 3, 16, 4, 4, 4, 12]
+    assert plan.walk_of((5,), (-4,), (-4,), 4, 4).tolist() == [1, 5, -4, -4]
+
+
+def test_dense_strides():
+    for array in (np.zeros((3, 4, 5)), np.asfortranarray(np.zeros((3, 4, 5))), np.zeros((3, 4, 5)).transpose(1, 0, 2)):
+        order = plan.memory_order(array.shape, array.strides)
+        assert plan.dense_strides(array.shape, order, 8) == array.strides

@@ -36,7 +36,7 @@ def library(rule, spec):
 
 @functools.cache
 def executable(rule, spec):
-    """The kernel's IR as machine code: a C function, the addresses of the special registers, the engine that owns it."""
+    """The kernel's IR as machine code: a C function, the special registers by name, and what owns both."""
     held = library(rule, spec)
     texts = [re.sub(r"(?m)^target .*$", "", text) for text in held.llvm_strs]
     registers = sorted(set(_REGISTERS.findall("\n".join(texts))))

@@ -159,7 +159,9 @@ def test_mixed_dtypes_in_one_optimizer(case):
     params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)
     ours, reference = pair(case, params)
     for step in range(3):
-        gradients = arrays([100], np.float32, step) + arrays([33, 100], np.float64, step) + arrays([33], np.float32, step)
+        gradients = (
+            arrays([100], np.float32, step) + arrays([33, 100], np.float64, step) + arrays([33], np.float32, step)
+        )
         ours.step(gradients)
         reference.step(gradients)
     assert_same_optimizers(ours, reference)

@@ -86,13 +86,17 @@ optimizer.step([np.ones(300_000, np.float32)])
 from schuss_kernels import cpu, launch
 made, _ = next(iter(cpu._kernels.values()))
 functions = [made, launch.run_alone, launch.refresh, launch.refresh_and_run, launch._lead, launch._help]
-print(sum(sum(f.stats.cache_hits.values()) for f in functions), sum(sum(f.stats.cache_misses.values()) for f in functions))
+print(sum(f.stats.cache_hits.total() for f in functions), sum(f.stats.cache_misses.total() for f in functions))
 """
 
 
 def python(code, *args, **environment):
     result = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, env={**os.environ, **environment}, timeout=300
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -235,7 +239,9 @@ def test_a_forked_child_steps():
     assert optimizer._parameters[0].array.tobytes() == moved
 
 
-FORK_WITH_TEAM = OTHER_TEAM + """
+FORK_WITH_TEAM = (
+    OTHER_TEAM
+    + """
 import os, signal
 optimizer = schuss.AdamW([start.copy()], threads=2)
 optimizer.step([g])
@@ -248,6 +254,7 @@ _, status = os.waitpid(child, 0)
 assert status == 0, status
 print("forked")
 """
+)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -1,4 +1,4 @@
-"""The CUDA engine: in the simulator, as PTX and machine code, as compiled IR on the CPU, and on a GPU if there is one."""
+"""The CUDA engine: in the simulator, as PTX and machine code, as IR on the CPU, and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -35,6 +36,10 @@ MIXED = "adamw"  # parameter and gradient of different types: one rule is enough
 
 needs_compiler = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+
+def architecture(capability):
+    return f"sm_{capability[0]}{capability[1]}"
 
 
 def name(value):
@@ -157,23 +162,47 @@ def run(*command):
     return ran.stdout + ran.stderr
 
 
-def registers_and_code(ptx, capability, folder):
-    """Assemble: what ptxas has to say, and the machine instructions."""
-    source, cubin = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(ptx)
-    log = run(tool("ptxas"), "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source), "-o", str(cubin))
-    return log, run(tool("nvdisasm"), "-c", str(cubin))
+@functools.cache
+def ptx_of(rule, spec, capability):
+    return cuda_on_cpu.library(rule, spec).get_asm_str(cc=capability)
+
+
+@functools.cache
+def assembled(capability):
+    """Every kernel of every rule: entry -> what ptxas has to say of it, and its machine instructions.
+
+    All in one file: starting the disassembler takes longer than its work.
+    """
+    texts = [ptx_of(rule, spec, capability) for rule in RULES.values() for spec in specs(rule).values()]
+    head = re.compile(r"^\.(version|target|address_size).*$", re.MULTILINE)
+    top = "\n".join(match.group() for match in head.finditer(texts[0]))
+    with tempfile.TemporaryDirectory() as folder:
+        source, cubin = Path(folder, "kernels.ptx"), Path(folder, "kernels.cubin")
+        source.write_text(top + "\n" + "\n".join(head.sub("", text) for text in texts))
+        log = run(tool("ptxas"), "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source), "-o", str(cubin))
+        code = run(tool("nvdisasm"), "-c", str(cubin))
+    logs = re.split(r"Compiling entry function '(\w+)'", log)[1:]
+    codes = re.split(r"^\.text\.(\w+):", code, flags=re.MULTILINE)[1:]
+    code_of = dict(zip(codes[::2], codes[1::2], strict=True))
+    return {entry: (said, code_of[entry]) for entry, said in zip(logs[::2], logs[1::2], strict=True)}
 
 
 @needs_compiler
 @every_rule
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
-def test_ptx_and_machine_code(rule, capability, tmp_path):
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=architecture)
+def test_ptx(rule, capability):
     for form, spec in specs(rule).items():
-        ptx = cuda_on_cpu.library(rule, spec).get_asm_str(cc=capability)
-        check_ptx(ptx, spec, form)
-        log, code = registers_and_code(ptx, capability, tmp_path)
-        check_machine_code(log, code, ptx, spec, form)
+        check_ptx(ptx_of(rule, spec, capability), spec, form)
+
+
+@needs_compiler
+@every_rule
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=architecture)
+def test_machine_code(rule, capability):
+    for form, spec in specs(rule).items():
+        ptx = ptx_of(rule, spec, capability)
+        [entry] = re.findall(r"\.entry (\w+)", ptx)
+        check_machine_code(*assembled(capability)[entry], ptx, spec, form)
 
 
 def check_ptx(ptx, spec, form):
@@ -391,7 +420,7 @@ def test_wrong_rules_are_explained(update, said):
         cuda_on_cpu.library(rule, Spec(rule.key, f32, f32, (f32,)))
 
 
-# -------------------------------------------------------------------------------------------- arrays, and no CUDA at all
+# ------------------------------------------------------------------------------------------- arrays, and no CUDA at all
 
 
 def interface(**changes):

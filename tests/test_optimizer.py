@@ -24,7 +24,10 @@ def ones(*shape, dtype=np.float32):
         (lambda: [ones(3), ones(2)], lambda: [ones(3), ones(2)]),
         (lambda: (ones(3), ones(2)), lambda: [ones(3), ones(2)]),
         (lambda: {"a": ones(3), "b": ones(2)}, lambda: {"b": ones(2), "a": ones(3)}),
-        (lambda: {"a": {"w": ones(3)}, "b": [ones(2), (ones(1),)]}, lambda: {"b": [ones(2), [ones(1)]], "a": {"w": ones(3)}}),
+        (
+            lambda: {"a": {"w": ones(3)}, "b": [ones(2), (ones(1),)]},
+            lambda: {"b": [ones(2), [ones(1)]], "a": {"w": ones(3)}},
+        ),
         (lambda: ones(3), lambda: ones(3)),
         (lambda: iter([ones(3), ones(2)]), lambda: iter([ones(3), ones(2)])),
         (lambda: {1: ones(3), None: ones(2)}, lambda: {1: ones(3), None: ones(2)}),
@@ -67,12 +70,18 @@ def test_groups_with_other_rules_share_a_launch():
     """Momentum in one group, none in the other, float64 in the third."""
     params = [ones(3), ones(3), ones(3, dtype=np.float64)]
     optimizer = schuss.SGD(
-        [{"params": params[0]}, {"params": params[1], "momentum": 0.9}, {"params": params[2], "momentum": 0.9, "nesterov": True}],
+        [
+            {"params": params[0]},
+            {"params": params[1], "momentum": 0.9},
+            {"params": params[2], "momentum": 0.9, "nesterov": True},
+        ],
         lr=0.5,
     )
     for _ in range(2):
         optimizer.step([ones(3), ones(3), ones(3)])
-    np.testing.assert_allclose([p[0] for p in params], [0.0, 1 - 0.5 - 0.5 * 1.9, 1 - 0.5 * 1.9 - 0.5 * (1 + 0.9 * 1.9)], rtol=1e-6)
+    np.testing.assert_allclose(
+        [p[0] for p in params], [0.0, 1 - 0.5 - 0.5 * 1.9, 1 - 0.5 * 1.9 - 0.5 * (1 + 0.9 * 1.9)], rtol=1e-6
+    )
     assert optimizer.explain().count("kernel") == 3
     assert len(optimizer._engine.plan.rows) == 3
 
@@ -166,7 +175,11 @@ def through_json(state):
     """What a person could do without pickle: arrays to lists and back."""
 
     def plain(value):
-        return {"dtype": value.dtype.str, "values": value.ravel().tolist(), "shape": value.shape} if isinstance(value, np.ndarray) else value
+        return (
+            {"dtype": value.dtype.str, "values": value.ravel().tolist(), "shape": value.shape}
+            if isinstance(value, np.ndarray)
+            else value
+        )
 
     def back(value):
         if isinstance(value, dict) and set(value) == {"dtype", "values", "shape"}:
@@ -176,7 +189,9 @@ def through_json(state):
     return back(json.loads(json.dumps(state, default=plain)))
 
 
-@pytest.mark.parametrize("through", [lambda s: s, through_json, lambda s: pickle.loads(pickle.dumps(s))], ids=["as is", "json", "pickle"])
+@pytest.mark.parametrize(
+    "through", [lambda s: s, through_json, lambda s: pickle.loads(pickle.dumps(s))], ids=["as is", "json", "pickle"]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_resuming_continues_bit_for_bit(case, dtype, through):
@@ -258,12 +273,20 @@ def test_the_numpy_backend_reads_what_the_kernels_wrote():
 def test_explain():
     optimizer = schuss.AdamW({"w": ones(10, 10), "slice": ones(10, 10)[:, ::2]}, threads=3)
     said = optimizer.explain()
-    for words in ("AdamW: 2 tensors, 150 parameters", "28 bytes per parameter", "4,200 bytes", "adamw (dense)", "adamw (strided)",
-                  "'slice'", "exp_avg float32", "backend numba", "one launch over 2 chunk(s) by 1 thread(s)"):  # fmt: skip
+    expected = [
+        "AdamW: 2 tensors, 150 parameters",
+        "4,200 bytes, 28 per parameter",
+        "kernel adamw (dense)",
+        "kernel adamw (strided)",
+        "'slice'",
+        "exp_avg float32",
+        "backend numba",
+        "one launch over 2 chunk(s) by 1 thread(s)",
+    ]
+    for words in expected:
         assert words in said, said
     assert "by 3 thread(s)" in schuss.AdamW([ones(400_000)], threads=3).explain()
     assert "one call per tensor" in schuss.AdamW([ones(3)], backend="numpy").explain()
-    assert "16 bytes" in schuss.SGD([ones(3, dtype=np.float64)]).explain().replace("24 bytes", "16 bytes")
     assert "24 bytes per parameter" in schuss.SGD([ones(3, dtype=np.float64)]).explain()
 
 

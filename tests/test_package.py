@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import pkgutil
 import subprocess
 import sys
@@ -49,11 +48,7 @@ def documented():
 @pytest.mark.parametrize("name", list(documented()))
 def test_docstrings(name):
     """Every module says what it is for, and its examples run."""
-    try:
-        module = importlib.import_module(name)
-    except ImportError as error:
-        assert error.name in HEAVY, error
-        pytest.skip(f"{name} needs {error.name}")
+    module = pytest.importorskip(name, reason="an optional dependency is not installed", exc_type=ModuleNotFoundError)
     assert module.__doc__ or name.startswith("schuss.optimizers."), f"{name} has no docstring"
     scope = vars(schuss.schedules).copy() if name == "schuss.schedules" else None
     assert doctest.testmod(module, extraglobs=scope).failed == 0

@@ -92,7 +92,8 @@ def test_walks_visit_each_pair_once(parameter, gradient):
     p, g = LAYOUTS[parameter](np.zeros((3, 4, 5), np.float32)), LAYOUTS[gradient](np.zeros((3, 4, 5), np.float64))
     walk = plan.walk_of(p.shape, p.strides, g.strides, 4, 8)
     expected = {
-        (sum(map(np.multiply, index, p.strides)), sum(map(np.multiply, index, g.strides))) for index in np.ndindex(p.shape)
+        (sum(map(np.multiply, index, p.strides)), sum(map(np.multiply, index, g.strides)))
+        for index in np.ndindex(p.shape)
     }
     if walk is None:
         assert [s * 2 for s in p.strides] == list(g.strides)

@@ -47,7 +47,9 @@ def reference(p, g, s, step, *, lr, beta=0.9, floor=1e-3):
 
 
 def rule(**parts):
-    return schuss.Rule(**{"name": "mine", "State": State, "Scalars": Scalars, "scalars": scalars, "update": update, **parts})
+    return schuss.Rule(
+        **{"name": "mine", "State": State, "Scalars": Scalars, "scalars": scalars, "update": update, **parts}
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -59,7 +61,9 @@ def test_an_own_rule_has_everything(dtype, has_reference):
 
     def make(backend, params):
         first, *rest = params
-        return schuss.Optimizer([{"params": [first], "lr": 0.5}, {"params": rest, "beta": 0.5}], own, lr=0.1, backend=backend)
+        return schuss.Optimizer(
+            [{"params": [first], "lr": 0.5}, {"params": rest, "beta": 0.5}], own, lr=0.1, backend=backend
+        )
 
     params = [p.T if p.ndim == 2 else p for p in arrays(sizes, dtype, 0)]
     ours, other = make("numba", params), make("numpy", [p.copy(order="K") for p in params])
@@ -108,7 +112,7 @@ def test_initial_states():
 
 def test_limits_and_options():
     own = rule(limits={"beta": schuss.FRACTION})
-    with pytest.raises(ValueError, match="beta: expected at least 0 and below 1; got 1.5"):
+    with pytest.raises(ValueError, match=r"beta: expected at least 0 and below 1; got 1\.5"):
         schuss.Optimizer([np.ones(2)], own, lr=0.1, beta=1.5)
     with pytest.raises(ValueError, match="lr: expected a finite number, at least 0; got -1"):
         schuss.Optimizer([np.ones(2)], own, lr=-1)
@@ -181,15 +185,21 @@ def swallows(p, g, s, h):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (uses_an_integer, r"slips into float64: for float32 .*returns p as float64, first in line \d+ of .*test_rule.py: `return p - 2"),
+        (
+            uses_an_integer,
+            r"slips into float64: .*returns p as float64, first in line \d+ of .*test_rule.py: `return p - 2",
+        ),
         (uses_a_float64, r"slips into float64: .*np.float64\(0.1\), s`"),
         (compares_in_float64, r"slips into float64 on the way, first in line \d+ of .*: `wide = np.float64"),
-        (returns_one_state, r"must return \(p, State\(velocity, scale\)\), 2 state value\(s\); it returns a tuple of 1 as the state"),
+        (
+            returns_one_state,
+            r"must return \(p, State\(velocity, scale\)\), 2 state value\(s\); it returns a tuple of 1 as",
+        ),
         (returns_three_states, r"2 state value\(s\); it returns a tuple of 3"),
         (returns_no_state, r"must return \(p, State\(velocity, scale\)\); it returns float32"),
         (returns_nothing, r"must return .*; it returns None"),
         (returns_an_integer, r"must return numbers of type float32; it returns scale as int64"),
-        (asks_for_an_unknown_scalar, r"cannot compile update\(\): Unknown attribute 'gamma'.*line \d+ of .*test_rule.py"),
+        (asks_for_an_unknown_scalar, r"cannot compile update\(\): Unknown attribute 'gamma'.*line \d+ of .*test_rule"),
         (uses_an_unknown_name, r"nothing_of_that_name"),
         (calls_a_method, r"Unknown attribute 'clip'"),
         (keeps_a_dict, r"needs memory or objects of its own"),
@@ -286,7 +296,9 @@ def test_a_rule_in_a_file_is_cached_on_disk(tmp_path, script):
             (tmp_path / "own.py").write_text(rule_text)
             (tmp_path / "train.py").write_text("from own import *\nfrom own import np, schuss\n" + use)
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
 

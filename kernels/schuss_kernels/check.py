@@ -45,11 +45,11 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
     except Exception as error:
         raise RuleError(f"rule {rule.name!r}: numba cannot compile update(): {_reason(error)}") from error
     result = update.overloads[signature].signature.return_type
-    states = rule.State._fields  # type: ignore[attr-defined]
+    states = rule.State._fields
     expected = f"(p, {rule.State.__name__}({', '.join(states)}))"
     if not isinstance(result, types.BaseTuple) or len(result) != 2:
         raise RuleError(f"rule {rule.name!r}: update() must return {expected}; it returns {_words(result)}")
-    parameter, state = result
+    parameter, state = tuple(result)
     if not isinstance(state, types.BaseTuple) or len(state) != len(states):
         raise RuleError(
             f"rule {rule.name!r}: update() must return {expected}, {len(states)} state value(s); it returns "

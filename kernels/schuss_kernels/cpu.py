@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import check, headers, intrinsics, launch, lowering, plan, storage
+from . import check, headers, intrinsics, launch, lowering, storage
 from .engine import Engine, Tensor
 from .intrinsics import (
-    apply, gradient_scale, load, load_state, rule_scalars, state_addresses, store, store_state, table,
+    apply,
+    gradient_scale,
+    load,
+    load_state,
+    rule_scalars,
+    state_addresses,
+    store,
+    store_state,
+    table,
 )  # fmt: skip
 from .launch import jit
 from .plan import COUNT, GRAD, LAYOUT, PARAM, SCALARS, START, STATES

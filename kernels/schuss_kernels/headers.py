@@ -36,8 +36,8 @@ def refresh(gradients, count, expected, layouts, rows, width, lows, highs, inter
     """The number of the first gradient that is not as expected, ``count`` if all are.
 
     ``gradients`` is the address of a list object; every other argument an address, a count or a number of bytes. The
-    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected. None
-    is expected where the address in the plan is 0, and only there.
+    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected.
+    None is expected where the address in the plan is 0, and only there.
     """
     items = table(gradients + _ITEMS, 0)
     for number in range(count):

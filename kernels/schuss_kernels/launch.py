@@ -80,10 +80,10 @@ def _drain_job(job):
 
 @jit(nogil=True)
 def _left(job):
-    for _ in range(2000):  # some microseconds: a helper is mostly at the end of its last span
-        if atomic_add(job + pool.ACTIVE * 8, 0) == 0:
-            return True
-    return False
+    looks = 0
+    while looks < 2000 and atomic_add(job + pool.ACTIVE * 8, 0) != 0:
+        looks += 1  # some microseconds: a helper is mostly at the end of its last span
+    return looks < 2000
 
 
 @jit(nogil=True)

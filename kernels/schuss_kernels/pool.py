@@ -8,8 +8,8 @@ measured for a 0.2 millisecond step, whenever a BLAS library's threads spin on t
 Helpers are Python threads that sleep in a lock, so nothing outlives a fork: a child starts its own.
 
 The job is a few 64-bit integers. ``ACTIVE`` counts the helpers inside, ``OPEN`` is one while the job may be entered. A
-helper raises ACTIVE, then looks at OPEN; the caller lowers OPEN, then waits for ACTIVE to be zero. Both are sequentially
-consistent, so no helper touches a job that has ended, and the job's memory may be reused at once.
+helper raises ACTIVE, then looks at OPEN; the caller lowers OPEN, then waits for ACTIVE to be zero. Both are
+sequentially consistent: no helper touches a job that has ended, and the job's memory may be reused at once.
 """
 
 from __future__ import annotations

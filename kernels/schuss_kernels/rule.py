@@ -80,8 +80,8 @@ class Rule:
     """
 
     name: str
-    State: type
-    Scalars: type
+    State: Any
+    Scalars: Any
     scalars: Callable[..., Any]
     update: Callable[..., Any]
     reference: Callable[..., Any] | None = None
@@ -118,24 +118,25 @@ class Rule:
         """The values ``option`` may take."""
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
 
-    def scalars_at(self, step: int, options: Mapping[str, Any]) -> tuple[float, ...]:
+    def scalars_at(self, step: int, options: Mapping[str, Any]) -> Any:
         """``scalars`` for one step, from options that may hold more than it names."""
         values = self.scalars(step, **{name: options[name] for name in self.scalar_names})
         if type(values) is not self.Scalars:
             raise RuleError(
-                f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; it returned {type(values).__name__}"
+                f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; "
+                f"it returned {type(values).__name__}"
             )
         return values
 
     def initial_state(self, options: Mapping[str, Any]) -> tuple[float, ...]:
         """The numbers a new state is filled with."""
         if self.initial is None:
-            return (0.0,) * len(self.State._fields)  # type: ignore[attr-defined]
+            return (0.0,) * len(self.State._fields)
         values = self.initial(**{name: options[name] for name in inspect.signature(self.initial).parameters})
-        if len(values) != len(self.State._fields):  # type: ignore[attr-defined]
+        if len(values) != len(self.State._fields):
             raise RuleError(
-                f"rule {self.name!r}: initial() must return {len(self.State._fields)} numbers "  # type: ignore[attr-defined]
-                f"({', '.join(self.State._fields)}); it returned {len(values)}"  # type: ignore[attr-defined]
+                f"rule {self.name!r}: initial() must return {len(self.State._fields)} numbers "
+                f"({', '.join(self.State._fields)}); it returned {len(values)}"
             )
         return tuple(values)
 
@@ -150,7 +151,7 @@ class Rule:
         """Name and digest of the update: equal in every process, different once the code differs."""
         digest = hashlib.sha256()
         _feed(digest, self.update, set())
-        digest.update(repr((self.State._fields, self.Scalars._fields)).encode())  # type: ignore[attr-defined]
+        digest.update(repr((self.State._fields, self.Scalars._fields)).encode())
         return f"{self.name}@{digest.hexdigest()[:16]}"
 
 

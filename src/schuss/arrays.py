@@ -33,8 +33,8 @@ def parameter(array: Any, name: str) -> Memory:
         raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
     if _overlaps_itself(memory):
         raise ValueError(
-            f"parameter {name!r} overlaps itself (shape {memory.shape}, strides {memory.strides}): some of its elements "
-            "share memory and would be updated twice; pass a copy"
+            f"parameter {name!r} overlaps itself (shape {memory.shape}, strides {memory.strides}): some elements share "
+            "memory and would be updated twice; pass a copy"
         )
     return memory
 
@@ -108,7 +108,7 @@ def overlap(one: Memory, other: Memory) -> bool:
     if high == low or left == right:
         return False
     try:
-        return bool(np.shares_memory(_seen(one), _seen(other), max_work=_WORK))
+        return bool(np.shares_memory(_seen(one), _seen(other), max_work=_WORK))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True  # two interleaved arrays so tangled that nobody can tell are not worth the risk
 
@@ -127,7 +127,9 @@ def overlapping(memories: Sequence[Memory]) -> tuple[int, int] | None:
 
 
 def _overlaps_itself(memory: Memory) -> bool:
-    axes = sorted((abs(stride), extent) for stride, extent in zip(memory.strides, memory.shape, strict=True) if extent > 1)
+    axes = sorted(
+        (abs(stride), extent) for stride, extent in zip(memory.strides, memory.shape, strict=True) if extent > 1
+    )
     if memory.size == 0:
         return False
     reach = memory.dtype.itemsize

@@ -26,6 +26,9 @@ from .workloads import Variant, Workload
 FORMAT = 1
 """Version of the JSON file's form."""
 
+BUSY = 1.5
+"""Third quartile over minimum from which a measurement was disturbed."""
+
 SMALL = ((0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (70_001,))
 """Shapes of the check that comes before everything: below, at and above the vector width and the chunk."""
 
@@ -53,6 +56,7 @@ class Field:
     bytes: int
     states: int
     contenders: list[Contender] = field(default_factory=list)
+    floor_s: float | None = None
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
         Where they differ: the tensor, the array and the first element.
     """
     for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
-        names = ("parameter", *one.rule.State._fields)  # type: ignore[attr-defined]
+        names = ("parameter", *one.rule.State._fields)
         pairs = zip((one.parameter, *one.states), (other.parameter, *other.states), strict=True)
         for name, (mine, its) in zip(names, pairs, strict=True):
             bits = np.dtype(f"u{mine.dtype.itemsize}")
@@ -217,8 +221,8 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
             if differ.any():
                 at = int(differ.argmax())
                 raise Mismatch(
-                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says in {int(differ.sum()):,} of "
-                    f"{differ.size:,} elements, first in element {at}: {mine.array.flat[at]}, not {its.array.flat[at]}"
+                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says: {int(differ.sum()):,} of "
+                    f"{differ.size:,} elements differ, first element {at}: {mine.array.flat[at]}, not {its.array.flat[at]}"
                 )
 
 
@@ -305,6 +309,7 @@ def _figures(made: Field) -> dict[str, Any]:
         "times_faster": {
             name: summary["median_s"] / ours for name, summary in summaries.items() if name not in ("schuss", "floor")
         },
+        "busy": any(summary["q3_s"] > BUSY * summary["min_s"] for summary in summaries.values()),
         "contenders": summaries,
     }
 
@@ -328,6 +333,7 @@ LEGEND = """\
 Medians, taken turn by turn in one process. GB/s: bytes a step has to move, over its time. Floor: a plain loop with the
 same reads and writes and hardly any arithmetic; share of floor = its time / ours (on few elements the rest is the
 price of a call). times: their time / ours: how many times faster schuss is.
+busy: something else ran as well (a quarter of some samples took over 1.5 times the shortest); measure again.
 Every step was compared with the numpy reference, bit for bit, before it was timed."""
 
 
@@ -345,7 +351,7 @@ def line_of(result: dict[str, Any]) -> str:
         summary = result["contenders"].get(name)
         cells.append(console.figure(summary and summary["median_s"] * 1e3))
         cells.append(console.figure(result["times_faster"].get(name)))
-    return console.row(COLUMNS, cells)
+    return console.row(COLUMNS, cells) + ("  busy" if result["busy"] else "")
 
 
 def _about(report: dict[str, Any]) -> str:

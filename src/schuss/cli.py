@@ -60,8 +60,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     command = arguments[0]
     if not command.startswith("-") and command not in commands:
-        known = ", ".join(commands)
-        raise CommandError(f"unknown command {command!r}{_nearest(command, commands)} (commands: {known})")
+        there = ", ".join(commands)
+        raise CommandError(f"unknown command {command!r}{_nearest(command, commands)} (commands: {there})")
     args, rest = parser.parse_known_args(arguments)
     if rest:
         known = commands[args.command].options() if args.command else parser.options()

@@ -46,7 +46,7 @@ class ParamGroup(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
 
-    def update(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several options at once; all are checked before one is set."""
         new = dict(*args, **kwargs)
         for name in new:
@@ -104,7 +104,11 @@ def check(name: str, value: Any, default: Any, interval: Interval, where: str) -
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError("expected True or False")
             return bool(value)
-        if isinstance(value, (tuple, list)) and name != "lr" and (isinstance(default, tuple) or default is Parameter.empty):
+        if (
+            isinstance(value, (tuple, list))
+            and name != "lr"
+            and (isinstance(default, tuple) or default is Parameter.empty)
+        ):
             if isinstance(default, tuple) and len(value) != len(default):
                 raise ValueError(f"expected {len(default)} numbers")
             return tuple(_number(item, interval) for item in value)

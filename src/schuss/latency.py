@@ -10,7 +10,6 @@ import tempfile
 import time
 from typing import Any
 
-
 from . import console, timing, workloads
 from .console import CommandError
 

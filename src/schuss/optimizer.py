@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,7 +213,9 @@ class Optimizer:
         device = [not isinstance(p.array, np.ndarray) for p in self._parameters]
         if any(device) and not all(device):
             here, there = self._names[device.index(False)], self._names[device.index(True)]
-            raise ValueError(f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each")
+            raise ValueError(
+                f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each"
+            )
         if backend == "auto":
             if all(device):
                 backend = "cuda"
@@ -238,11 +240,11 @@ class Optimizer:
         for number, (name, parameter, held) in enumerate(zip(self._names, self._parameters, self._states, strict=True)):
             group = self.param_groups[self._group_of[number]]
             states = dict(held)
-            for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):  # type: ignore[attr-defined]
+            for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):
                 if field not in states:
                     states[field] = self._empty(parameter, value)
             made.append(states)
-            fields = tuple(states[field] for field in group.rule.State._fields)  # type: ignore[attr-defined]
+            fields = tuple(states[field] for field in group.rule.State._fields)
             tensors.append(Tensor(name, group.rule, parameter, fields, *_expected_gradient(parameter)))
         self._engine = self._make_engine(tensors)
         self._states, self._rules = made, rules
@@ -279,13 +281,6 @@ class Optimizer:
             if storage.compute not in block.kinds:
                 block.kinds.append(storage.compute)
         return list(blocks.values())
-
-    def _set_slots(self, blocks: list[_Block]) -> None:
-        slots = [0] * len(self._names)
-        for block in blocks:
-            for number in block.members:
-                slots[number] = block.slot
-        self._engine.set_slots(slots)
 
     def _restart(self, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
         """Set every tensor's step count, and which tensors have gradients (all, where not given)."""
@@ -346,15 +341,15 @@ class Optimizer:
 
 def _groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
     """The parameter groups, and whether the caller wrote them as groups."""
-    if isinstance(params, Iterator):
-        params = list(params)
+    params = _kept(params)
     if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
-        groups = [dict(group) for group in params]
-        for group in groups:
-            if isinstance(group["params"], Iterator):
-                group["params"] = list(group["params"])
-        return groups, True
+        return [{**group, "params": _kept(group["params"])} for group in params], True
     return [{"params": params}], False
+
+
+def _kept(params: Any) -> Any:
+    """The parameters in a form that can be gone through more than once."""
+    return list(params) if isinstance(params, Iterator) else params
 
 
 def _always(rule: Rule) -> Select:

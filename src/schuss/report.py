@@ -11,7 +11,11 @@ from schuss_kernels.storage import Spec
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
-_NUMBERS = {"numba": "compiled for the CPU by numba", "numpy": "whole-array numpy, no kernel", "cuda": "compiled for CUDA"}
+_NUMBERS = {
+    "numba": "compiled for the CPU by numba",
+    "numpy": "whole-array numpy, no kernel",
+    "cuda": "compiled for CUDA",
+}
 
 
 def explain(optimizer: Optimizer) -> str:
@@ -31,14 +35,15 @@ def explain(optimizer: Optimizer) -> str:
     for spec, tensors in kernels.items():
         rule = tensors[0].rule
         states = ", ".join(
-            f"{field} {storage.dtype.name}"
-            for field, storage in zip(rule.State._fields, spec.states, strict=True)  # type: ignore[attr-defined]
+            f"{field} {storage.dtype.name}" for field, storage in zip(rule.State._fields, spec.states, strict=True)
         )
         form = "strided" if spec.strided else "dense"
+        size = sum(t.parameter.size for t in tensors)
+        p, g = spec.parameter.dtype.name, spec.gradient.dtype.name
         lines += [
-            f"kernel {rule.name} ({form}): {len(tensors)} tensors, {sum(t.parameter.size for t in tensors):,} parameters",
-            f"    parameter {spec.parameter.dtype.name}, gradient {spec.gradient.dtype.name}, states: {states or 'none'}",
-            f"    {spec.bytes_per_element} bytes per parameter: each array read once, all but the gradient written once",
+            f"kernel {rule.name} ({form}): {len(tensors)} tensors, {size:,} parameters",
+            f"    parameter {p}, gradient {g}, states: {states or 'none'}",
+            f"    {spec.bytes_per_element} bytes per parameter: each array is read once, all but the gradient written",
         ]
         if spec.strided:
             names = ", ".join(repr(t.name) for t in tensors[:5]) + (", ..." if len(tensors) > 5 else "")

@@ -39,21 +39,29 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     """The work of :meth:`Optimizer.load_state_dict`: all checks first, then all writing."""
     version = _count(_get(saved, "schuss", "state_dict"), "state_dict['schuss']")
     if version > FORMAT:
-        raise ValueError(f"state_dict: format {version} is newer than this schuss reads (up to {FORMAT}); upgrade schuss")
+        raise ValueError(
+            f"state_dict: format {version} is newer than this schuss reads (up to {FORMAT}); upgrade schuss"
+        )
     kind = _get(saved, "optimizer", "state_dict")
     if kind != type(optimizer).__name__:
         raise ValueError(f"state_dict: it belongs to {kind}, this optimizer is {type(optimizer).__name__}")
     steps = _count(_get(saved, "steps", "state_dict"), "state_dict['steps']")
     groups = _get(saved, "param_groups", "state_dict")
     if not isinstance(groups, Sequence) or len(groups) != len(optimizer.param_groups):
-        raise ValueError(f"state_dict: expected {len(optimizer.param_groups)} parameter group(s), got {_count_of(groups)}")
+        raise ValueError(
+            f"state_dict: expected {len(optimizer.param_groups)} parameter group(s), got {_count_of(groups)}"
+        )
     options = [_options(optimizer, number, group) for number, group in enumerate(groups)]
 
     states = _get(saved, "state", "state_dict")
     missing = [name for name in optimizer._names if name not in states]
     extra = [name for name in states if name not in optimizer._names]
     if missing or extra:
-        said = [f"{word} {', '.join(map(repr, names))}" for word, names in (("no", missing), ("not expected:", extra)) if names]
+        said = [
+            f"{word} {', '.join(map(repr, names))}"
+            for word, names in (("no", missing), ("not expected:", extra))
+            if names
+        ]
         raise ValueError(f"state_dict: the states are not those of the parameters: {'; '.join(said)}")
 
     before = [group.options for group in optimizer.param_groups]
@@ -69,8 +77,13 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
             tensor_steps.append(_count(_get(entry, "step", where), f"{where}['step']"))
             unknown = [field for field in entry if field != "step" and field not in held]
             if unknown:
-                raise ValueError(f"{where}: {unknown[0]!r} is no state of this optimizer (it has {', '.join(held) or 'none'})")
-            writes += [(memory, _checked(_get(entry, field, where), memory, f"{where}[{field!r}]")) for field, memory in held.items()]
+                raise ValueError(
+                    f"{where}: {unknown[0]!r} is no state of this optimizer (it has {', '.join(held) or 'none'})"
+                )
+            writes += [
+                (memory, _checked(_get(entry, field, where), memory, f"{where}[{field!r}]"))
+                for field, memory in held.items()
+            ]
     except BaseException:
         for group, old in zip(optimizer.param_groups, before, strict=True):
             group.update(old)
@@ -86,7 +99,7 @@ def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
     """Every tensor's states that its rule has now (options that were changed may have left others behind)."""
     rules = [optimizer.param_groups[group].rule for group in optimizer._group_of]
     return [
-        {field: states[field] for field in rule.State._fields}  # type: ignore[attr-defined]
+        {field: states[field] for field in rule.State._fields}
         for rule, states in zip(rules, optimizer._states, strict=True)
     ]
 
@@ -96,7 +109,9 @@ def _options(optimizer: Optimizer, number: int, saved: Mapping[str, Any]) -> dic
     where, group = f"state_dict['param_groups'][{number}]", optimizer.param_groups[number]
     names = _get(saved, "params", where)
     if list(names) != _names(optimizer, number):
-        raise ValueError(f"{where}: it holds the parameters {list(names)}, this optimizer's are {_names(optimizer, number)}")
+        raise ValueError(
+            f"{where}: it holds the parameters {list(names)}, this optimizer's are {_names(optimizer, number)}"
+        )
     options = {name: _get(saved, name, where) for name in group.options}
     if isinstance(options.get("lr"), str) != callable(group.get("lr")):
         kept, own = ("a function", "a number") if isinstance(options["lr"], str) else ("a number", "a function")

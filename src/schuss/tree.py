@@ -101,8 +101,14 @@ def _items(node: Branch, value: Any, what: str) -> list[Any]:
                     pass
             missing = [str(key) for key in node.keys if key not in value]
             extra = [str(key) for key in value if key not in node.keys]
-            said = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("no", missing), ("not expected:", extra)) if keys]
-            raise ValueError(f"{what}{_at(node)} do not fit the parameters: {'; '.join(said)} (None stands for no gradient)")
+            said = [
+                f"{word} {', '.join(map(repr, keys))}"
+                for word, keys in (("no", missing), ("not expected:", extra))
+                if keys
+            ]
+            raise ValueError(
+                f"{what}{_at(node)} do not fit the parameters: {'; '.join(said)} (None stands for no gradient)"
+            )
     else:
         if isinstance(value, Iterator):
             value = list(value)

@@ -1,7 +1,7 @@
 """The built-in rules: one file per family. ``RULES`` finds them by name."""
 
-from . import adagrad, adam, rmsprop, sgd
 from ..rule import Rule
+from . import adagrad, adam, rmsprop, sgd
 
 _FAMILIES = (sgd, adagrad, rmsprop, adam)
 

@@ -7,9 +7,9 @@ Figure 1 with the diagonal matrix::
     sum = sum + g'^2
     p   = p - lr / (1 + (step - 1) * lr_decay) * g' / (sqrt(sum) + eps)
 
-Convention: torch. eps stands outside the root and the accumulator starts at ``initial_accumulator_value`` = 0. The paper
-adds its delta outside the root too. Keras and Optax start the accumulator at 0.1 and put eps = 1e-7 *inside* the root
-(Optax: where the sum is positive). Neither has ``lr_decay``; torch took it from Lua Torch.
+Convention: torch. eps stands outside the root and the accumulator starts at ``initial_accumulator_value`` = 0. The
+paper adds its delta outside the root too. Keras and Optax start the accumulator at 0.1 and put eps = 1e-7 *inside* the
+root (Optax: where the sum is positive). Neither has ``lr_decay``; torch took it from Lua Torch.
 """
 
 import math
@@ -43,7 +43,7 @@ def reference(p, g, s, step, *, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
     return p - lr / (1.0 + (step - 1) * lr_decay) * (g / (np.sqrt(total) + eps)), State(total)
 
 
-LIMITS = {name: NOT_NEGATIVE for name in ("lr_decay", "weight_decay", "eps", "initial_accumulator_value")}
+LIMITS = dict.fromkeys(("lr_decay", "weight_decay", "eps", "initial_accumulator_value"), NOT_NEGATIVE)
 
 ADAGRAD = Rule(
     "adagrad", State, Scalars, scalars, update, reference, initial, LIMITS, "Duchi, Hazan & Singer 2011, Figure 1"

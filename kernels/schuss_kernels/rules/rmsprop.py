@@ -11,9 +11,9 @@ Tieleman & Hinton 2012, "Neural Networks for Machine Learning", lecture 6.5; the
     b          = momentum * b + d ;  p = p - lr * b               with momentum
 
 Convention: torch. eps stands outside the root, lr outside the momentum buffer, alpha = 0.99. Keras puts eps = 1e-7
-inside the root, lr inside the buffer, and has rho = 0.9. Optax puts eps = 1e-8 inside the root (``eps_in_sqrt=True``) with
-decay = 0.9; Graves has 1e-4 inside. Rounding can leave ``square_avg - grad_avg^2`` a little below zero, where torch's
-root is NaN; here it is taken as zero.
+inside the root, lr inside the buffer, and has rho = 0.9. Optax puts eps = 1e-8 inside the root (``eps_in_sqrt=True``)
+and lr inside the buffer, with decay = 0.9; Graves has 1e-4 inside. Rounding can leave ``square_avg - grad_avg^2`` a
+little below zero, where torch's root is NaN; here it is taken as zero.
 """
 
 import math

@@ -17,8 +17,9 @@ section 2, in the form that evaluates the gradient at the current parameters)::
 
 Convention: torch. The learning rate stands *outside* the buffer, so a change of lr acts at once on the whole velocity;
 the first step takes the gradient undampened. Optax's ``trace`` equals this without dampening. Keras and Sutskever's
-paper keep lr *inside* the buffer (``b = momentum * b - lr * g``; ``p = p + b``): the same path for a constant lr, another
-one when lr changes. Weight decay is added to the gradient (L2), as in torch; Keras's ``weight_decay`` is decoupled.
+paper keep lr *inside* the buffer (``b = momentum * b - lr * g``; ``p = p + b``): the same path for a constant lr,
+another one when lr changes. Weight decay is added to the gradient (L2), as in torch; Keras's ``weight_decay`` is
+decoupled.
 """
 
 from collections import namedtuple

@@ -12,8 +12,8 @@ class RMSprop(Optimizer):
     """RMSprop: the gradient over a running root mean square of itself, optionally centered, with momentum.
 
     ``square_avg = alpha * square_avg + (1 - alpha) * g * g``; ``p -= lr * g / (sqrt(square_avg) + eps)``. Centered
-    takes the variance, ``square_avg - grad_avg**2``, under the root. Torch's convention: eps outside the root, lr outside
-    the momentum buffer; :mod:`schuss_kernels.rules.rmsprop` says how Keras, Optax and the papers differ.
+    takes the variance, ``square_avg - grad_avg**2``, under the root. Torch's convention: eps outside the root, lr
+    outside the momentum buffer; :mod:`schuss_kernels.rules.rmsprop` says how Keras, Optax and the papers differ.
 
     Parameters
     ----------

@@ -11,9 +11,10 @@ from ..optimizer import Optimizer
 class SGD(Optimizer):
     """Gradient descent: plain, with momentum, or Nesterov's.
 
-    Without momentum ``p -= lr * g``; with it ``b = momentum * b + (1 - dampening) * g`` (the first step takes ``b = g``)
-    and ``p -= lr * b``; Nesterov's ``p -= lr * (g + momentum * b)``. ``weight_decay`` adds ``weight_decay * p`` to the
-    gradient. Torch's convention: lr outside the buffer; :mod:`schuss_kernels.rules.sgd` says how others differ.
+    Without momentum ``p -= lr * g``; with it ``b = momentum * b + (1 - dampening) * g`` (the first step takes
+    ``b = g``) and ``p -= lr * b``; Nesterov's ``p -= lr * (g + momentum * b)``. ``weight_decay`` adds
+    ``weight_decay * p`` to the gradient. Torch's convention: lr outside the buffer;
+    :mod:`schuss_kernels.rules.sgd` says how others differ.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import numpy as np
 from schuss_kernels import plan
 from schuss_kernels.engine import Memory, Tensor
 
-GUARD = 16  # elements of NaN before and behind every array; a multiple of 16 bytes
+GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5
 
 
@@ -115,11 +115,14 @@ class Model:
             self.tensors.append(Tensor(f"t{number}", rule, parameter, states, self.gradient_dtype, tuple(gradient)))
 
     def place(self, array, dtype, fill=None):
-        """A new buffer with an array of drawn numbers (or all ``fill``) in it, NaN around it."""
+        """A new buffer with an array of drawn numbers (or all ``fill``) in it, and numbers around it.
+
+        Numbers and not NaN: a NaN that is moved by mistake stays the same NaN.
+        """
         strides = strides_of(array)
         reach = [(n - 1) * s for n, s in zip(array.shape, strides, strict=True)] if math.prod(array.shape) else []
         first = GUARD + array.offset - sum(min(r, 0) for r in reach)
-        values = np.full(first + sum(max(r, 0) for r in reach) + 1 + GUARD, np.nan, dtype)
+        values = np.asarray(numbers(self.draw, first + sum(max(r, 0) for r in reach) + 1 + GUARD), dtype)
         in_bytes = tuple(s * dtype.itemsize for s in strides)
         view = np.ndarray(array.shape, dtype, values, first * dtype.itemsize, in_bytes)
         view[...] = numbers(self.draw, array.shape) if fill is None else fill

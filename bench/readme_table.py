@@ -42,7 +42,7 @@ def table(results: list[dict[str, Any]]) -> str:
         for name in BASELINES:
             summary = result["contenders"].get(name)
             times = result["times_faster"].get(name)
-            cells.append(f"{figure(summary['median_s'] * 1e3)} ({figure(times)}×)" if summary else "–")
+            cells.append(f"{figure(summary['median_s'] * 1e3)} ({figure(times)}x)" if summary else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -66,9 +66,9 @@ def text(report: dict[str, Any], workloads: list[str] | None = None) -> str:
     about = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
     parts = [
-        f"{about['processor']}, {report['threads']} threads; Python {about['python']}, {versions}. Medians in ms a step; "
-        "in parentheses how many times faster schuss is. *Of the floor*: the time of a loop that only reads and writes "
-        "the same memory, over ours."
+        f"{about['processor']}, {report['threads']} threads; Python {about['python']}, {versions}. Medians in ms a "
+        "step; in parentheses how many times faster schuss is. *Of the floor*: the time of a loop that only reads and "
+        "writes the same memory, over ours."
     ]
     keys = list(dict.fromkeys(result["workload"] for result in report["results"]))
     for key in keys if workloads is None else [key for key in keys if key in workloads]:
@@ -110,15 +110,18 @@ def main(argv: list[str] | None = None) -> int:
             print(new)
         else:
             args.readme.write_text(replaced(args.readme.read_text(encoding="utf-8"), new), encoding="utf-8")
-    except (OSError, ValueError, KeyError) as error:
-        print(
-            f"readme_table: error: {error!r}" if isinstance(error, KeyError) else f"readme_table: error: {error}",
-            file=sys.stderr,
-        )
-        return 2
+    except KeyError as error:
+        return _failed(f"{args.json} is not what schuss bench writes: {error} is missing")
+    except (OSError, ValueError) as error:
+        return _failed(str(error))
     if any(result["busy"] for result in report["results"]):
         print("readme_table: some of it was measured on a busy machine; measure again", file=sys.stderr)
     return 0
+
+
+def _failed(message: str) -> int:
+    print(f"readme_table: error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ a step moves, GB/s and the floor's time.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,10 +29,10 @@ def source(request: pytest.FixtureRequest) -> benchmark.Source:
 
 
 @pytest.fixture(scope="module", params=workloads.VARIANTS)
-def ready(request: pytest.FixtureRequest, source: benchmark.Source) -> Iterator[benchmark.Field]:
+def ready(request: pytest.FixtureRequest, source: benchmark.Source) -> benchmark.Field:
     variant = workloads.VARIANTS[request.param]
     benchmark.check_small(variant)
-    yield benchmark.contenders(variant, source, with_torch=TORCH)
+    return benchmark.contenders(variant, source, with_torch=TORCH)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)

@@ -6,6 +6,7 @@ kernels is the real one; only memory, streams and launches are this machine's.
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import functools
 import re
@@ -45,6 +46,8 @@ def executable(rule, spec):
     for module in modules[1:]:
         modules[0].link_in(module)
     modules[0].verify()
+    unknown = [f.name for f in modules[0].functions if f.is_declaration and f.name.startswith("__nv_")]
+    assert not unknown, f"{unknown} must be added to _LIBRARY"  # a call to nowhere would end the process
     machine = _machine()
     engine = llvm.create_mcjit_compiler(modules[0], machine)
     engine.finalize_object()
@@ -81,23 +84,45 @@ def _support(registers):
 
 
 class Event:
-    """An event where everything has happened already."""
+    """A place in the queue of a device."""
+
+    def __init__(self, device):
+        self.device, self.reached = device, True
 
     def record(self, stream):
-        pass
+        self.reached = False
+        self.device.do(self._reach)
 
     def synchronize(self):
-        pass
+        while not self.reached:
+            self.device.queue.popleft()()
+
+    def _reach(self):
+        self.reached = True
 
 
 class Cpu(cuda_device.Device):
-    """This machine as the device. ``launches`` keeps what was launched, ``followed`` which streams were waited for."""
+    """This machine as the device.
+
+    ``launches`` keeps what was launched, ``followed`` which streams were waited for, ``copies`` what was copied. A lazy
+    one does its work as late as a device may: when an event is waited for, or at :meth:`finish`.
+    """
 
     threads = 64
     most_blocks = 3  # fewer than rows: blocks have to stride
 
-    def __init__(self):
+    def __init__(self, lazy=False):
+        self.lazy, self.queue = lazy, collections.deque()
         self.launches, self.followed, self.copies = [], [], []
+
+    def do(self, work, *arguments):
+        self.queue.append(functools.partial(work, *arguments))
+        if not self.lazy:
+            self.finish()
+
+    def finish(self):
+        while self.queue:
+            self.queue.popleft()()
 
     def empty(self, shape, dtype):
         return np.empty(shape, dtype)
@@ -108,11 +133,11 @@ class Cpu(cuda_device.Device):
         return array.ctypes.data
 
     def copy(self, array, host, stream):
-        array[...] = host
-        self.copies.append(host.copy())
+        self.copies.append(host)
+        self.do(np.copyto, array, host)
 
     def event(self):
-        return Event()
+        return Event(self)
 
     def stream(self, handle):
         return handle
@@ -125,20 +150,24 @@ class Cpu(cuda_device.Device):
 
         def launch(blocks, stream, *numbers):
             self.launches.append((str(spec), blocks, stream, numbers))
-            x, y = blocks
-            shape = {"ntid.x": self.threads, "ntid.y": 1, "ntid.z": 1, "nctaid.x": x, "nctaid.y": y, "nctaid.z": 1}
-            for name, value in shape.items():
-                if name in registers:
-                    registers[name].value = value
-            for block_y in range(y):
-                registers["ctaid.y"].value = block_y
-                for block_x in range(x):
-                    registers["ctaid.x"].value = block_x
-                    for thread in range(self.threads):
-                        registers["tid.x"].value = thread
-                        function(*numbers)
+            self.do(self._walk, function, registers, blocks, numbers)
 
         return launch
+
+    def _walk(self, function, registers, blocks, numbers):
+        """Call the kernel for every thread of a grid."""
+        x, y = blocks
+        shape = {"ntid.x": self.threads, "ntid.y": 1, "ntid.z": 1, "nctaid.x": x, "nctaid.y": y, "nctaid.z": 1}
+        for name, value in shape.items():
+            if name in registers:
+                registers[name].value = value
+        for block_y in range(y):
+            registers["ctaid.y"].value = block_y
+            for block_x in range(x):
+                registers["ctaid.x"].value = block_x
+                for thread in range(self.threads):
+                    registers["tid.x"].value = thread
+                    function(*numbers)
 
 
 class Engine(cuda.CudaEngine):
@@ -146,3 +175,10 @@ class Engine(cuda.CudaEngine):
 
     def open_device(self):
         return Cpu()
+
+
+class LazyEngine(Engine):
+    """One whose device lags behind as far as it may."""
+
+    def open_device(self):
+        return Cpu(lazy=True)

@@ -245,6 +245,20 @@ def test_cuda_is_only_missed_by_those_who_ask_for_it():
         schuss.AdamW([ones(2)], backend="cuda")
 
 
+def test_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert schuss.SGD([ones(2)]).backend == "numpy"
+    with pytest.raises(RuntimeError, match="backend='numba': the environment variable NUMBA_DISABLE_JIT"):
+        schuss.SGD([ones(2)], backend="numba")
+
+
+def test_a_stream_is_for_device_arrays():
+    w = ones(2)
+    with pytest.raises(TypeError, match="stream: backend 'numba' has no streams; expected None, got 7"):
+        schuss.AdamW([w]).step([ones(2)], stream=7)
+    assert (w == 1).all()
+
+
 def made():
     optimizer = schuss.AdamW(params(), amsgrad=True)
     optimizer.step({"w": ones(3, 2), "b": ones(2)})
@@ -286,7 +300,9 @@ def broken(change):
         (lambda s: s["state"]["b"].update(exp_avg=ones(2, dtype=np.float64)), "expected dtype float32, got float64"),
         (lambda s: s["state"]["b"].update(exp_avg=[1.0, 1.0]), "expected an array, got list"),
         (lambda s: s["state"].update(b=3), "expected a dict, got int"),
-        (lambda s: s["param_groups"][0].update(amsgrad=False), "'max_exp_avg_sq'"),
+        (lambda s: s["param_groups"][0].update(amsgrad=False), "it belongs to the rule 'adamw_amsgrad'.* runs 'adamw'"),
+        (lambda s: s["param_groups"][0].update(amsgrad=False, rule="adamw"), "'max_exp_avg_sq' is no state"),
+        (lambda s: s["param_groups"][0].pop("rule"), "the key 'rule' is missing"),
     ],
 )
 def test_state_dicts_that_do_not_fit(change, message):

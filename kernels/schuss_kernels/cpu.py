@@ -7,6 +7,7 @@ no GIL.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,15 @@ SERIAL_BELOW = 128 * 1024
 _ROW = types.void(types.int64)
 _lock = threading.RLock()
 _kernels: dict[str, Any] = {}
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that compiled in the parent is not here to release it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _sources_digest() -> str:
@@ -117,9 +127,10 @@ def kernel(rule: Rule, spec: Spec) -> int:
 def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
     """The numba dispatcher behind a kernel, and its address."""
     text = f"{spec}#{_SOURCES}"
-    held = _kernels.get(text)
-    if held is None:
-        with _lock, check.told_in_the_rules_words(rule, spec):
+    if text in _kernels:
+        return _kernels[text]
+    with _lock, check.told_in_the_rules_words(rule, spec):
+        if text not in _kernels:  # another thread may have been first; a kernel in use must not be replaced
             intrinsics.KNOWN[text] = (spec, rule)
             sizes = (spec.parameter.itemsize, spec.gradient.itemsize)
             made = _strided(text) if spec.strided else _dense(text, *sizes)
@@ -127,8 +138,8 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
             made.compile(_ROW)
             result = made.overloads[_ROW.args]
             address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-            held = _kernels[text] = (made, int(address))
-    return held
+            _kernels[text] = made, int(address)
+        return _kernels[text]
 
 
 def _check_before_saving(made: Any, rule: Rule, spec: Spec) -> None:

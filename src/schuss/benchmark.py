@@ -219,10 +219,11 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
             bits = np.dtype(f"u{mine.dtype.itemsize}")
             differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)
             if differ.any():
-                at = int(differ.argmax())
+                at, count = int(differ.argmax()), int(differ.sum())
                 raise Mismatch(
-                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says: {int(differ.sum()):,} of "
-                    f"{differ.size:,} elements differ, first element {at}: {mine.array.flat[at]}, not {its.array.flat[at]}"
+                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says: {count:,} of "
+                    f"{differ.size:,} elements differ, the first is element {at}: {mine.array.flat[at]}, expected "
+                    f"{its.array.flat[at]}"
                 )
 
 

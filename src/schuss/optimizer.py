@@ -133,7 +133,7 @@ class Optimizer:
 
     # ---------------------------------------------------------------------------------------------------- stepping
 
-    def step(self, grads: Any) -> None:
+    def step(self, grads: Any, *, stream: Any = None) -> None:
         """Move every parameter by one step, in place.
 
         Parameters
@@ -142,6 +142,9 @@ class Optimizer:
             The structure of the parameters (for groups: a list with one structure a group), float32 or float64 arrays
             of the parameters' shapes, any strides. None in place of an array: that tensor has no gradient this step; it
             and its states are left alone and its own step count stays.
+        stream
+            For device arrays: the CUDA stream to launch on (a handle, or a stream of torch, CuPy, numba or cuda.core),
+            None for the default stream. The step is queued; whoever reads the parameters on another stream waits.
 
         Raises
         ------
@@ -152,11 +155,18 @@ class Optimizer:
             gradients = self._match(grads)
             if any(group.rule is not rule for group, rule in zip(self.param_groups, self._rules, strict=True)):
                 self._adapt()
+            self._use_stream(stream)
             self._prepare(self._blocks)
             if self._engine.try_step(gradients):
                 self._count()
             else:
                 self._step_checked(gradients)
+
+    def _use_stream(self, stream: Any) -> None:
+        if self.backend == "cuda":
+            self._engine.stream = stream  # type: ignore[attr-defined]
+        elif stream is not None:
+            raise TypeError(f"stream: backend {self.backend!r} has no streams; expected None, got {stream!r}")
 
     def _match(self, grads: Any) -> list[Any]:
         if self._grouped and isinstance(grads, (list, tuple)) and grads:
@@ -216,11 +226,11 @@ class Optimizer:
             raise ValueError(
                 f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each"
             )
+        no_compiler = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
         if backend == "auto":
-            if all(device):
-                backend = "cuda"
-            else:
-                backend = "numpy" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "numba"
+            backend = "cuda" if all(device) else "numpy" if no_compiler else "numba"
+        if backend == "numba" and no_compiler:
+            raise RuntimeError("backend='numba': the environment variable NUMBA_DISABLE_JIT forbids it to compile")
         if backend == "cuda":
             from schuss_kernels import cuda
 

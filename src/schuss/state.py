@@ -70,6 +70,11 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
             group.update(new)
         writes: list[tuple[Memory, np.ndarray]] = []
         tensor_steps = []
+        for number, (group, kept) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
+            if group.rule.name != _get(kept, "rule", f"state_dict['param_groups'][{number}]"):
+                raise ValueError(
+                    f"state_dict: it belongs to the rule {kept['rule']!r}, this optimizer runs {group.rule.name!r}"
+                )
         optimizer._adapt()
         in_use = _in_use(optimizer)
         for name, held in zip(optimizer._names, in_use, strict=True):

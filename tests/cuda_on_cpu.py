@@ -9,11 +9,11 @@ from __future__ import annotations
 import collections
 import ctypes
 import functools
+import importlib.util
 import re
 
 import llvmlite.binding as llvm
 import numpy as np
-from numba.cuda import nvvm
 from schuss_kernels import cuda, cuda_device
 
 CAPABILITY = (8, 0)
@@ -24,8 +24,12 @@ _LIBRARY = {"sqrt": "sqrt", "fabs": "fabs"}  # libdevice function -> LLVM intrin
 
 def missing():
     """Why kernels cannot be compiled here, None where they can. No GPU is needed for it."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed: pip install 'schuss[cuda]'"
     if cuda_device.SIMULATED:
         return "NUMBA_ENABLE_CUDASIM is set: nothing is compiled"
+    from numba.cuda import nvvm
+
     return None if nvvm.is_available() else "NVVM is not installed: pip install 'numba-cuda[cu13]' nvidia-cuda-nvcc"
 
 

@@ -98,7 +98,8 @@ def _first_float64(result: Any) -> str:
             target = getattr(statement, "target", None)
             if target is not None and annotation.typemap.get(target.name) == types.float64:
                 line = linecache.getline(statement.loc.filename, statement.loc.line).strip()
-                return f", first in line {statement.loc.line} of {statement.loc.filename}: `{line}`"
+                said = f": `{line}`" if line else ""
+                return f", first in line {statement.loc.line} of {statement.loc.filename}{said}"
     return ""
 
 

@@ -34,7 +34,7 @@ class Words:
         return _memory(address, self._compute, 1)[0]
 
     def rule_scalars(self, address: int) -> Any:
-        values = _memory(address, self._compute, 1 + len(self._rule.Scalars._fields))  # type: ignore[attr-defined]
+        values = _memory(address, self._compute, 1 + len(self._rule.Scalars._fields))
         return self._rule.Scalars(*values[1:])
 
     def misaligned(self, parameter: int, gradient: int, states: tuple[int, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -125,19 +126,21 @@ def test_info_without_compiler():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are different there")
-def test_interrupt_is_quiet():
-    command = [sys.executable, "-m", "schuss", "bench", "--no-torch", "--optimizer", "sgd", "--workload", "1x1000"]
+def test_interrupt_is_quiet_and_leaves_what_was_measured(tmp_path):
+    path = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "schuss", "bench", "--no-torch", "--optimizer", "sgd,adam", "--workload", "1x1000"]
     with subprocess.Popen(
-        [*command, "--rounds", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--rounds", "40", "--json", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
         for line in running.stdout:
-            if line.startswith("---"):
+            if line.startswith("SGD"):
                 break
-        time.sleep(0.5)
+        time.sleep(0.2)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
     assert (running.returncode, err) == (130, "")
+    assert [result["optimizer"] for result in json.loads(path.read_text())["results"]] == ["sgd"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes are different there")

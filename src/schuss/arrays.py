@@ -15,7 +15,12 @@ _WORK = 1_000_000
 
 def is_device(array: Any) -> bool:
     """Whether the array lies in CUDA memory."""
-    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+    if isinstance(array, np.ndarray):
+        return False
+    try:
+        return hasattr(array, "__cuda_array_interface__")
+    except RuntimeError:  # a torch tensor on the device that requires a gradient
+        return True
 
 
 def parameter(array: Any, name: str) -> Memory:
@@ -29,7 +34,9 @@ def parameter(array: Any, name: str) -> Memory:
         When it is read-only or overlaps itself.
     """
     memory = _memory(array, f"parameter {name!r}", f"float array ({storage.names()})")
-    if isinstance(memory.array, np.ndarray) and not memory.array.flags.writeable:
+    if getattr(memory, "read_only", False) or (
+        isinstance(memory.array, np.ndarray) and not memory.array.flags.writeable
+    ):
         raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
     if _overlaps_itself(memory):
         raise ValueError(

@@ -88,14 +88,15 @@ def run(settings: Settings) -> dict[str, Any]:
         if settings.torch and not with_torch:
             print("torch is not installed: its columns stay empty (pip install torch)")
         for key in settings.workloads:
-            report["results"] += _run_workload(workloads.workload(key), settings, with_torch, progress)
+            for result in _run_workload(workloads.workload(key), settings, with_torch, progress):
+                report["results"].append(result)
+                _write(report, settings)
         print("\n" + LEGEND)
         if settings.latency:
             report["latency"] = latency.measure(progress)
             progress.clear()
             print("\n" + latency.table(report["latency"]))
-    if settings.json is not None:
-        Path(settings.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    _write(report, settings)
     return report
 
 
@@ -287,6 +288,12 @@ def _check_writable(path: Path) -> None:
         raise CommandError(f"--json: there is no folder {parent}")
     if path.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
         raise CommandError(f"--json: {path} cannot be written")
+
+
+def _write(report: dict[str, Any], settings: Settings) -> None:
+    """Write what is known so far: a run that is broken off leaves what it has measured."""
+    if settings.json is not None:
+        Path(settings.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _figures(made: Field) -> dict[str, Any]:

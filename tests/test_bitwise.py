@@ -61,8 +61,7 @@ def test_one_tensor_alone_with_guards(size, dtype):
 @pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[13], CASES[19]], ids=str)
 def test_threads_and_chunks(case, threads, chunk, monkeypatch):
     """The bits do not depend on who runs which chunk."""
-    monkeypatch.setattr(cpu.CpuEngine, "chunk", chunk)
-    monkeypatch.setattr(cpu.CpuEngine, "span", 2 * chunk)
+    monkeypatch.setattr(cpu.CpuEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
     monkeypatch.setattr(cpu, "SERIAL_BELOW", 0)
     sizes = [65_537, 3, 0, 1000, 33, 50_000]
     ours, reference = pair(case, arrays(sizes, np.float32, 0), threads=threads)

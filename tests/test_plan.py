@@ -69,6 +69,13 @@ def test_spans_are_of_like_work():
     assert len(work) <= sum(sizes) / (1 << 14) + 12
 
 
+def test_the_grain_follows_the_size():
+    assert plan.grain(0) == plan.grain(500_000) == 8 * 1024
+    assert plan.grain(1_000_000) == 16 * 1024
+    assert plan.grain(10**8) == plan.CHUNK
+    assert all(plan.grain(elements) % 1024 == 0 for elements in range(0, 10**7, 99_999))
+
+
 def addresses(walk):
     """Every element's place in parameter and gradient, in the order of the walk."""
     axes = walk[1:].reshape(-1, 3)

@@ -91,7 +91,6 @@ class Engine:
     """A plan over tensors and the means to launch it. One subclass a backend."""
 
     name = ""
-    chunk, span = plan.CHUNK, plan.SPAN
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
@@ -119,9 +118,14 @@ class Engine:
                     walk=walk,
                 )
             )
+        self.chunk, self.span = self.grain(sum(part.size for part in parts))
         self.plan = plan.build(parts, self.chunk, self.span)
         self.strided = [part.walk is not None for part in parts]
         self.bound()
+
+    def grain(self, elements: int) -> tuple[int, int]:
+        """Elements in a chunk, and at least in a span, of a plan over so many."""
+        return plan.grain(elements), plan.grain(elements)
 
     def set_slots(self, slots: Sequence[int]) -> None:
         """Give every tensor its slot of the scalars."""

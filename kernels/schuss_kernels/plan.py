@@ -22,11 +22,11 @@ import numpy as np
 
 KERNEL, SCALARS, COUNT, LAYOUT, START, PARAM, GRAD, STATES = range(8)
 
-CHUNK = 32 * 1024
-"""Elements in a row at most: large enough to hide the row's cost, small enough to balance the threads."""
+CHUNK = 64 * 1024
+"""Elements in a row at most, and elements a thread takes at once where there are many: long enough to stream."""
 
-SPAN = 16 * 1024
-"""Elements a thread takes at once, at least: many small rows are taken together."""
+_LEAST, _SHARES = 8 * 1024, 64
+"""A smaller plan is cut finer, into about so many shares of at least so many elements, to balance the threads."""
 
 ROW_COST = 64
 """What a row costs beside its elements, in elements: keeps a span of empty-ish rows short."""
@@ -103,8 +103,13 @@ def dense_strides(shape: Sequence[int], order: Sequence[int], itemsize: int) -> 
     return tuple(strides)
 
 
-def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = SPAN, walks_address: int | None = None) -> Plan:
-    """The plan for ``parts``, in their order.
+def grain(elements: int) -> int:
+    """Elements in a chunk (and at least in a span) of a plan over so many: a multiple of 1024, at most CHUNK."""
+    return min(CHUNK, max(_LEAST, -(-elements // (_SHARES * 1024)) * 1024))
+
+
+def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, walks_address: int | None = None) -> Plan:
+    """The plan for ``parts``, in their order, in rows of ``chunk`` elements at most and spans of ``span`` at least.
 
     ``walks_address`` is where the walks will lie when that is not the array made here (a copy on a device).
     """

@@ -302,7 +302,7 @@ def _figures(made: Field) -> dict[str, Any]:
     return {
         "optimizer": made.variant.key,
         "title": made.variant.title,
-        "options": dict(made.variant.options),
+        "options": {**made.variant.options, **bench_options(made.variant)},
         "workload": made.workload.key,
         "workload_title": made.workload.title,
         "tensors": len(made.workload.shapes),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schuss import benchmark as checks
-from schuss import latency, workloads
+from schuss.commands import benchmark as checks
+from schuss.commands import latency, workloads
 
 ADAMW = workloads.VARIANTS["adamw"]
 SHAPES = {"1x1000": [(1000,)], "62 small tensors": latency.small_resnet18()}

@@ -16,7 +16,7 @@ import importlib.util
 
 import pytest
 
-from schuss import benchmark, workloads
+from schuss.commands import benchmark, workloads
 
 TORCH = importlib.util.find_spec("torch") is not None
 CONTENDERS = ("floor", "schuss", *(("torch_fused", "torch") if TORCH else ()), "numpy")

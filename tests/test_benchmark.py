@@ -16,7 +16,8 @@ import pytest
 from schuss_kernels.rules import adam
 
 import schuss
-from schuss import benchmark, cli, floor, latency, machine, timing, workloads
+from schuss import cli
+from schuss.commands import benchmark, floor, latency, machine, timing, workloads
 
 ROOT = Path(__file__).parents[1]
 TORCH = importlib.util.find_spec("torch") is not None

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import schuss
-from schuss import cli, console
+from schuss import cli
+from schuss.commands import console
 
 
 def python(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -55,7 +56,7 @@ def test_help_names_the_commands(capsys):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("numba", "sklearn", "torch", "schuss.benchmark", "schuss.demo")
+    heavy = ("numba", "sklearn", "torch", "schuss.commands.benchmark", "schuss.commands.demo")
     code = (
         "import sys; from schuss.cli import main; main(['bench', '--help']); "
         f"loaded = [name for name in {heavy!r} if name in sys.modules]; assert not loaded, loaded"

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from schuss import cli, demo, workloads
+from schuss import cli
+from schuss.commands import demo, workloads
 
 pytest.importorskip("sklearn")
 

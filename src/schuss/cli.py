@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .console import CommandError
+from .commands.console import CommandError
 
 EXAMPLES = """\
 examples:
@@ -74,7 +74,7 @@ def _run(arguments: list[str]) -> int:
 
 def run_bench(args: argparse.Namespace) -> int:
     """``schuss bench``."""
-    from . import benchmark, console, workloads
+    from .commands import benchmark, console, workloads
 
     every = args.optimizer is None and args.workload is None
     settings = benchmark.Settings(
@@ -97,7 +97,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 def run_demo(args: argparse.Namespace) -> int:
     """``schuss demo``."""
-    from . import console, demo, workloads
+    from .commands import console, demo, workloads
 
     keys = tuple(workloads.VARIANTS)
     chosen = keys if args.optimizer is None else console.choose(args.optimizer, keys, "--optimizer")
@@ -107,7 +107,7 @@ def run_demo(args: argparse.Namespace) -> int:
 
 def run_info(_: argparse.Namespace) -> int:
     """``schuss info``."""
-    from . import info
+    from .commands import info
 
     print(info.text())
     return 0

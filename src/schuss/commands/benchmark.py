@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ..optimizer import Optimizer
 from . import console, latency, machine, timing, workloads
 from .console import Column, CommandError, Mismatch
-from .optimizer import Optimizer
 from .timing import Contender
 from .workloads import Variant, Workload
 

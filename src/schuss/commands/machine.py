@@ -39,7 +39,7 @@ def cores() -> int:
 def version(distribution: str) -> str | None:
     """The installed version of a distribution, None where it is not installed."""
     if distribution == "schuss":
-        from . import __version__
+        from .. import __version__
 
         return __version__
     try:

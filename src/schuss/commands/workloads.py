@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import optimizers
-from .optimizer import Optimizer
+from .. import optimizers
+from ..optimizer import Optimizer
 
 
 @dataclass(frozen=True)

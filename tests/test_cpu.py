@@ -354,6 +354,7 @@ def test_gradients_read_in_python_where_headers_cannot_be(case, monkeypatch):
     assert_same_optimizers(slow, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 def test_a_gradient_reshaped_in_place_is_noticed():
     """The array object and its address are the same as in the step before; its shape is not."""
     w, g = np.zeros((4, 6), np.float32), np.ones((4, 6), np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 
 from . import check, headers, intrinsics, launch, lowering, storage
-from .engine import Engine, Tensor
+from .engine import PlanEngine, Tensor
 from .intrinsics import (
     apply,
     gradient_scale,
@@ -153,7 +153,7 @@ def _check_before_saving(made: Any, rule: Rule, spec: Spec) -> None:
     made._cache.save_overload = checked
 
 
-class CpuEngine(Engine):
+class CpuEngine(PlanEngine):
     """The plan in this process's memory, run by all cores (``threads`` of them) or, when small, by the caller."""
 
     name = "numba"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import plan, storage
-from .engine import Engine, Memory, Tensor
+from .engine import Memory, PlanEngine, Tensor
 from .plan import COUNT, KERNEL, LAYOUT
 from .rule import Rule
 from .storage import Spec
@@ -183,7 +183,7 @@ class _Run:
     slices: int
 
 
-class CudaEngine(Engine):
+class CudaEngine(PlanEngine):
     """The plan in device memory.
 
     Parameters

@@ -5,6 +5,7 @@ A backend says how a kernel is reached, where the tables lie, and how they are l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,16 +88,60 @@ class ScalarTable:
         return slot * self.arrays[kind].strides[0]
 
 
-class Engine:
-    """A plan over tensors and the means to launch it. One subclass a backend."""
+class Engine(ABC):
+    """Steps tensors. One subclass a backend."""
 
     name = ""
+    tensors: list[Tensor]
+    stream: Any = None
+    """The CUDA stream of the next step; host engines have none."""
+
+    @abstractmethod
+    def set_slots(self, slots: Sequence[int]) -> None:
+        """Give every tensor its slot of the scalars."""
+
+    @abstractmethod
+    def prepare(
+        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+    ) -> None:
+        """Set the numbers of a slot: what ``rule`` needs at ``step``, and the scale of the gradients."""
+
+    @abstractmethod
+    def step(self, gradients: Sequence[Memory | None]) -> None:
+        """Step every tensor that has a gradient."""
+
+    def try_step(self, gradients: list[Any]) -> bool:
+        """Step straight from the caller's arrays if they are all as in the step before; False, nothing done, if not."""
+        return False
+
+
+class PlanEngine(Engine):
+    """A plan over tensors and the means to launch it."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
         self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
         self.bind()
+
+    @abstractmethod
+    def kernel(self, rule: Rule, spec: Spec) -> int:
+        """What stands in the KERNEL column for a spec."""
+
+    @abstractmethod
+    def scalars_address(self, slot: int, kind: np.dtype) -> int:
+        """Where the kernels find a slot of the scalars."""
+
+    @abstractmethod
+    def bound(self) -> None:
+        """The plan is a new one."""
+
+    @abstractmethod
+    def launch(self) -> None:
+        """Run every row that has a gradient."""
+
+    def changed(self) -> None:
+        """Rows of the plan were written."""
 
     def bind(self) -> None:
         """Build the plan for the tensors as they are now; kernels that are missing are compiled."""
@@ -128,7 +173,6 @@ class Engine:
         return plan.grain(elements), plan.grain(elements)
 
     def set_slots(self, slots: Sequence[int]) -> None:
-        """Give every tensor its slot of the scalars."""
         for tensor, slot in zip(self.tensors, slots, strict=True):
             tensor.slot = slot
         rows = np.diff(self.plan.first_row)
@@ -139,7 +183,6 @@ class Engine:
     def prepare(
         self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
     ) -> None:
-        """Set the numbers of a slot: what ``rule`` needs at ``step``, and the scale of the gradients."""
         self.scalars.write(slot, kinds, (scale, *rule.scalars_at(step, options)))
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
@@ -171,28 +214,6 @@ class Engine:
         advance = np.repeat(np.array(itemsizes, np.int64) * (self.gradients != 0), counts)
         rows[:, plan.GRAD] = np.repeat(self.gradients, counts) + rows[:, plan.START] * advance
         self.changed()
-
-    def kernel(self, rule: Rule, spec: Spec) -> int:
-        """What stands in the KERNEL column for a spec."""
-        raise NotImplementedError
-
-    def scalars_address(self, slot: int, kind: np.dtype) -> int:
-        """Where the kernels find a slot of the scalars."""
-        raise NotImplementedError
-
-    def bound(self) -> None:
-        """The plan is a new one."""
-
-    def changed(self) -> None:
-        """Rows of the plan were written."""
-
-    def try_step(self, gradients: list[Any]) -> bool:
-        """Step straight from the caller's arrays if they are all as planned; False, and nothing done, if not."""
-        return False
-
-    def launch(self) -> None:
-        """Run every row that has a gradient."""
-        raise NotImplementedError
 
 
 def _storage(dtype: np.dtype) -> Storage:

@@ -25,9 +25,6 @@ class ReferenceEngine(Engine):
         self.tensors = list(tensors)
         self._slots: dict[int, tuple[int, dict[str, Any], float]] = {}
 
-    def bind(self) -> None:
-        """Nothing is planned: a step goes through the arrays as they are."""
-
     def set_slots(self, slots: Sequence[int]) -> None:
         for tensor, slot in zip(self.tensors, slots, strict=True):
             tensor.slot = slot

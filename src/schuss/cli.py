@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .commands.console import CommandError
+from .nearest import hint
 
 EXAMPLES = """\
 examples:
@@ -61,11 +61,11 @@ def _run(arguments: list[str]) -> int:
     command = arguments[0]
     if not command.startswith("-") and command not in commands:
         there = ", ".join(commands)
-        raise CommandError(f"unknown command {command!r}{_nearest(command, commands)} (commands: {there})")
+        raise CommandError(f"unknown command {command!r}{hint(command, commands)} (commands: {there})")
     args, rest = parser.parse_known_args(arguments)
     if rest:
         known = commands[args.command].options() if args.command else parser.options()
-        raise CommandError(f"unknown argument {rest[0]!r}{_nearest(rest[0], known)}")
+        raise CommandError(f"unknown argument {rest[0]!r}{hint(rest[0], known)}")
     if args.command is None:
         parser.error("a command is missing; see schuss --help")
     run = {"bench": run_bench, "demo": run_demo, "info": run_info}[args.command]
@@ -180,8 +180,3 @@ def _whole(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
     return number
-
-
-def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""

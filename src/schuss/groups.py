@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from inspect import Parameter
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.rule import Interval, Rule
+
+from .nearest import hint
 
 Select = Callable[..., Rule]
 
@@ -133,8 +134,8 @@ def _number(value: Any, interval: Interval) -> float:
 
 def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
     """What to say of an option that does not exist."""
-    close = difflib.get_close_matches(name, list(known), 1)
     if name in ("learning_rate", "alpha") and "lr" in known:
-        close = ["lr"]
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"{where}: unknown option {name!r}{hint} (the options are {', '.join(known)})"
+        name_hint = ", did you mean 'lr'?"
+    else:
+        name_hint = hint(name, known)
+    return f"{where}: unknown option {name!r}{name_hint} (the options are {', '.join(known)})"

@@ -101,10 +101,11 @@ class Optimizer:
             raise TypeError(unknown_option(unknown[0], defaults, type(self).__name__))
         if backend not in BACKENDS:
             raise ValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+        if threads is not None and not (whole and threads >= 1):
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
         self._lock = threading.Lock()
-        self._threads = threads
+        self._threads = None if threads is None else int(threads)
         self.steps = 0
 
         given = {**options, "maximize": maximize}
@@ -164,7 +165,7 @@ class Optimizer:
 
     def _use_stream(self, stream: Any) -> None:
         if self.backend == "cuda":
-            self._engine.stream = stream  # type: ignore[attr-defined]
+            self._engine.stream = stream
         elif stream is not None:
             raise TypeError(f"stream: backend {self.backend!r} has no streams; expected None, got {stream!r}")
 

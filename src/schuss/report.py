@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from schuss_kernels.engine import Tensor
+from schuss_kernels.engine import PlanEngine, Tensor
 from schuss_kernels.storage import Spec
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def explain(optimizer: Optimizer) -> str:
 
 def _launches(optimizer: Optimizer) -> str:
     engine = optimizer._engine
-    if engine.name == "numpy":
+    if not isinstance(engine, PlanEngine):
         return "one call per tensor"
     rows = len(engine.plan.rows)
     workers = getattr(engine, "workers", None)

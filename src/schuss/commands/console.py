@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
+
+from ..nearest import hint
 
 
 class CommandError(Exception):
@@ -41,9 +42,7 @@ def choose(text: str, known: Sequence[str], option: str) -> list[str]:
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """That a name is not known, the nearest one, and all there are."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown name {name!r}; {hint}(known: {', '.join(known)})"
+    return f"unknown name {name!r}{hint(name, known)} (known: {', '.join(known)})"
 
 
 class Progress:

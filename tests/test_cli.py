@@ -72,9 +72,9 @@ def test_help_imports_nothing_heavy():
         (["bench", "--quik"], "unknown argument '--quik', did you mean '--quick'?"),
         (["demo", "more"], "unknown argument 'more'"),
         (["--verbose"], "unknown argument '--verbose'"),
-        (["bench", "--optimizer", "adam,adamv"], "--optimizer: unknown name 'adamv'; did you mean 'adam'?"),
+        (["bench", "--optimizer", "adam,adamv"], "--optimizer: unknown name 'adamv', did you mean 'adam'?"),
         (["bench", "--optimizer", ","], "--optimizer: expected at least one of"),
-        (["bench", "--workload", "resnet19"], "--workload: unknown name 'resnet19'; did you mean 'resnet18'?"),
+        (["bench", "--workload", "resnet19"], "--workload: unknown name 'resnet19', did you mean 'resnet18'?"),
         (["bench", "--rounds", "0"], "--rounds: expected a whole number of at least 1, got '0'"),
         (["bench", "--rounds", "many"], "--rounds: expected a whole number of at least 1, got 'many'"),
         (["bench", "--json", "/no/such/folder/b.json"], "--json: there is no folder /no/such/folder"),
@@ -83,7 +83,7 @@ def test_help_imports_nothing_heavy():
         (["bench", "--json"], "--json: expected one argument"),
         (["demo", "--epochs", "1.5"], "--epochs: expected a whole number of at least 1, got '1.5'"),
         (["demo", "--seed", "-1"], "--seed: expected a whole number of at least 0, got '-1'"),
-        (["demo", "--optimizer", "sdg"], "--optimizer: unknown name 'sdg'; did you mean 'sgd'?"),
+        (["demo", "--optimizer", "sdg"], "--optimizer: unknown name 'sdg', did you mean 'sgd'?"),
     ],
 )
 def test_error_is_one_line(arguments, said, capsys):

@@ -134,8 +134,5 @@ def _number(value: Any, interval: Interval) -> float:
 
 def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
     """What to say of an option that does not exist."""
-    if name in ("learning_rate", "alpha") and "lr" in known:
-        name_hint = ", did you mean 'lr'?"
-    else:
-        name_hint = hint(name, known)
-    return f"{where}: unknown option {name!r}{name_hint} (the options are {', '.join(known)})"
+    meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else hint(name, known)
+    return f"{where}: unknown option {name!r}{meant} (the options are {', '.join(known)})"

@@ -158,7 +158,10 @@ def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, 
 
 
 def _team_at_work() -> bool:
-    return not _forked and ("torch" in sys.modules or _layer() != "")
+    if _forked:
+        return False
+    # On Linux one libgomp serves torch and numba; elsewhere each brings its own, and two OpenMP runtimes may not mix.
+    return _layer() != "" or (sys.platform == "linux" and "torch" in sys.modules)
 
 
 def _layer() -> str:

@@ -306,3 +306,18 @@ def test_a_rule_in_a_file_is_cached_on_disk(tmp_path, script):
     assert run(0.25) == ["0.75", "1", "0"]
     assert run(0.5, ("0.5 * s.m + g", "0.5 * s.m + g * 0.5")) == ["0.75", "0", "1"]
     assert run(0.5) == ["0.5", "1", "0"]
+
+
+def test_a_rule_from_a_module_that_cannot_be_imported_again(tmp_path):
+    """Code run by exec, as a plug-in or a notebook server might: compiled, then read from the disk cache."""
+    code = f"""
+source = {FILE + USE.replace("FACTOR", "0.5")!r}
+exec(compile(source, "nowhere", "exec"), {{"__name__": "not_a_module"}})
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split())
+    assert said == [["0.5", "0", "1"], ["0.5", "1", "0"]]

@@ -174,7 +174,7 @@ def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any
     scope["__name__"] = function.__globals__.get("__name__", "__main__")
     cells = tuple(types.CellType(convert(cell.cell_contents)) for cell in function.__closure__ or ())
     made = types.FunctionType(code, scope, function.__name__, function.__defaults__, cells)
-    made.__module__ = function.__module__
+    made.__module__ = __name__  # numba's cache has to import it again; a rule's own module may not be importable
     made.__qualname__ = function.__qualname__
     return wrap(made)
 

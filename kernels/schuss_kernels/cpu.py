@@ -176,20 +176,20 @@ class CpuEngine(PlanEngine):
         self._arguments = self._headers.arguments(rows)
         self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
         self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
+        self._small = self.plan.elements < SERIAL_BELOW
+        self._workers = 1 if self._small else min(self.threads or launch.most_threads(), len(spans) - 1)
 
     def changed(self) -> None:
         self._headers.place(self.gradients)
 
     def workers(self) -> int:
         """Threads that a launch may use."""
-        if self.plan.elements < SERIAL_BELOW:
-            return 1
-        return min(self.threads or launch.most_threads(), len(self.plan.spans) - 1)
+        return self._workers
 
     def try_step(self, gradients: list[Any]) -> bool:
         if not headers.USABLE:
             return False
-        if self.plan.elements < SERIAL_BELOW:
+        if self._small:
             return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows))
         if launch.refresh(id(gradients), *self._arguments) != len(self.tensors):
             return False
@@ -197,8 +197,8 @@ class CpuEngine(PlanEngine):
         return True
 
     def launch(self) -> None:
-        workers, last = self.workers(), len(self.plan.rows)
-        if workers > 1:
-            launch.run(*self._table, last, *self._spans, workers)
+        last = len(self.plan.rows)
+        if self._workers > 1:
+            launch.run(*self._table, last, *self._spans, self._workers)
         else:
             launch.run_alone(*self._table, 0, last)

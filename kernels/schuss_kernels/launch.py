@@ -25,6 +25,7 @@ from .plan import GRAD, KERNEL
 
 _lock = threading.Lock()
 _forked = False
+_started = ""
 
 
 def _after_fork() -> None:
@@ -145,7 +146,12 @@ def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, 
 
     ``counter`` is the address of an int64 that belongs to this table.
     """
-    if _team_at_work() and threads <= most_threads():
+    if not _team_at_work() or threads > most_threads():
+        if not _pool.run(rows, width, spans, count, threads):
+            run_alone(rows, width, 0, last)
+    elif threads == most_threads() and _layer() == "omp":
+        _parallel(rows, width, spans, count, counter, threads)
+    else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
@@ -153,8 +159,6 @@ def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, 
                 _parallel(rows, width, spans, count, counter, threads)
         finally:
             numba.set_num_threads(before)
-    elif not _pool.run(rows, width, spans, count, threads):
-        run_alone(rows, width, 0, last)
 
 
 def _team_at_work() -> bool:
@@ -166,10 +170,11 @@ def _team_at_work() -> bool:
 
 def _layer() -> str:
     """Numba's threading layer, empty while none has been started."""
-    try:
-        return str(numba.threading_layer())
-    except ValueError:
-        return ""
+    global _started
+    if not _started:
+        with contextlib.suppress(ValueError):
+            _started = str(numba.threading_layer())
+    return _started
 
 
 def _one_at_a_time() -> Any:

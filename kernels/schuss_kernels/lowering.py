@@ -1,8 +1,8 @@
 """LLVM pieces shared by the CPU and the CUDA kernels: reach a stream, load and store one value (or a vector) of it.
 
 A *stream* is one of the arrays a kernel walks: parameter, gradient, then the states. Streams never overlap (the API
-refuses overlapping arrays before a launch). Saying so to LLVM saves its run-time overlap checks, whose number grows with
-the square of the streams, and the second, scalar loop behind them.
+refuses overlapping arrays before a launch). Saying so to LLVM saves its run-time overlap checks, whose number grows
+with the square of the streams, and the second, scalar loop behind them.
 """
 
 from __future__ import annotations

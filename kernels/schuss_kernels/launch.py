@@ -98,7 +98,6 @@ def _lead(job, rows, width, spans, count):
     atomic_add(job + pool.OPEN * 8, 1)
     _drain_job(job)
     atomic_add(job + pool.OPEN * 8, -1)
-    return _left(job)
 
 
 @jit(nogil=True)

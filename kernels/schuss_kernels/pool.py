@@ -31,12 +31,12 @@ _PATIENCE = 50e-6
 class Pool:
     """Helper threads for one job at a time.
 
-    ``lead(job, rows, width, spans, count) -> bool`` opens the job, works, closes it and tells whether every helper has
-    left; ``help(job) -> int`` works on an open job, or tells the core when that is the caller's own; ``left(job) ->
-    bool`` tells whether every helper has left. All three are compiled and run without the GIL.
+    ``lead(job, rows, width, spans, count)`` opens the job, works and closes it; ``help(job) -> int`` works on an open
+    job, or tells the core when that is the caller's own; ``left(job) -> bool`` tells, after a moment's patience,
+    whether every helper has left. All three are compiled and run without the GIL.
     """
 
-    def __init__(self, lead: Callable[..., bool], help_: Callable[[int], int], left: Callable[[int], bool]) -> None:
+    def __init__(self, lead: Callable[..., None], help_: Callable[[int], int], left: Callable[[int], bool]) -> None:
         self._lead, self._help, self._left = lead, help_, left
         self._reset()
         if hasattr(os, "register_at_fork"):
@@ -54,12 +54,26 @@ class Pool:
             return False
         try:
             self._wake(threads - 1)
-            if not self._lead(self._address, rows, width, spans, count):
+            self._lead(self._address, rows, width, spans, count)
+        finally:
+            try:
+                self._wait()
+            finally:
+                self._busy.release()
+        return True
+
+    def _wait(self) -> None:
+        """Return when every helper has left; Ctrl-C is passed on then, not before: a helper still works on the job."""
+        interrupt = None
+        while True:
+            try:
                 while not self._left(self._address):
                     time.sleep(_PATIENCE)
-        finally:
-            self._busy.release()
-        return True
+                break
+            except KeyboardInterrupt as raised:
+                interrupt = raised
+        if interrupt is not None:
+            raise interrupt
 
     def _wake(self, helpers: int) -> None:
         if not self._beds:

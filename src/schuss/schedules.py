@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ Count = Annotated[int, _count]
 CountOrZero = Annotated[int, _count_or_zero]
 
 
-class Schedule:
+class Schedule(ABC):
     """What all schedules of this module are: call one with a step, get the learning rate."""
 
     def __post_init__(self) -> None:
@@ -113,8 +114,8 @@ class Schedule:
             raise ValueError(f"{self!r} gives {rate} at step {step}; a learning rate must be finite and at least 0")
         return rate
 
-    def _at(self, step: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _at(self, step: int) -> float: ...
 
 
 def _between(start: float, end: float, done: float) -> float:

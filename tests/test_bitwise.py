@@ -62,10 +62,10 @@ def test_one_tensor_alone_with_guards(size, dtype):
 def test_threads_and_chunks(case, threads, chunk, monkeypatch):
     """The bits do not depend on who runs which chunk."""
     monkeypatch.setattr(cpu.CpuEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
-    monkeypatch.setattr(cpu, "SERIAL_BELOW", 0)
+    monkeypatch.setattr(cpu.CpuEngine, "serial_below", 0)
     sizes = [65_537, 3, 0, 1000, 33, 50_000]
     ours, reference = pair(case, arrays(sizes, np.float32, 0), threads=threads)
-    assert ours._engine.workers() == threads
+    assert ours._engine.workers == threads
     for step in range(3):
         gradients = arrays(sizes, np.float32, 1 + step)
         ours.step(gradients)

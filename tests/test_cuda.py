@@ -162,7 +162,7 @@ def test_gpu_memory_and_streams():
         from schuss_kernels import cuda_device
 
         model = Model(RULES["adamw"], np.float32, np.float32, SMALL, Gpu(cuda_device.current()))
-        results.append(model.run(cuda.CudaEngine(model.tensors, own)))
+        results.append(model.run(cuda.CudaEngine(model.tensors, stream=own)))
     assert not differences(results[0], results[1])
     assert not differences(results[0], results[2])
 

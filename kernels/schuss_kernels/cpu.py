@@ -1,4 +1,4 @@
-"""The CPU engine: rule and storage make a kernel for one row of the plan; one launcher runs any table of rows.
+"""The CPU engine of numba: rule and storage make a kernel for one row of the plan; one launcher runs any table of rows.
 
 A kernel is freestanding: it takes the address of a row, works on addresses, allocates nothing, raises nothing and needs
 no GIL.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from numba import types
 
 from . import check, headers, intrinsics, launch, lowering, storage
-from .engine import PlanEngine, Tensor
+from .host import HostEngine
 from .intrinsics import (
     apply,
     gradient_scale,
@@ -33,9 +32,6 @@ from .launch import jit
 from .plan import COUNT, GRAD, LAYOUT, PARAM, SCALARS, START, STATES
 from .rule import Rule
 from .storage import Spec
-
-SERIAL_BELOW = 128 * 1024
-"""Elements up to which a step stays on the calling thread: waking the others costs more than they save."""
 
 _ROW = types.void(types.int64)
 _lock = threading.RLock()
@@ -153,44 +149,28 @@ def _check_before_saving(made: Any, rule: Rule, spec: Spec) -> None:
     made._cache.save_overload = checked
 
 
-class CpuEngine(PlanEngine):
-    """The plan in this process's memory, run by all cores (``threads`` of them) or, when small, by the caller."""
+class CpuEngine(HostEngine):
+    """Kernels compiled by numba when they are first used, and numba's launcher."""
 
     name = "numba"
-
-    def __init__(self, tensors: Sequence[Tensor], threads: int | None = None) -> None:
-        self.threads = threads
-        self._counter = np.zeros(1, np.int64)
-        super().__init__(tensors)
+    serial_below = 128 * 1024
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
         return kernel(rule, spec)
 
-    def scalars_address(self, slot: int, kind: np.dtype) -> int:
-        return int(self.scalars.arrays[kind].ctypes.data) + self.scalars.offset(slot, kind)
-
-    def bound(self) -> None:
+    def ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
-        self._headers = headers.Headers(self.tensors, self.plan.first_row, self.strided, self.chunk)
-        self._headers.place(self.gradients)
-        self._arguments = self._headers.arguments(rows)
+        self._arguments = headers.arguments(self.expected, rows)
         self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
+        self._counter = np.zeros(1, np.int64)
         self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
-        self._small = self.plan.elements < SERIAL_BELOW
-        self._workers = 1 if self._small else min(self.threads or launch.most_threads(), len(spans) - 1)
-
-    def changed(self) -> None:
-        self._headers.place(self.gradients)
-
-    def workers(self) -> int:
-        """Threads that a launch may use."""
-        return self._workers
+        self._clock = int(self.clock.ctypes.data)
 
     def try_step(self, gradients: list[Any]) -> bool:
-        if not headers.USABLE:
+        if not headers.USABLE or len(gradients) != len(self.tensors):
             return False
-        if self._small:
-            return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows))
+        if self.small:
+            return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows), self._clock)
         if launch.refresh(id(gradients), *self._arguments) != len(self.tensors):
             return False
         self.launch()
@@ -198,7 +178,7 @@ class CpuEngine(PlanEngine):
 
     def launch(self) -> None:
         last = len(self.plan.rows)
-        if self._workers > 1:
-            launch.run(*self._table, last, *self._spans, self._workers)
+        if self.workers > 1:
+            launch.run(*self._table, last, *self._spans, self.workers, self._clock)
         else:
-            launch.run_alone(*self._table, 0, last)
+            launch.run_alone(*self._table, 0, last, self._clock)

@@ -204,7 +204,7 @@ class CudaEngine(PlanEngine):
 
     name = "cuda"
 
-    def __init__(self, tensors: Sequence[Tensor], stream: Any = None) -> None:
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, stream: Any = None) -> None:
         for tensor in tensors:
             if getattr(tensor.parameter, "read_only", False):
                 raise ValueError(f"parameter {tensor.name!r} is read-only; it is updated in place and must be writable")
@@ -214,7 +214,7 @@ class CudaEngine(PlanEngine):
         self._launches: list[Any] = []
         self._scalars: dict[np.dtype, _Table] = {}
         self._await = _producers([tensor.parameter for tensor in tensors])
-        super().__init__(tensors)
+        super().__init__(tensors, clock)
 
     def open_device(self) -> Any:
         """The device to work on."""
@@ -256,8 +256,11 @@ class CudaEngine(PlanEngine):
         super().step(gradients)
 
     def launch(self) -> None:
-        if not self._runs:
-            return
+        if self._runs:
+            self._launch()
+        self.clock[0] += 1
+
+    def _launch(self) -> None:
         handle = stream_handle(self.stream)
         stream = self.device.stream(handle)
         self.device.follow(stream, self._await - {handle or _LEGACY_DEFAULT})

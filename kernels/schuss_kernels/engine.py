@@ -92,9 +92,13 @@ class Engine(ABC):
     """Steps tensors. One subclass a backend."""
 
     name = ""
-    tensors: list[Tensor]
     stream: Any = None
     """The CUDA stream of the next step; host engines have none."""
+
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
+        self.tensors = list(tensors)
+        self.clock = np.zeros(1, np.int64) if clock is None else clock
+        """One int64: steps that moved tensors. Raised where they are moved, so that nothing (Ctrl-C) comes between."""
 
     @abstractmethod
     def set_slots(self, slots: Sequence[int]) -> None:
@@ -104,7 +108,7 @@ class Engine(ABC):
     def prepare(
         self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
     ) -> None:
-        """Set the numbers of a slot: what ``rule`` needs at ``step``, and the scale of the gradients."""
+        """Set the numbers of a slot: what ``rule`` needs at ``step`` with its ``options``, the scale of gradients."""
 
     @abstractmethod
     def step(self, gradients: Sequence[Memory | None]) -> None:
@@ -118,8 +122,8 @@ class Engine(ABC):
 class PlanEngine(Engine):
     """A plan over tensors and the means to launch it."""
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = list(tensors)
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
+        super().__init__(tensors, clock)
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
         self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
         self.bind()

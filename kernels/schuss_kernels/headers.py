@@ -1,11 +1,10 @@
 """Gradient addresses straight from the ndarray headers, for a whole list in one compiled call.
 
-Python needs over a microsecond to tell where an array lies; a step has dozens of fresh gradients. The header of an
-ndarray (data, ndim, dimensions, strides, descr) is part of NumPy's stable binary interface: every compiled extension
-reads it. :data:`USABLE` says whether this interpreter keeps its objects as expected; where it does not, the arrays are
-asked in Python instead.
+Python needs over a microsecond to tell where an array lies. The header of an ndarray (data, ndim, dimensions, strides,
+descr) is part of NumPy's stable binary interface: every compiled extension reads it. :data:`USABLE` says whether this
+interpreter keeps its objects as expected; where it does not, the arrays are asked in Python instead.
 
-``refresh`` compares every header with what the plan was built for, and changes the plan only for arrays that moved.
+``refresh`` compares every header with the table of :mod:`.expected`, as ``native/gradients.c`` does.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import Memory, Tensor
+from .expected import ADVANCE, COLUMNS, DATA, DESCR, FIRST, HIGH, LAST, LAYOUT, LOW, NDIM, Expected
 from .intrinsics import set_table, table
 from .plan import GRAD
 
@@ -26,18 +25,12 @@ _DATA = object.__basicsize__
 _NDIM, _DIMENSIONS, _STRIDES, _DESCR = _DATA + 8, _DATA + 16, _DATA + 24, _DATA + 40
 _ITEMS = tuple.__basicsize__  # a list's pointer to its items follows the variable-size head
 
-DESCR, NDIM, LAYOUT, DATA, FIRST, LAST, ADVANCE, LOW, HIGH = range(9)
-COLUMNS = 9
-"""One row a tensor: dtype object, ndim, where its shape and strides stand, the address in the plan, its rows, bytes
-from one row's gradient to the next, and the bytes the gradient spans around its address."""
-
 
 def refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none):
     """The number of the first gradient that is not as expected, ``count`` if all are.
 
-    ``gradients`` is the address of a list object; every other argument an address, a count or a number of bytes. The
-    parameters occupy ``intervals`` disjoint byte intervals, sorted; a gradient that touches one is not as expected.
-    None is expected where the address in the plan is 0, and only there.
+    ``gradients`` is the address of a list object of ``count`` items; every other argument an address, a count or a
+    number of bytes. None is expected where the address in the plan is 0, and only there.
     """
     items = table(gradients + _ITEMS, 0)
     for number in range(count):
@@ -76,55 +69,21 @@ def refresh(gradients, count, expected, layouts, rows, width, lows, highs, inter
     return count
 
 
-class Headers:
-    """The tables that :func:`refresh` compares with, for one plan."""
-
-    def __init__(self, tensors: list[Tensor], first_row: np.ndarray, strided: list[bool], chunk: int) -> None:
-        self.expected = np.zeros((len(tensors), COLUMNS), np.int64)
-        layouts: list[int] = []
-        self.dtypes = [np.dtype(t.gradient_dtype) for t in tensors]  # held: DESCR is their address
-        for row, tensor, dtype, first, last, walked in zip(
-            self.expected, tensors, self.dtypes, first_row[:-1], first_row[1:], strided, strict=True
-        ):
-            shape, strides = tensor.parameter.shape, tensor.gradient_strides
-            low, high = Memory(None, 0, dtype, shape, strides).extent()
-            advance = 0 if walked else chunk * dtype.itemsize
-            row[:] = (id(dtype), len(shape), len(layouts), -1, first, last, advance, low, high)
-            layouts += [*shape, *strides]
-        self.layouts = np.array(layouts, np.int64)
-        spans = sorted(
-            (t.parameter.address + low, t.parameter.address + high)
-            for t in tensors
-            for low, high in [t.parameter.extent()]
-            if high > low
-        )
-        merged: list[list[int]] = []
-        for low, high in spans:
-            if merged and low < merged[-1][1]:
-                merged[-1][1] = max(merged[-1][1], high)
-            else:
-                merged.append([low, high])
-        self.intervals = np.array(merged, np.int64).reshape(-1, 2).T.copy()
-
-    def place(self, gradients: np.ndarray) -> None:
-        """The addresses that the plan holds now."""
-        self.expected[:, DATA] = gradients
-
-    def arguments(self, rows: np.ndarray) -> tuple[int, ...]:
-        """What :func:`refresh` takes after the list."""
-        lows, highs = self.intervals
-        return (
-            len(self.expected),
-            self.expected.ctypes.data,
-            self.layouts.ctypes.data,
-            rows.ctypes.data,
-            rows.strides[0] if rows.size else 0,
-            lows.ctypes.data,
-            highs.ctypes.data,
-            len(lows),
-            id(np.ndarray),
-            id(None),
-        )
+def arguments(expected: Expected, rows: np.ndarray) -> tuple[int, ...]:
+    """What :func:`refresh` takes after the list."""
+    lows, highs = expected.intervals
+    return (
+        len(expected.table),
+        expected.table.ctypes.data,
+        expected.layouts.ctypes.data,
+        rows.ctypes.data,
+        rows.strides[0] if rows.size else 0,
+        lows.ctypes.data,
+        highs.ctypes.data,
+        len(lows),
+        id(np.ndarray),
+        id(None),
+    )
 
 
 def _usable() -> bool:

@@ -58,10 +58,16 @@ def _rows(rows, width, first, last):
             call_kernel(table(row, KERNEL), row)
 
 
+@jit()
+def _tick(clock):
+    set_table(clock, 0, table(clock, 0) + 1)
+
+
 @jit(nogil=True)
-def run_alone(rows, width, first, last):
-    """Run rows ``first`` to ``last`` on the calling thread."""
+def run_alone(rows, width, first, last, clock):
+    """Run rows ``first`` to ``last`` on the calling thread, and raise the clock."""
     _rows(rows, width, first, last)
+    _tick(clock)
 
 
 @jit()
@@ -88,7 +94,7 @@ def _left(job):
 
 
 @jit(nogil=True)
-def _lead(job, rows, width, spans, count):
+def _lead(job, rows, width, spans, count, clock):
     set_table(job, pool.ROWS, rows)
     set_table(job, pool.WIDTH, width)
     set_table(job, pool.SPANS, spans)
@@ -97,6 +103,7 @@ def _lead(job, rows, width, spans, count):
     set_table(job, pool.CORE, core())
     atomic_add(job + pool.OPEN * 8, 1)
     _drain_job(job)
+    _tick(clock)
     atomic_add(job + pool.OPEN * 8, -1)
 
 
@@ -113,49 +120,47 @@ def _help(job):
 
 
 @jit(parallel=True, nogil=True)
-def _parallel(rows, width, spans, count, counter, workers):
+def _parallel(rows, width, spans, count, counter, workers, clock):
     set_table(counter, 0, 0)
     for _ in prange(workers):
         _drain(rows, width, spans, count, counter)
+    _tick(clock)
 
 
 refresh = jit()(headers.refresh)
 
 
 @jit()
-def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none, last):
-    """Put a list of gradients into the plan and run rows 0 to ``last``; False, and nothing run, if one is not as
-    expected (see :func:`.headers.refresh`)."""
+def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none, last, clock):
+    """Put a list of gradients into the plan, run rows 0 to ``last`` and raise the clock; False, and nothing run, if one
+    is not as expected (see :func:`.headers.refresh`)."""
     first = refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none)
     if first == count:
         _rows(rows, width, 0, last)
+        _tick(clock)
     return first == count
 
 
 _pool = pool.Pool(_lead, _help, _left)
 
 
-def most_threads() -> int:
-    """Threads a launch may use: the cores this process may run on, or ``NUMBA_NUM_THREADS``."""
-    return int(numba.config.NUMBA_NUM_THREADS)
-
-
-def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int) -> None:
+def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int, clock: int) -> None:
     """Run a table of ``last`` rows, cut into ``count`` spans, with up to ``threads`` threads, without the GIL.
 
-    ``counter`` is the address of an int64 that belongs to this table.
+    ``counter`` is the address of an int64 that belongs to this table; the int64 at ``clock`` is raised by one.
     """
-    if not _team_at_work() or threads > most_threads():
-        if not _pool.run(rows, width, spans, count, threads):
-            run_alone(rows, width, 0, last)
-    elif threads == most_threads() and _layer() == "omp":
-        _parallel(rows, width, spans, count, counter, threads)
+    most = numba.config.NUMBA_NUM_THREADS
+    if not _team_at_work() or threads > most:
+        if not _pool.run(rows, width, spans, count, threads, clock):
+            run_alone(rows, width, 0, last, clock)
+    elif threads == most and _layer() == "omp":
+        _parallel(rows, width, spans, count, counter, threads, clock)
     else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             with _one_at_a_time():
-                _parallel(rows, width, spans, count, counter, threads)
+                _parallel(rows, width, spans, count, counter, threads, clock)
         finally:
             numba.set_num_threads(before)
 

@@ -31,9 +31,9 @@ _PATIENCE = 50e-6
 class Pool:
     """Helper threads for one job at a time.
 
-    ``lead(job, rows, width, spans, count)`` opens the job, works and closes it; ``help(job) -> int`` works on an open
-    job, or tells the core when that is the caller's own; ``left(job) -> bool`` tells, after a moment's patience,
-    whether every helper has left. All three are compiled and run without the GIL.
+    ``lead(job, rows, width, spans, count, clock)`` opens the job, works, raises the clock and closes it;
+    ``help(job) -> int`` works on an open job, or tells the core when that is the caller's own; ``left(job) -> bool``
+    tells, after a moment's patience, whether every helper has left. All three are compiled and run without the GIL.
     """
 
     def __init__(self, lead: Callable[..., None], help_: Callable[[int], int], left: Callable[[int], bool]) -> None:
@@ -48,13 +48,13 @@ class Pool:
         self._job = np.zeros(64, np.int64)
         self._address = int(self._job.ctypes.data)
 
-    def run(self, rows: int, width: int, spans: int, count: int, threads: int) -> bool:
+    def run(self, rows: int, width: int, spans: int, count: int, threads: int, clock: int) -> bool:
         """Run a table's spans with up to ``threads`` threads; False, and nothing done, while another job runs."""
         if not self._busy.acquire(blocking=False):
             return False
         try:
             self._wake(threads - 1)
-            self._lead(self._address, rows, width, spans, count)
+            self._lead(self._address, rows, width, spans, count, clock)
         finally:
             try:
                 self._wait()

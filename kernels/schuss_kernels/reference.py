@@ -21,8 +21,8 @@ class ReferenceEngine(Engine):
 
     name = "numpy"
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = list(tensors)
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
+        super().__init__(tensors, clock)
         self._slots: dict[int, tuple[int, dict[str, Any], float]] = {}
 
     def set_slots(self, slots: Sequence[int]) -> None:
@@ -39,15 +39,15 @@ class ReferenceEngine(Engine):
             for tensor, gradient in zip(self.tensors, gradients, strict=True):
                 if gradient is not None:
                     self._step(tensor, gradient.array)
+        self.clock[0] += 1
 
     def _step(self, tensor: Tensor, gradient: np.ndarray) -> None:
         step, options, scale = self._slots[tensor.slot]
         parameter, rule = tensor.parameter.array, tensor.rule
         g = gradient.astype(parameter.dtype) * scale
         state = rule.State(*(memory.array for memory in tensor.states))
-        known = {name: options[name] for name in rule.scalar_names}
         reference = rule.reference or element_by_element(rule)
-        moved, state = reference(parameter, g, state, step, **known)
+        moved, state = reference(parameter, g, state, step, **options)
         parameter[...] = moved
         for memory, value in zip(tensor.states, state, strict=True):
             memory.array[...] = value

@@ -119,8 +119,8 @@ class Rule:
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
 
     def scalars_at(self, step: int, options: Mapping[str, Any]) -> Any:
-        """``scalars`` for one step, from options that may hold more than it names."""
-        values = self.scalars(step, **{name: options[name] for name in self.scalar_names})
+        """``scalars`` for one step; ``options`` are those of :attr:`scalar_names`."""
+        values = self.scalars(step, **options)
         if type(values) is not self.Scalars:
             raise RuleError(
                 f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; "

@@ -17,6 +17,12 @@ Select = Callable[..., Rule]
 FIXED = ("params",)
 
 
+class Edits:
+    """How often the groups of an optimizer have been changed: it looks at them again when the number is another."""
+
+    count = 0
+
+
 class ParamGroup(dict[str, Any]):
     """The options of some parameters; ``group["lr"] = 1e-4`` between steps takes effect at the next one.
 
@@ -24,7 +30,10 @@ class ParamGroup(dict[str, Any]):
     replaced). A value that does not fit raises at once and leaves the group as it was.
     """
 
-    def __init__(self, number: int, select: Select, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, number: int, select: Select, defaults: Mapping[str, Any], given: Mapping[str, Any], edits: Edits
+    ) -> None:
+        self._edits = edits
         self._where = f"parameter group {number}"
         self._select = select
         self._defaults = dict(defaults)
@@ -60,6 +69,7 @@ class ParamGroup(dict[str, Any]):
         self.rule = self._select(**options)
         self._options = options
         super().update(checked)
+        self._edits.count += 1
 
     def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[override, misc]
         self.update(other)
@@ -81,14 +91,16 @@ class ParamGroup(dict[str, Any]):
         """The options without the parameters."""
         return dict(self._options)
 
-    def at(self, step: int) -> Mapping[str, Any]:
-        """The options at a step: a learning rate that is a function of the step is called and checked."""
-        lr = self._options.get("lr")
-        if not callable(lr):
-            return self._options
-        value = lr(step)
+    @property
+    def scalar_options(self) -> dict[str, Any]:
+        """The options that the rule computes a step's scalars from."""
+        return {name: self._options[name] for name in self.rule.scalar_names}
+
+    def learning_rate(self, step: int) -> float:
+        """What the learning rate, a function of the step, is at ``step``; checked."""
+        value = self._options["lr"](step)
         try:
-            return {**self._options, "lr": _number(value, self.rule.interval("lr"))}
+            return _number(value, self.rule.interval("lr"))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self._where}: lr({step}) returned {value!r}: {error}") from None
 

@@ -16,14 +16,17 @@ from schuss_kernels.rule import Rule
 from schuss_kernels.storage import storage_of
 
 from . import arrays, report, state, tree
-from .groups import ParamGroup, Select, unknown_option
+from .groups import Edits, ParamGroup, Select, unknown_option
 
-BACKENDS = ("auto", "numba", "numpy", "cuda")
+BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
 
 
 @dataclass
 class _Block:
-    """Tensors of one group that have made the same number of steps, and so share their scalars."""
+    """Tensors of one group that have made the same number of steps, and so share their scalars.
+
+    ``step``: steps they had made when the optimizer's clock stood at ``_since``.
+    """
 
     group: int
     step: int
@@ -56,13 +59,6 @@ class Optimizer:
     **options
         The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
         :mod:`schuss.schedules`).
-
-    Attributes
-    ----------
-    param_groups
-        One dict a group; options can be changed between steps.
-    steps
-        Calls of :meth:`step` that moved something.
 
     Raises
     ------
@@ -106,13 +102,18 @@ class Optimizer:
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
         self._lock = threading.Lock()
         self._threads = None if threads is None else int(threads)
-        self.steps = 0
+        self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
+        self._since = self._steps_then = 0  # where the clock stood when the blocks were made, and the steps made then
+        self._edits = Edits()
 
         given = {**options, "maximize": maximize}
         groups, self._grouped = _groups(params)
-        self.param_groups = [ParamGroup(i, select, defaults, {**given, **group}) for i, group in enumerate(groups)]
+        self._groups = tuple(
+            ParamGroup(i, select, defaults, {**given, **group}, self._edits) for i, group in enumerate(groups)
+        )
         structures = [group["params"] for group in groups]
         self._node, self._names, leaves = tree.parse(structures if self._grouped else structures[0])
+        self._as_given = list if tree.is_flat_list(self._node) else None  # gradients that need no matching
         self._group_of = [i for i, structure in enumerate(structures) for _ in tree.parse(structure)[1]]
         if not leaves:
             raise ValueError("params: there is no array to optimize")
@@ -125,12 +126,12 @@ class Optimizer:
         spans = [[p.address + edge for edge in p.extent()] for p in self._parameters]
         order = sorted(range(len(spans)), key=spans.__getitem__)
         self._spans = *np.array(spans, np.int64)[order].T, order  # first bytes, ends and numbers, by address
-        self.backend = self._choose(backend)
+        self.backend, self._strict = self._choose(backend), backend != "auto"
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._blocks = self._partition(range(len(leaves)), [0] * len(leaves))
         self._idle: list[_Block] = []
-        self._rules: list[Rule] = []
         self._adapt()
+        self._look_at_groups()
 
     # ---------------------------------------------------------------------------------------------------- stepping
 
@@ -153,15 +154,28 @@ class Optimizer:
             When the structure or an array does not fit. No parameter and no state is changed then.
         """
         with self._lock:
-            gradients = self._match(grads)
-            if any(group.rule is not rule for group, rule in zip(self.param_groups, self._rules, strict=True)):
-                self._adapt()
-            self._use_stream(stream)
-            self._prepare(self._blocks)
-            if self._engine.try_step(gradients):
-                self._count()
-            else:
-                self._step_checked(gradients)
+            gradients = grads if type(grads) is self._as_given else self._match(grads)
+            if self._edits.count != self._seen:
+                self._look_at_groups()
+            if stream is not None or self.backend == "cuda":
+                self._use_stream(stream)
+            self._prepare()
+            if not self._engine.try_step(gradients):
+                self._step_checked(self._match(gradients) if gradients is grads else gradients)
+
+    @property
+    def steps(self) -> int:
+        """Calls of :meth:`step` that moved something."""
+        return self._steps_then + self._elapsed()
+
+    @property
+    def param_groups(self) -> tuple[ParamGroup, ...]:
+        """One dict a group; options can be changed between steps."""
+        return self._groups
+
+    def _elapsed(self) -> int:
+        """Steps made since the blocks were."""
+        return self._clock.item() - self._since
 
     def _use_stream(self, stream: Any) -> None:
         if self.backend == "cuda":
@@ -186,22 +200,30 @@ class Optimizer:
             return
         if active != sorted(number for block in self._blocks for number in block.members):
             self._restart(self._tensor_steps(), active)
-            self._prepare(self._blocks)
+            self._prepare()
         self._engine.step(memories)
-        self._count()
 
-    def _count(self) -> None:
+    def _look_at_groups(self) -> None:
+        """Take in what was changed in the groups since the last step."""
+        seen = self._edits.count
+        if any(group.rule is not rule for group, rule in zip(self._groups, self._rules, strict=True)):
+            self._adapt()
+        self._options = [group.scalar_options for group in self._groups]
+        self._scales = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
+        self._scheduled = [number for number, group in enumerate(self._groups) if callable(group.get("lr"))]
+        self._seen = seen
+
+    def _prepare(self) -> None:
+        """Give the engine the numbers of the next step."""
+        elapsed, options = self._elapsed(), self._options
+        if self._scheduled:
+            options = options.copy()
+            for number in self._scheduled:
+                rate = self._groups[number].learning_rate(self._steps_then + elapsed)
+                options[number] = {**options[number], "lr": rate}
         for block in self._blocks:
-            block.step += 1
-        self.steps += 1
-
-    def _prepare(self, blocks: list[_Block]) -> None:
-        options = [group.at(self.steps) for group in self.param_groups]
-        for block in blocks:
-            known = options[block.group]
-            scale = -1.0 if known["maximize"] else 1.0
-            rule = self._rules[block.group]
-            self._engine.prepare(block.slot, block.kinds, rule, block.step + 1, known, scale)
+            group, step = block.group, block.step + elapsed + 1
+            self._engine.prepare(block.slot, block.kinds, self._rules[group], step, options[group], self._scales[group])
 
     def _refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
         starts, ends, order = self._spans
@@ -229,7 +251,13 @@ class Optimizer:
             )
         no_compiler = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
         if backend == "auto":
-            backend = "cuda" if all(device) else "numpy" if no_compiler else "numba"
+            backend = "cuda" if all(device) else self._best_on_host(no_compiler)
+        if backend == "native":
+            from schuss_kernels import native
+
+            reason = native.available()
+            if reason is not None:
+                raise RuntimeError(f"backend='native': {reason}")
         if backend == "numba" and no_compiler:
             raise RuntimeError("backend='numba': the environment variable NUMBA_DISABLE_JIT forbids it to compile")
         if backend == "cuda":
@@ -244,12 +272,22 @@ class Optimizer:
             raise TypeError(f"backend={backend!r}: parameter {self._names[0]!r} is in CUDA memory")
         return backend
 
+    def _best_on_host(self, no_compiler: bool) -> str:
+        from schuss_kernels import native
+
+        if native.available() is None and all(
+            native.covers(self._groups[group].rule, parameter.dtype)
+            for group, parameter in zip(self._group_of, self._parameters, strict=True)
+        ):
+            return "native"
+        return "numpy" if no_compiler else "numba"
+
     def _adapt(self) -> None:
         """Build the engine for the rules that the groups' options choose now; states there are, stay."""
-        rules = [group.rule for group in self.param_groups]
+        rules = [group.rule for group in self._groups]
         tensors, made = [], []
         for number, (name, parameter, held) in enumerate(zip(self._names, self._parameters, self._states, strict=True)):
-            group = self.param_groups[self._group_of[number]]
+            group = self._groups[self._group_of[number]]
             states = dict(held)
             for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):
                 if field not in states:
@@ -272,14 +310,18 @@ class Optimizer:
         if self.backend == "numpy":
             from schuss_kernels.reference import ReferenceEngine
 
-            return ReferenceEngine(tensors)
+            return ReferenceEngine(tensors, self._clock)
         if self.backend == "cuda":
             from schuss_kernels.cuda import CudaEngine
 
-            return CudaEngine(tensors)
+            return CudaEngine(tensors, self._clock)
+        if self.backend == "native":
+            from schuss_kernels.native import NativeEngine
+
+            return NativeEngine(tensors, self._clock, self._threads, strict=self._strict)
         from schuss_kernels.cpu import CpuEngine
 
-        return CpuEngine(tensors, self._threads)
+        return CpuEngine(tensors, self._clock, self._threads)
 
     def _partition(self, members: Iterable[int], steps: Sequence[int]) -> list[_Block]:
         blocks: dict[tuple[int, int], _Block] = {}
@@ -296,6 +338,7 @@ class Optimizer:
     def _restart(self, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
         """Set every tensor's step count, and which tensors have gradients (all, where not given)."""
         everyone = range(len(steps))
+        self._steps_then, self._since = self.steps, self._clock.item()
         self._blocks = self._partition(everyone if active is None else active, steps)
         self._idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), steps)
         self._set_slots()
@@ -309,9 +352,10 @@ class Optimizer:
 
     def _tensor_steps(self) -> list[int]:
         steps = [0] * len(self._names)
-        for block in self._blocks + self._idle:
-            for number in block.members:
-                steps[number] = block.step
+        for blocks, elapsed in ((self._blocks, self._elapsed()), (self._idle, 0)):
+            for block in blocks:
+                for number in block.members:
+                    steps[number] = block.step + elapsed
         return steps
 
     # ------------------------------------------------------------------------------------------------ looking inside

@@ -11,7 +11,8 @@ from schuss_kernels.storage import Spec
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
-_NUMBERS = {
+_KINDS = {
+    "native": "compiled ahead of time",
     "numba": "compiled for the CPU by numba",
     "numpy": "whole-array numpy, no kernel",
     "cuda": "compiled for CUDA",
@@ -29,7 +30,7 @@ def explain(optimizer: Optimizer) -> str:
     lines = [
         f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
         f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
-        f"backend {engine.name}: {_NUMBERS[engine.name]}; {_launches(optimizer)}",
+        f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(optimizer)}",
         f"a step moves {moved:,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
     ]
     for spec, tensors in kernels.items():
@@ -59,5 +60,5 @@ def _launches(optimizer: Optimizer) -> str:
         return "one call per tensor"
     rows = len(engine.plan.rows)
     workers = getattr(engine, "workers", None)
-    by = f" by {workers()} thread(s)" if workers is not None else ""
+    by = f" by {workers} thread(s)" if workers is not None else ""
     return f"one launch over {rows} chunk(s){by}"

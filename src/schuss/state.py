@@ -96,8 +96,9 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         raise
     for memory, value in writes:
         _write(memory, value)
-    optimizer.steps, optimizer._states = steps, in_use
+    optimizer._states = in_use
     optimizer._restart(tensor_steps)
+    optimizer._steps_then = steps
 
 
 def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:

@@ -66,6 +66,11 @@ def _parse(value: Any, path: str, names: list[str], leaves: list[Any]) -> Node:
     return Branch(path, keys, children, all(isinstance(child, Leaf) for child in children))
 
 
+def is_flat_list(node: Node) -> bool:
+    """Whether a list or tuple of leaves has this form: its items are the leaves."""
+    return isinstance(node, Branch) and node.flat and node.keys is None
+
+
 def match(node: Node, structure: Any, what: str = "gradients") -> list[Any]:
     """The leaves of another structure of the same form, in order. ``what`` names it in messages.
 
@@ -93,7 +98,7 @@ def _match(node: Node, value: Any, what: str, leaves: list[Any]) -> None:
 
 def _items(node: Branch, value: Any, what: str) -> list[Any]:
     if node.keys is not None:
-        if isinstance(value, Mapping):
+        if type(value) is dict or isinstance(value, Mapping):  # the first test is the faster one
             if len(value) == len(node.keys):
                 try:
                     return [value[key] for key in node.keys]

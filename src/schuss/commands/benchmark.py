@@ -266,9 +266,8 @@ def same_threads(threads: int | None, with_torch: bool) -> Iterator[None]:
             torch.set_num_threads(threads or machine.cores())
         if threads is not None:
             import numba
-            from schuss_kernels import launch
 
-            most = launch.most_threads()
+            most = numba.config.NUMBA_NUM_THREADS
             if threads > most:
                 raise CommandError(f"--threads: expected at most {most}, the cores there are; got {threads}")
             restore.callback(numba.set_num_threads, numba.get_num_threads())

@@ -42,9 +42,9 @@ def text() -> str:
 def _numba() -> tuple[str, str, str]:
     """Threads a step uses, what compiles the kernels, and where they are kept."""
     from schuss_kernels import launch
+    from schuss_kernels.threads import most_threads
 
-    most = launch.most_threads()
-    threads = f"up to {most} for a step" + (" (NUMBA_NUM_THREADS)" if "NUMBA_NUM_THREADS" in os.environ else "")
+    threads = f"up to {most_threads()} for a step"
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return threads, "switched off by NUMBA_DISABLE_JIT: steps run the slow numpy reference", "none"
     folder = launch.run_alone.stats.cache_path

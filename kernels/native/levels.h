@@ -1,0 +1,9 @@
+/* Instruction-set levels, and which of them this processor (and operating system) can run. */
+#ifndef SCHUSS_LEVELS_H
+#define SCHUSS_LEVELS_H
+
+#include <stdbool.h>
+
+bool level_runs(const char *name);
+
+#endif

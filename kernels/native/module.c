@@ -1,0 +1,280 @@
+/* The Python module schuss_kernels._native, against the stable interface of CPython 3.11. */
+
+#include "plan.h"
+
+#include <string.h>
+
+#include "columns.h"
+#include "kernels.h"
+#include "levels.h"
+
+/* Elements from which a launch gives up the interpreter lock: below, it ends sooner than another thread can take over,
+   and taking the lock back may wait for that thread's turn (5 ms) to end. */
+enum { UNLOCK_FROM = 8192 };
+
+enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, NUMBERS32, NUMBERS64, CLOCK, BUFFERS };
+
+typedef struct {
+    PyObject_HEAD
+    schuss_plan plan;
+    Py_buffer buffers[BUFFERS]; /* the arrays that the plan points into */
+    int held;
+} PlanObject;
+
+static void run(schuss_plan *plan, bool team)
+{
+    launch(&plan->table, plan->threads, team);
+    *plan->clock += 1;
+}
+
+static PyObject *plan_run(PyObject *self, PyObject *team)
+{
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    bool share = team == Py_True;
+    Py_BEGIN_ALLOW_THREADS
+    run(plan, share);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "step takes a list of gradients and whether to share an OpenMP team");
+        return NULL;
+    }
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    bool share = arguments[1] == Py_True, placed;
+    if (plan->elements < UNLOCK_FROM) {
+        placed = gradients_place(plan, arguments[0]);
+        if (placed) {
+            run(plan, share);
+        }
+    } else {
+        /* Without the lock others may change the list: its arrays are held here. */
+        PyObject *held = PyList_CheckExact(arguments[0]) ? PyList_AsTuple(arguments[0]) : NULL;
+        if (held == NULL) {
+            PyErr_Clear();
+            Py_RETURN_FALSE;
+        }
+        placed = gradients_place(plan, arguments[0]);
+        if (placed) {
+            Py_BEGIN_ALLOW_THREADS
+            run(plan, share);
+            Py_END_ALLOW_THREADS
+        }
+        Py_DECREF(held);
+    }
+    gradients_release(plan);
+    return PyBool_FromLong(placed);
+}
+
+static PyObject *plan_scalars(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    if (count != 3 || !PyTuple_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "scalars takes a slot, the scale of the gradients and a tuple of numbers");
+        return NULL;
+    }
+    Py_ssize_t slot = PyLong_AsSsize_t(arguments[0]), numbers = PyTuple_Size(arguments[2]);
+    if (slot == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (slot < 0 || slot >= plan->slots || numbers >= plan->width) {
+        PyErr_SetString(PyExc_IndexError, "scalars: there is no such slot, or there are more numbers than it holds");
+        return NULL;
+    }
+    float *single = plan->numbers32 + slot * plan->width;
+    double *twice = plan->numbers64 + slot * plan->width;
+    for (Py_ssize_t number = -1; number < numbers; number++) {
+        double value = PyFloat_AsDouble(number < 0 ? arguments[1] : PyTuple_GetItem(arguments[2], number));
+        if (value == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+        single[number + 1] = (float)value;
+        twice[number + 1] = value;
+    }
+    Py_RETURN_NONE;
+}
+
+static bool take(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
+{
+    Py_buffer *view = &self->buffers[self->held];
+    if (PyObject_GetBuffer(array, view, PyBUF_WRITABLE | PyBUF_ND) < 0) {
+        return false;
+    }
+    self->held++;
+    if (view->itemsize != itemsize) {
+        PyErr_SetString(PyExc_TypeError, "Plan: expected int64 tables and scalars in float32 and float64");
+        return false;
+    }
+    return true;
+}
+
+static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"rows",    "spans",   "expected", "layouts",    "intervals",   "numbers32", "numbers64",
+                            "clock",   "elements", "threads",  "array_type", "memmap_type", NULL};
+    PyObject *arrays[BUFFERS], *array_type, *memmap_type;
+    long long elements;
+    int threads;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOLiOO", names, &arrays[ROWS], &arrays[SPANS],
+                                     &arrays[EXPECTED], &arrays[LAYOUTS], &arrays[INTERVALS], &arrays[NUMBERS32],
+                                     &arrays[NUMBERS64], &arrays[CLOCK], &elements, &threads, &array_type,
+                                     &memmap_type)) {
+        return NULL;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PlanObject *self = (PlanObject *)allocate(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    for (int number = 0; number < BUFFERS; number++) {
+        if (!take(self, arrays[number], number == NUMBERS32 ? 4 : 8)) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    const Py_buffer *held = self->buffers;
+    if (held[ROWS].ndim != 2 || held[EXPECTED].ndim != 2 || held[EXPECTED].shape[1] != EXPECTED_COLUMNS ||
+        held[INTERVALS].ndim != 2 || held[NUMBERS32].ndim != 2 || held[NUMBERS64].ndim != 2 || held[SPANS].ndim != 1 ||
+        held[SPANS].shape[0] < 1) {
+        PyErr_SetString(PyExc_ValueError, "Plan: a table has another form than expected");
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->plan = (schuss_plan){
+        .table = {.rows = held[ROWS].buf,
+                  .width = held[ROWS].shape[1],
+                  .count = held[ROWS].shape[0],
+                  .spans = held[SPANS].buf,
+                  .span_count = held[SPANS].shape[0] - 1},
+        .elements = elements,
+        .threads = threads,
+        .clock = held[CLOCK].buf,
+        .tensors = held[EXPECTED].shape[0],
+        .expected = held[EXPECTED].buf,
+        .layouts = held[LAYOUTS].buf,
+        .intervals = held[INTERVALS].buf,
+        .interval_count = held[INTERVALS].shape[1],
+        .numbers32 = held[NUMBERS32].buf,
+        .numbers64 = held[NUMBERS64].buf,
+        .slots = held[NUMBERS32].shape[0],
+        .width = held[NUMBERS32].shape[1],
+        .array_type = Py_NewRef(array_type),
+        .memmap_type = Py_NewRef(memmap_type),
+    };
+    return (PyObject *)self;
+}
+
+static void plan_dealloc(PyObject *object)
+{
+    PlanObject *self = (PlanObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    gradients_release(&self->plan);
+    PyMem_Free(self->plan.views);
+    while (self->held > 0) {
+        PyBuffer_Release(&self->buffers[--self->held]);
+    }
+    Py_XDECREF(self->plan.array_type);
+    Py_XDECREF(self->plan.memmap_type);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef plan_methods[] = {
+    {"step", (PyCFunction)(void (*)(void))plan_step, METH_FASTCALL,
+     "step(gradients, share) -> bool\n\n"
+     "Put a list of arrays (None: no gradient) into the plan, run it and raise the clock. False, and nothing run, where\n"
+     "one is not as in the step before (dtype, shape, strides, clear of the parameters): Python has to look at them."},
+    {"run", plan_run, METH_O, "run(share)\n\nRun the plan as it is and raise the clock, without the interpreter lock."},
+    {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,
+     "scalars(slot, scale, numbers)\n\nSet the gradients' scale and a rule's numbers, in float32 and float64."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot plan_slots[] = {
+    {Py_tp_doc, "A plan's tables, all of them numpy arrays that it holds on to, and how they are run."},
+    {Py_tp_new, plan_new},
+    {Py_tp_dealloc, plan_dealloc},
+    {Py_tp_methods, plan_methods},
+    {0, NULL},
+};
+
+static PyType_Spec plan_spec = {
+    .name = "schuss_kernels._native.Plan",
+    .basicsize = sizeof(PlanObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = plan_slots,
+};
+
+static PyObject *module_levels(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    PyObject *found = PyList_New(0);
+    for (int number = 0; found != NULL && LEVELS[number] != NULL; number++) {
+        PyObject *pair = Py_BuildValue("(sO)", LEVELS[number], level_runs(LEVELS[number]) ? Py_True : Py_False);
+        if (pair == NULL || PyList_Append(found, pair) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_XDECREF(pair);
+    }
+    return found;
+}
+
+static PyObject *module_kernels(PyObject *self, PyObject *name)
+{
+    (void)self;
+    const char *level = PyUnicode_AsUTF8AndSize(name, NULL);
+    PyObject *found = level == NULL ? NULL : PyDict_New();
+    for (int number = 0; found != NULL && number < KERNEL_COUNT; number++) {
+        if (strcmp(KERNELS[number].level, level) != 0) {
+            continue;
+        }
+        PyObject *address = PyLong_FromVoidPtr((void *)(intptr_t)KERNELS[number].kernel);
+        if (address == NULL || PyDict_SetItemString(found, KERNELS[number].key, address) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_XDECREF(address);
+    }
+    return found;
+}
+
+static PyMethodDef module_methods[] = {
+    {"levels", module_levels, METH_NOARGS,
+     "levels() -> list[tuple[str, bool]]\n\n"
+     "The instruction-set levels that kernels were compiled for, least demanding first, and whether this processor runs\n"
+     "them."},
+    {"kernels", module_kernels, METH_O, "kernels(level) -> dict[str, int]\n\nThe addresses of a level's kernels, by key."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    static bool watching = false;
+    if (!watching) {
+        watching = true;
+        pool_watch_forks();
+        team_watch_forks();
+    }
+    PyObject *type = PyType_FromModuleAndSpec(module, &plan_spec, NULL);
+    if (type == NULL || PyModule_AddObjectRef(module, "Plan", type) < 0) {
+        Py_XDECREF(type);
+        return -1;
+    }
+    Py_DECREF(type);
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)module_exec}, {0, NULL}};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_native",
+    .m_doc = "Kernels compiled ahead of time, and what launches them. Made for schuss_kernels.native alone.",
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&module_definition); }

@@ -1,0 +1,141 @@
+/* What operating systems do differently: threads that sleep until they are woken, and processor cores. */
+#ifndef SCHUSS_PLATFORM_H
+#define SCHUSS_PLATFORM_H
+
+#ifdef __linux__
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
+#include <immintrin.h>
+#define schuss_relax() _mm_pause()
+#else
+#define schuss_relax() ((void)0)
+#endif
+
+#ifdef _WIN32
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+typedef HANDLE schuss_bed; /* where a thread sleeps */
+
+static inline bool bed_make(schuss_bed *bed)
+{
+    *bed = CreateEventW(NULL, FALSE, FALSE, NULL);
+    return *bed != NULL;
+}
+
+static inline void bed_sleep(schuss_bed *bed) { WaitForSingleObject(*bed, INFINITE); }
+static inline void bed_wake(schuss_bed *bed) { SetEvent(*bed); }
+
+static inline bool thread_start(DWORD(WINAPI *body)(void *), void *argument)
+{
+    HANDLE thread = CreateThread(NULL, 0, body, argument, 0, NULL);
+    if (thread == NULL) {
+        return false;
+    }
+    CloseHandle(thread);
+    return true;
+}
+
+#define SCHUSS_THREAD(name, argument) static DWORD WINAPI name(void *argument)
+#define SCHUSS_THREAD_END 0
+
+static inline void thread_nap(void) { Sleep(1); }
+
+#else
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t woken;
+    bool awake;
+} schuss_bed;
+
+static inline bool bed_make(schuss_bed *bed)
+{
+    bed->awake = false;
+    return pthread_mutex_init(&bed->mutex, NULL) == 0 && pthread_cond_init(&bed->woken, NULL) == 0;
+}
+
+static inline void bed_sleep(schuss_bed *bed)
+{
+    pthread_mutex_lock(&bed->mutex);
+    while (!bed->awake) {
+        pthread_cond_wait(&bed->woken, &bed->mutex);
+    }
+    bed->awake = false;
+    pthread_mutex_unlock(&bed->mutex);
+}
+
+static inline void bed_wake(schuss_bed *bed)
+{
+    pthread_mutex_lock(&bed->mutex);
+    bed->awake = true;
+    pthread_mutex_unlock(&bed->mutex);
+    pthread_cond_signal(&bed->woken); /* after the unlock, so that the sleeper does not wake into a locked door */
+}
+
+static inline bool thread_start(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    sigset_t all, before;
+    sigfillset(&all); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool started = pthread_create(&thread, NULL, body, argument) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (started) {
+        pthread_detach(thread);
+    }
+    return started;
+}
+
+#define SCHUSS_THREAD(name, argument) static void *name(void *argument)
+#define SCHUSS_THREAD_END NULL
+
+static inline void thread_nap(void)
+{
+    struct timespec moment = {0, 50000};
+    nanosleep(&moment, NULL);
+}
+
+#endif
+
+#ifdef __linux__
+
+#include <sched.h>
+#include <unistd.h>
+
+/* The core that runs the caller; -1 where the system does not tell. */
+static inline int core_here(void) { return sched_getcpu(); }
+
+/* Keep the calling thread off a core. The scheduler likes to wake a thread where its waker runs, and leaves it there
+   while other libraries' threads spin on the other cores: it would take turns with the caller instead of helping. */
+static inline void core_avoid(int core)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(getpid(), sizeof cores, &cores) == 0 && core < CPU_SETSIZE) {
+        CPU_CLR(core, &cores);
+        if (CPU_COUNT(&cores) > 0) {
+            sched_setaffinity(0, sizeof cores, &cores);
+        }
+    }
+}
+
+#else
+
+static inline int core_here(void) { return -1; }
+static inline void core_avoid(int core) { (void)core; }
+
+#endif
+
+#endif

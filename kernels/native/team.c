@@ -1,0 +1,57 @@
+/* An OpenMP team that another library has brought into this process, as torch does.
+
+   Its idle threads spin, and helpers of our own would fight them for the cores; so its threads do the work. Nothing is
+   linked and nothing is loaded: where libgomp is not there already, there is no team. */
+
+#include "platform.h" /* first: it asks for the system's extensions */
+
+#include "launch.h"
+
+#ifdef __linux__
+
+#include <dlfcn.h>
+
+typedef void (*gomp_parallel)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+
+static _Atomic(gomp_parallel) parallel;
+static atomic_bool forked; /* libgomp hangs in a child whose parent used it */
+
+static void body(void *work) { work_drain(work); }
+
+bool team_run(const schuss_table *table, int threads)
+{
+    if (atomic_load(&forked)) {
+        return false;
+    }
+    gomp_parallel run = atomic_load(&parallel);
+    if (run == NULL) {
+        void *library = dlopen("libgomp.so.1", RTLD_LAZY | RTLD_NOLOAD);
+        if (library == NULL) {
+            return false;
+        }
+        run = (gomp_parallel)(intptr_t)dlsym(library, "GOMP_parallel");
+        if (run == NULL) {
+            return false;
+        }
+        atomic_store(&parallel, run);
+    }
+    schuss_work work = {.table = *table};
+    run(body, &work, (unsigned)threads, 0);
+    return true;
+}
+
+static void after_fork(void) { atomic_store(&forked, true); }
+
+void team_watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
+
+#else
+
+bool team_run(const schuss_table *table, int threads)
+{
+    (void)table, (void)threads;
+    return false;
+}
+
+void team_watch_forks(void) {}
+
+#endif

@@ -1,0 +1,193 @@
+"""The native engine: kernels compiled ahead of time, launched by a C extension. No numba, no compiler, no wait.
+
+``ahead.py`` compiles the kernels when the package is built, from the same rules; ``native/`` holds the C sources.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .engine import Tensor
+from .host import HostEngine
+from .rule import Rule
+from .rules import RULES
+from .storage import Spec, storage_of
+
+LEVEL = "SCHUSS_LEVEL"
+"""Environment variable: the instruction-set level to run, in place of the best that this processor can."""
+
+_MADE_FROM = ("rule.py", "storage.py", "plan.py", "lowering.py", "intrinsics.py", "cpu.py")
+
+
+class Unavailable(RuntimeError):
+    """There is no native engine here; the message says why and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """What was built: levels (and whether they run here), the one in use, and its kernels' addresses."""
+
+    levels: tuple[tuple[str, bool], ...]
+    level: str
+    kernels: Mapping[str, int]
+
+
+@functools.cache
+def library() -> Library:
+    """What the extension holds.
+
+    Raises
+    ------
+    Unavailable
+        When it was not built, or not for this processor.
+    """
+    try:
+        from . import _native
+    except ImportError as error:
+        raise Unavailable(_why_missing(error)) from None
+    levels = tuple(_native.levels())
+    run = [name for name, runs in levels if runs]
+    wanted = os.environ.get(LEVEL)
+    if wanted and wanted not in run:
+        raise Unavailable(f"{LEVEL}={wanted!r}: expected one of {', '.join(run) or 'none'}, the levels that run here")
+    if not run:
+        built = ", ".join(name for name, _ in levels)
+        raise Unavailable(f"the native extension was built for {built}, which this processor does not run: {_BUILD}")
+    level = wanted or run[-1]
+    return Library(levels, level, _native.kernels(level))
+
+
+_BUILD = "install schuss from source, with a C compiler (pip install --no-binary schuss schuss)"
+
+
+def _why_missing(error: ImportError) -> str:
+    try:
+        from . import _native_missing
+    except ImportError:
+        return f"the native extension is missing ({error}): {_BUILD}"
+    return f"the native extension is missing: {_native_missing.REASON}; {_BUILD}"
+
+
+def available() -> str | None:
+    """None where the native engine can run; else a sentence that says why not, and what to do about it."""
+    try:
+        library()
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
+def key(rule: Rule, spec: Spec) -> str:
+    """What a kernel is known by: the rule, the source files it was compiled from, and how the values are stored."""
+    states = ",".join(storage.code for storage in spec.states)
+    form = "strided" if spec.strided else "dense"
+    return f"{rule.name}@{_sources(rule)}|{spec.parameter.code}|{spec.gradient.code}|{states}|{form}"
+
+
+def _sources(rule: Rule) -> str:
+    """Tells kernels from those of an older source tree, as an editable installation may have them."""
+    family = sys.modules[rule.update.__module__].__file__
+    return f"{_checksum(str(family)):08x}{_engine_checksum():08x}"
+
+
+@functools.cache
+def _checksum(path: str) -> int:
+    return zlib.crc32(Path(path).read_bytes())
+
+
+@functools.cache
+def _engine_checksum() -> int:
+    folder, total = Path(__file__).parent, 0
+    for name in _MADE_FROM:
+        total = zlib.crc32((folder / name).read_bytes(), total)
+    return total
+
+
+def kernel(rule: Rule, spec: Spec) -> int | None:
+    """The address of a kernel, None where it was not compiled ahead of time."""
+    if RULES.get(rule.name) is not rule:
+        return None
+    return library().kernels.get(key(rule, spec))
+
+
+def covers(rule: Rule, dtype: np.dtype) -> bool:
+    """Whether there is a kernel for parameters, gradients and states of one dtype."""
+    storage = storage_of(dtype)
+    assert storage is not None, dtype
+    return kernel(rule, Spec("", storage, storage, (storage,) * len(rule.State._fields))) is not None
+
+
+class NativeEngine(HostEngine):
+    """Kernels compiled ahead of time, and the launcher in C.
+
+    ``strict``: a kernel that was not compiled ahead of time is an error; else numba compiles it.
+    """
+
+    name = "native"
+    serial_below = 32 * 1024
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        clock: np.ndarray | None = None,
+        threads: int | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._strict = strict
+        super().__init__(tensors, clock, threads)
+
+    def kernel(self, rule: Rule, spec: Spec) -> int:
+        address = kernel(rule, spec)
+        if address is not None:
+            return address
+        if self._strict:
+            raise Unavailable(
+                f"backend='native': rule {rule.name!r} was not compiled ahead of time for {spec.parameter.dtype} "
+                f"parameters and {spec.gradient.dtype} gradients; use backend='auto' or 'numba'"
+            )
+        from . import cpu
+
+        return cpu.kernel(rule, spec)
+
+    def ready(self) -> None:
+        from . import _native
+
+        self._plan = _native.Plan(
+            rows=self.plan.rows,
+            spans=self.plan.spans,
+            expected=self.expected.table,
+            layouts=self.expected.layouts,
+            intervals=self.expected.intervals,
+            numbers32=self.scalars.arrays[np.dtype(np.float32)],
+            numbers64=self.scalars.arrays[np.dtype(np.float64)],
+            clock=self.clock,
+            elements=self.plan.elements,
+            threads=self.workers,
+            array_type=np.ndarray,
+            memmap_type=np.memmap,
+        )
+
+    def prepare(
+        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+    ) -> None:
+        self._plan.scalars(slot, scale, rule.scalars_at(step, options))
+
+    def try_step(self, gradients: list[Any]) -> bool:
+        return self._plan.step(gradients, self.workers > 1 and _team_at_work())
+
+    def launch(self) -> None:
+        self._plan.run(self.workers > 1 and _team_at_work())
+
+
+def _team_at_work() -> bool:
+    """Whether another library has an OpenMP team in this process whose threads should do the work."""
+    return "torch" in sys.modules or "numba.np.ufunc.omppool" in sys.modules

@@ -27,6 +27,13 @@ from .storage import STORAGES, Spec
 X86 = ("x86-64", "x86-64-v3", "x86-64-v4")
 """Levels of the x86-64 psABI, least demanding first; LLVM has processors of these names."""
 
+_OPTIMISE_FOR = {"x86-64": "x86-64-v2"}
+"""The processor whose costs LLVM's optimiser goes by, where it is not the level's own. For SSE2 alone these are a
+Pentium III's, and would take vectors apart for their roots; the instructions stay those of the level."""
+
+_FEATURES = {"x86-64-v4": "-prefer-256-bit"}
+"""Vectors of 512 bits: up to 1.7 times as fast where the arrays lie in the processor's caches (measured, AdamW)."""
+
 _NEEDS = {
     "x86-64-v3": ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
     "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
@@ -116,13 +123,16 @@ def compile_object(level: str, shard: int, shards: int) -> bytes:
     RuntimeError
         When a kernel needs more than machine code.
     """
-    os.environ.update(NUMBA_CPU_NAME=level, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=tempfile.mkdtemp())
+    features = _FEATURES.get(level, "")
+    os.environ["NUMBA_CPU_NAME"] = _OPTIMISE_FOR.get(level, level)
+    os.environ["NUMBA_CPU_FEATURES"] = features
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
     import llvmlite.binding as llvm
 
     from . import cpu
 
     target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=level, features="", opt=3, reloc="pic", codemodel="small")
+    machine = target.create_target_machine(cpu=level, features=features, opt=3, reloc="pic", codemodel="small")
     whole = llvm.parse_assembly("")
     for number, (rule, spec) in list(enumerate(specs()))[shard::shards]:
         dispatcher, _ = cpu.compiled(rule, spec)

@@ -23,16 +23,16 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-typedef HANDLE schuss_bed; /* where a thread sleeps */
+typedef HANDLE schuss_door; /* where a thread waits for another */
 
-static inline bool bed_make(schuss_bed *bed)
+static inline bool door_make(schuss_door *door)
 {
-    *bed = CreateEventW(NULL, FALSE, FALSE, NULL);
-    return *bed != NULL;
+    *door = CreateEventW(NULL, FALSE, FALSE, NULL);
+    return *door != NULL;
 }
 
-static inline void bed_sleep(schuss_bed *bed) { WaitForSingleObject(*bed, INFINITE); }
-static inline void bed_wake(schuss_bed *bed) { SetEvent(*bed); }
+static inline void door_wait(schuss_door *door) { WaitForSingleObject(*door, INFINITE); }
+static inline void door_open(schuss_door *door) { SetEvent(*door); }
 
 static inline bool thread_start(DWORD(WINAPI *body)(void *), void *argument)
 {
@@ -57,32 +57,32 @@ static inline void thread_nap(void) { Sleep(1); }
 
 typedef struct {
     pthread_mutex_t mutex;
-    pthread_cond_t woken;
-    bool awake;
-} schuss_bed;
+    pthread_cond_t opened;
+    bool open;
+} schuss_door; /* where a thread waits for another; it closes behind whoever went through */
 
-static inline bool bed_make(schuss_bed *bed)
+static inline bool door_make(schuss_door *door)
 {
-    bed->awake = false;
-    return pthread_mutex_init(&bed->mutex, NULL) == 0 && pthread_cond_init(&bed->woken, NULL) == 0;
+    door->open = false;
+    return pthread_mutex_init(&door->mutex, NULL) == 0 && pthread_cond_init(&door->opened, NULL) == 0;
 }
 
-static inline void bed_sleep(schuss_bed *bed)
+static inline void door_wait(schuss_door *door)
 {
-    pthread_mutex_lock(&bed->mutex);
-    while (!bed->awake) {
-        pthread_cond_wait(&bed->woken, &bed->mutex);
+    pthread_mutex_lock(&door->mutex);
+    while (!door->open) {
+        pthread_cond_wait(&door->opened, &door->mutex);
     }
-    bed->awake = false;
-    pthread_mutex_unlock(&bed->mutex);
+    door->open = false;
+    pthread_mutex_unlock(&door->mutex);
 }
 
-static inline void bed_wake(schuss_bed *bed)
+static inline void door_open(schuss_door *door)
 {
-    pthread_mutex_lock(&bed->mutex);
-    bed->awake = true;
-    pthread_mutex_unlock(&bed->mutex);
-    pthread_cond_signal(&bed->woken); /* after the unlock, so that the sleeper does not wake into a locked door */
+    pthread_mutex_lock(&door->mutex);
+    door->open = true;
+    pthread_mutex_unlock(&door->mutex);
+    pthread_cond_signal(&door->opened); /* after the unlock, so that nobody wakes into a locked mutex */
 }
 
 static inline bool thread_start(void *(*body)(void *), void *argument)
@@ -115,6 +115,13 @@ static inline void thread_nap(void)
 #include <sched.h>
 #include <unistd.h>
 
+/* Cores this process may run on. */
+static inline int core_count(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(getpid(), sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+}
+
 /* The core that runs the caller; -1 where the system does not tell. */
 static inline int core_here(void) { return sched_getcpu(); }
 
@@ -133,6 +140,7 @@ static inline void core_avoid(int core)
 
 #else
 
+static inline int core_count(void) { return 1; }
 static inline int core_here(void) { return -1; }
 static inline void core_avoid(int core) { (void)core; }
 

@@ -12,7 +12,7 @@
 
 #include "launch.h"
 
-enum { MOST_HELPERS = 255, LOOKS = 4000 };
+enum { MOST_HELPERS = 255, LOOKS = 2000 }; /* so many looks at a variable take some 50 microseconds */
 
 static struct {
     schuss_work work;
@@ -21,8 +21,15 @@ static struct {
     _Alignas(64) _Atomic int active;
 } job;
 
-static schuss_bed beds[MOST_HELPERS];
-static int helpers;
+typedef struct {
+    schuss_door door;
+    _Alignas(64) _Atomic int called; /* there is a job */
+    _Atomic int asleep;              /* it must be woken at the door */
+    bool patient;
+} schuss_helper;
+
+static schuss_helper helpers[MOST_HELPERS];
+static int helper_count;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 
 static void help(void)
@@ -34,11 +41,27 @@ static void help(void)
     atomic_fetch_sub(&job.active, 1);
 }
 
+/* Wait to be called. The next step often follows at once, in less time than it takes to wake up: look out for it. */
+static void wait_for_call(schuss_helper *self)
+{
+    for (int looks = 0; self->patient && looks < LOOKS; looks++) {
+        if (atomic_exchange(&self->called, 0)) {
+            return;
+        }
+        schuss_relax();
+    }
+    atomic_store(&self->asleep, 1);
+    while (!atomic_exchange(&self->called, 0)) {
+        door_wait(&self->door);
+    }
+    atomic_store(&self->asleep, 0);
+}
+
 SCHUSS_THREAD(serve, argument)
 {
-    schuss_bed *bed = argument;
+    schuss_helper *self = argument;
     for (;;) {
-        bed_sleep(bed);
+        wait_for_call(self);
         int here = core_here();
         if (here >= 0 && here == atomic_load(&job.core)) {
             core_avoid(here);
@@ -48,19 +71,26 @@ SCHUSS_THREAD(serve, argument)
     return SCHUSS_THREAD_END;
 }
 
-static int wake(int wanted)
+static void call(int wanted)
 {
     if (wanted > MOST_HELPERS) {
         wanted = MOST_HELPERS;
     }
-    while (helpers < wanted && bed_make(&beds[helpers]) && thread_start(serve, &beds[helpers])) {
-        helpers++;
+    for (; helper_count < wanted; helper_count++) {
+        schuss_helper *helper = &helpers[helper_count];
+        atomic_store(&helper->called, 0);
+        atomic_store(&helper->asleep, 0);
+        helper->patient = helper_count + 1 < core_count(); /* beyond, it would keep others from their cores */
+        if (!door_make(&helper->door) || !thread_start(serve, helper)) {
+            break;
+        }
     }
-    int woken = wanted < helpers ? wanted : helpers;
-    for (int number = 0; number < woken; number++) {
-        bed_wake(&beds[number]);
+    for (int number = 0; number < wanted && number < helper_count; number++) {
+        atomic_store(&helpers[number].called, 1);
+        if (atomic_load(&helpers[number].asleep)) {
+            door_open(&helpers[number].door);
+        }
     }
-    return woken;
 }
 
 bool pool_run(const schuss_table *table, int threads)
@@ -72,7 +102,7 @@ bool pool_run(const schuss_table *table, int threads)
     atomic_store(&job.work.next, 0);
     atomic_store(&job.core, core_here());
     atomic_store(&job.open, 1);
-    wake(threads - 1);
+    call(threads - 1);
     work_drain(&job.work);
     atomic_store(&job.open, 0);
     for (int looks = 0; atomic_load(&job.active) != 0; looks++) {
@@ -94,7 +124,7 @@ void pool_watch_forks(void) {}
 
 static void forked(void) /* threads do not survive a fork: the child starts its own */
 {
-    helpers = 0;
+    helper_count = 0;
     atomic_store(&job.open, 0);
     atomic_store(&job.active, 0);
     atomic_flag_clear(&busy);

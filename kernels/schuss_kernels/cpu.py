@@ -153,7 +153,6 @@ class CpuEngine(HostEngine):
     """Kernels compiled by numba when they are first used, and numba's launcher."""
 
     name = "numba"
-    serial_below = 128 * 1024
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
         return kernel(rule, spec)

@@ -12,6 +12,10 @@ from .engine import PlanEngine, Tensor
 from .expected import Expected
 from .threads import most_threads
 
+SERIAL_BELOW = 128 * 1024
+"""Elements up to which a step stays on the calling thread. Measured with AdamW on two cores: here two threads take 0.65
+of the time of one where steps follow at once, and as long as one after a pause, when the other has to wake up."""
+
 PER_THREAD = 32 * 1024
 """Elements a thread must have to do at least: waking another one for less costs more than it saves."""
 
@@ -19,8 +23,7 @@ PER_THREAD = 32 * 1024
 class HostEngine(PlanEngine):
     """The plan in this process's memory, run by all cores (``threads`` of them) or, when small, by the caller."""
 
-    serial_below: int
-    """Elements up to which a step stays on the calling thread."""
+    serial_below = SERIAL_BELOW
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
         self.threads = threads

@@ -126,6 +126,27 @@ def covers(rule: Rule, dtype: np.dtype) -> bool:
     return kernel(rule, Spec("", storage, storage, (storage,) * len(rule.State._fields))) is not None
 
 
+def outdated() -> list[str]:
+    """The rules whose kernels were compiled from other source files than those that are here now."""
+    there = library().kernels
+    return [
+        name
+        for name, rule in RULES.items()
+        if not any(known.startswith(f"{name}@{_sources(rule)}|") for known in there)
+    ]
+
+
+def _why_not(rule: Rule, spec: Spec) -> str:
+    if RULES.get(rule.name) is not rule:
+        return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
+    if rule.name in outdated():
+        return f"the kernels of rule {rule.name!r} were compiled from other source files; install schuss again"
+    return (
+        f"rule {rule.name!r} was not compiled ahead of time for {spec.parameter.dtype} parameters and "
+        f"{spec.gradient.dtype} gradients"
+    )
+
+
 class NativeEngine(HostEngine):
     """Kernels compiled ahead of time, and the launcher in C.
 
@@ -133,7 +154,6 @@ class NativeEngine(HostEngine):
     """
 
     name = "native"
-    serial_below = 32 * 1024
 
     def __init__(
         self,
@@ -150,10 +170,7 @@ class NativeEngine(HostEngine):
         if address is not None:
             return address
         if self._strict:
-            raise Unavailable(
-                f"backend='native': rule {rule.name!r} was not compiled ahead of time for {spec.parameter.dtype} "
-                f"parameters and {spec.gradient.dtype} gradients; use backend='auto' or 'numba'"
-            )
+            raise Unavailable(f"backend='native': {_why_not(rule, spec)}; use backend='auto' or 'numba'")
         from . import cpu
 
         return cpu.kernel(rule, spec)

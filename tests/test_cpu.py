@@ -24,7 +24,7 @@ X86 = "x86" in "".join(os.uname()[4:]) if hasattr(os, "uname") else False
 
 
 def dispatcher(rule, storage=F32, strided=False):
-    spec = Spec(rule.key, storage, storage, (storage,) * len(rule.State._fields), strided)
+    spec = Spec(rule, storage, storage, (storage,) * len(rule.State._fields), strided)
     return cpu.compiled(rule, spec)[0]
 
 

@@ -308,7 +308,7 @@ def test_wrong_rules_are_explained(update, said):
     rule = Rule("wrong", State, Scalars, lambda step, *, lr: Scalars(lr), update)
     f32 = STORAGES["f32"]
     with pytest.raises(RuleError, match=said):
-        cuda_on_cpu.library(rule, Spec(rule.key, f32, f32, (f32,)))
+        cuda_on_cpu.library(rule, Spec(rule, f32, f32, (f32,)))
 
 
 # ------------------------------------------------------------------------------------------- arrays, and no CUDA at all

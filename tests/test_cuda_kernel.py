@@ -30,9 +30,9 @@ def specs(rule):
     for parameter, gradient in types_of(rule):
         p, g = (next(s for s in STORAGES.values() if s.dtype == t) for t in (parameter, gradient))
         states = (p,) * len(rule.State._fields)
-        made[f"{p.code} {g.code}"] = Spec(rule.key, p, g, states)
+        made[f"{p.code} {g.code}"] = Spec(rule, p, g, states)
         if p is g:
-            made[f"{p.code} strided"] = Spec(rule.key, p, g, states, strided=True)
+            made[f"{p.code} strided"] = Spec(rule, p, g, states, strided=True)
     return made
 
 

@@ -74,7 +74,7 @@ def specs() -> Iterator[tuple[Rule, Spec]]:
             for gradient in STORAGES.values():
                 for strided in (False, True):
                     states = (parameter,) * len(rule.State._fields)
-                    yield rule, Spec(rule.key, parameter, gradient, states, strided)
+                    yield rule, Spec(rule, parameter, gradient, states, strided)
 
 
 def symbol(level: str, number: int) -> str:

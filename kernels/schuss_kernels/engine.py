@@ -58,7 +58,7 @@ class Tensor:
 
     def spec(self, strided: bool) -> Spec:
         return Spec(
-            self.rule.key,
+            self.rule,
             _storage(self.parameter.dtype),
             _storage(self.gradient_dtype),
             tuple(_storage(state.dtype) for state in self.states),

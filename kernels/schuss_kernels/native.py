@@ -11,7 +11,6 @@ import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,15 +100,14 @@ def _sources(rule: Rule) -> str:
 
 @functools.cache
 def _checksum(path: str) -> int:
-    return zlib.crc32(Path(path).read_bytes())
+    with open(path, "rb") as file:
+        return zlib.crc32(file.read())
 
 
 @functools.cache
 def _engine_checksum() -> int:
-    folder, total = Path(__file__).parent, 0
-    for name in _MADE_FROM:
-        total = zlib.crc32((folder / name).read_bytes(), total)
-    return total
+    folder = os.path.dirname(__file__)
+    return zlib.crc32(b"".join(b"%08x" % _checksum(os.path.join(folder, name)) for name in _MADE_FROM))
 
 
 def kernel(rule: Rule, spec: Spec) -> int | None:
@@ -123,7 +121,7 @@ def covers(rule: Rule, dtype: np.dtype) -> bool:
     """Whether there is a kernel for parameters, gradients and states of one dtype."""
     storage = storage_of(dtype)
     assert storage is not None, dtype
-    return kernel(rule, Spec("", storage, storage, (storage,) * len(rule.State._fields))) is not None
+    return kernel(rule, Spec(rule, storage, storage, (storage,) * len(rule.State._fields))) is not None
 
 
 def outdated() -> list[str]:

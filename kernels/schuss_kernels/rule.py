@@ -6,7 +6,6 @@ the same ``update`` into a CPU kernel, a CUDA kernel and, without a compiler, pl
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
 import types
@@ -149,6 +148,8 @@ class Rule:
     @cached_property
     def key(self) -> str:
         """Name and digest of the update: equal in every process, different once the code differs."""
+        import hashlib  # here: it is slow to import, and a step on kernels that are there needs no digest
+
         digest = hashlib.sha256()
         _feed(digest, self.update, set())
         digest.update(repr((self.State._fields, self.Scalars._fields)).encode())

@@ -7,9 +7,12 @@ registers. The code below speaks to an LLVM builder, so the CPU and the CUDA ker
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .rule import Rule
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def names() -> str:
 class Spec:
     """What a kernel is compiled for: a rule, the storage of each stream, dense or strided."""
 
-    rule_key: str
+    rule: Rule
     parameter: Storage
     gradient: Storage
     states: tuple[Storage, ...]
@@ -75,14 +78,7 @@ class Spec:
 
     def __str__(self) -> str:
         states = ",".join(s.code for s in self.states)
-        return "|".join((self.rule_key, self.parameter.code, self.gradient.code, states, "ds"[self.strided]))
-
-    @classmethod
-    def parse(cls, text: str) -> Spec:
-        """The spec that ``str`` wrote."""
-        key, parameter, gradient, states, form = text.split("|")
-        held = tuple(STORAGES[code] for code in states.split(",") if code)
-        return cls(key, STORAGES[parameter], STORAGES[gradient], held, form == "s")
+        return "|".join((self.rule.key, self.parameter.code, self.gradient.code, states, "ds"[self.strided]))
 
 
 def _float_type(dtype: np.dtype) -> Any:

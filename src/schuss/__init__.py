@@ -6,11 +6,16 @@
 Parameters are updated in place, in one pass over memory, by all cores, bit for bit as the numpy reference would.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from schuss_kernels.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
-from . import schedules
 from .optimizer import Optimizer
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+
+if TYPE_CHECKING:
+    from . import schedules
 
 __version__ = "0.1.0"
 
@@ -29,3 +34,9 @@ __all__ = [
     "RuleError",
     "schedules",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "schedules":  # imported when it is used
+        return importlib.import_module("schuss.schedules")
+    raise AttributeError(f"module 'schuss' has no attribute {name!r}")

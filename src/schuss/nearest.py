@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
 def hint(name: str, known: Iterable[str]) -> str:
     """``", did you mean 'adamw'?"`` where a known name is near, else nothing."""
+    import difflib  # here: only mistakes need it
+
     near = difflib.get_close_matches(name, list(known), 1)
     return f", did you mean {near[0]!r}?" if near else ""

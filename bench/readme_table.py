@@ -52,11 +52,13 @@ def latency(figures: dict[str, Any]) -> str:
     return "\n".join(
         (
             f"- `opt.step(grads)` on one tensor of 1000: {figure(figures['step_1x1000_s'] * 1e6)} µs, the whole call;",
-            f"- {figures['tensors']} new gradient arrays at every step instead of the same ones: "
-            f"{figures['fresh_gradients_add_s'] * 1e6:+.1f} µs;",
-            f"- first step in a new process: {figure(figures['cold_first_step_s'])} s, "
-            f"{figure(figures['cached_first_step_s'])} s once the kernel is in the cache "
-            f"(and {figure(figures['cached_import_s'])} s for the imports).",
+            f"- {figures['tensors']} tensors of up to 100 elements, new gradient arrays at every step: "
+            f"{figure(figures['step_fresh_gradients_s'] * 1e6)} µs a step;",
+            "- a new process that imports schuss, builds AdamW, makes one step and ends: "
+            f"{figures['cold_start_s'] * 1e3:.0f} ms beyond `import numpy` "
+            f"(which takes {figures['process_numpy_s'] * 1e3:.0f} ms);",
+            f'- the same with `backend="numba"`, in the process: {figure(figures["numba_cold_first_step_s"])} s, '
+            f"{figure(figures['numba_cached_first_step_s'])} s once the kernel is in numba's cache.",
         )
     )
 

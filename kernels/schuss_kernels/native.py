@@ -65,7 +65,7 @@ def library() -> Library:
     return Library(levels, level, _native.kernels(level))
 
 
-_BUILD = "install schuss from source, with a C compiler (pip install --no-binary schuss schuss)"
+_BUILD = "to have it, install schuss again from its source where there are a C compiler and the headers of Python"
 
 
 def _why_missing(error: ImportError) -> str:

@@ -92,7 +92,10 @@ def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
             return np.from_dlpack(array.detach() if hasattr(array, "detach") else array)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise TypeError(f"{what}: numpy cannot see this {type(array).__name__}: {error}") from error
-    raise TypeError(f"{what}: expected a {expected}, got {_described(array)}")
+    try:
+        return np.asarray(memoryview(array))  # array.array, ctypes and others: the same memory
+    except (TypeError, ValueError):
+        raise TypeError(f"{what}: expected a {expected}, got {_described(array)}") from None
 
 
 def _described(value: Any) -> str:

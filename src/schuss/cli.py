@@ -80,6 +80,7 @@ def run_bench(args: argparse.Namespace) -> int:
     settings = benchmark.Settings(
         rounds=args.rounds or (5 if args.quick else None),
         threads=args.threads,
+        backend=args.backend,
         torch=not args.no_torch,
         reference=not args.no_reference,
         latency=args.latency or (every and not args.quick),
@@ -133,6 +134,12 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     bench.add_argument("--workload", metavar="NAMES", help="some of resnet18,gpt2,500x1000,1x1000 (default: all)")
     bench.add_argument("--rounds", type=_count, metavar="N", help="samples of each (default: 25, for gpt2 9)")
     bench.add_argument("--threads", type=_count, metavar="N", help="threads of every contender (default: one a core)")
+    bench.add_argument(
+        "--backend",
+        choices=("auto", "native", "numba"),
+        default="auto",
+        help="what runs schuss: kernels compiled ahead of time, or by numba (default: auto, native where it is there)",
+    )
     bench.add_argument("--no-torch", action="store_true", help="leave torch out")
     bench.add_argument(
         "--no-reference", action="store_true", help="check against the numpy reference, but do not time it"
@@ -159,7 +166,8 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     info = commands.add_parser(
         "info",
         help="say what is installed, what runs a step here, and what is missing",
-        description="Versions, processor, threads, CUDA, where compiled kernels are kept, and what is missing.",
+        description="Versions, processor, instruction-set levels, threads, CUDA, where compiled kernels are kept, and\n"
+        "what is missing and how to get it.",
     )
     return parser, {"bench": bench, "demo": demo, "info": info}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from schuss_kernels.rule import Rule
 from schuss_kernels.storage import storage_of
 
 from . import arrays, report, state, tree
+from .forks import step_lock
 from .groups import Edits, ParamGroup, Select, unknown_option
 
 BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
@@ -100,7 +100,7 @@ class Optimizer:
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
         if threads is not None and not (whole and threads >= 1):
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
-        self._lock = threading.Lock()
+        self._lock = step_lock()
         self._threads = None if threads is None else int(threads)
         self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
         self._since = self._steps_then = 0  # where the clock stood when the blocks were made, and the steps made then

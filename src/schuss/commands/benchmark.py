@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from schuss_kernels import native
 
 from ..optimizer import Optimizer
 from . import console, latency, machine, timing, workloads
@@ -41,6 +42,7 @@ class Settings:
     workloads: Sequence[str] = workloads.WORKLOADS
     rounds: int | None = None
     threads: int | None = None
+    backend: str = "auto"
     torch: bool = True
     reference: bool = True
     latency: bool = True
@@ -53,6 +55,7 @@ class Field:
 
     variant: Variant
     workload: Workload
+    backend: str
     bytes: int
     states: int
     contenders: list[Contender] = field(default_factory=list)
@@ -73,6 +76,8 @@ def run(settings: Settings) -> dict[str, Any]:
         raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
+    if settings.backend == "native" and native.available() is not None:
+        raise CommandError(f"--backend: {native.available()}")
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
     about = machine.describe()
     report: dict[str, Any] = {
@@ -138,16 +143,21 @@ def measure(
         return f"it needs about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB is free"
     what = f"{load.title}, {variant.title}"
     progress.show(f"{what}: comparing with numpy")
-    check_small(variant)
+    check_small(variant, settings.backend)
     rounds = settings.rounds or load.rounds
-    made = contenders(variant, source, settings.threads, settings.reference, with_torch)
+    made = contenders(variant, source, settings.threads, settings.reference, with_torch, settings.backend)
     progress.show(f"{what}: calibrating")
     timing.interleave(made.contenders, rounds, lambda n: progress.show(f"{what}: round {n} of {rounds}"))
     return _figures(made)
 
 
 def contenders(
-    variant: Variant, source: Source, threads: int | None = None, reference: bool = True, with_torch: bool = True
+    variant: Variant,
+    source: Source,
+    threads: int | None = None,
+    reference: bool = True,
+    with_torch: bool = True,
+    backend: str = "auto",
 ) -> Field:
     """An optimizer and what it is compared with; each has made its first step, and that step has been checked.
 
@@ -161,7 +171,7 @@ def contenders(
     load, gradients = source.workload, source.gradients
     what = f"{variant.title} on {load.title}"
     ours, dull = source.parameters(), source.parameters()
-    optimizer = variant.build(ours, threads=threads, **bench_options(variant))
+    optimizer = variant.build(ours, threads=threads, backend=backend, **bench_options(variant))
     plain = variant.build(dull, backend="numpy", **bench_options(variant))
     optimizer.step(gradients)
     plain.step(gradients)
@@ -169,7 +179,7 @@ def contenders(
     tensors = optimizer._engine.tensors
     moved = sum(t.spec(t.walk() is not None).bytes_per_element * t.parameter.size for t in tensors)
     states = len(tensors[0].states)
-    made = Field(variant, load, moved, states)
+    made = Field(variant, load, optimizer.backend, moved, states)
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
     made.contenders.append(Contender("floor", floor.step(load.parameters, states)))
     if reference:
@@ -194,10 +204,10 @@ def bench_options(variant: Variant) -> dict[str, Any]:
     return {}
 
 
-def check_small(variant: Variant) -> None:
+def check_small(variant: Variant, backend: str = "auto") -> None:
     """Three steps over awkward sizes, with changing gradients, compared with the numpy reference bit for bit."""
     ours, dull = workloads.random_arrays(SMALL, 3), workloads.random_arrays(SMALL, 3)
-    optimizer, plain = variant.build(ours), variant.build(dull, backend="numpy")
+    optimizer, plain = variant.build(ours, backend=backend), variant.build(dull, backend="numpy")
     for seed in range(3):
         gradients = workloads.random_arrays(SMALL, 4 + seed)
         optimizer.step(gradients)
@@ -304,6 +314,7 @@ def _figures(made: Field) -> dict[str, Any]:
         "options": {**made.variant.options, **bench_options(made.variant)},
         "workload": made.workload.key,
         "workload_title": made.workload.title,
+        "backend": made.backend,
         "tensors": len(made.workload.shapes),
         "parameters": made.workload.parameters,
         "dtype": "float32",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 
+from schuss_kernels.threads import most_threads
+
 from . import machine
 
 _LABEL = 12
@@ -15,18 +17,21 @@ def text() -> str:
     about = machine.describe()
     versions, memory = about["versions"], about["memory_bytes"]
     size = f", {memory / 2**30:.0f} GiB of memory" if memory else ""
-    cuda, missing = _cuda()
-    threads, layer, cache = _numba()
+    native, missing = _native()
+    cuda, more = _cuda()
+    layer, cache = _numba()
     lines = [
         ("schuss", versions["schuss"]),
         ("python", f"{about['python']} on {about['system']}"),
         ("numpy", versions["numpy"]),
-        ("numba", f"{versions['numba']} (llvmlite {versions['llvmlite']}); {layer}"),
         ("processor", f"{about['processor']}, {about['cores']} core(s){size}"),
-        ("threads", threads),
-        ("cuda", cuda),
+        ("threads", f"up to {most_threads()} for a step"),
+        ("native", native),
+        ("numba", f"{versions['numba']} (llvmlite {versions['llvmlite']}); {layer}"),
         ("cache", cache),
+        ("cuda", cuda),
     ]
+    missing += more
     missing += [
         f"{why}: pip install {what}"
         for module, why, what in (
@@ -39,16 +44,36 @@ def text() -> str:
     return "\n".join(f"{label:<{_LABEL}}{value}" for label, value in lines)
 
 
-def _numba() -> tuple[str, str, str]:
-    """Threads a step uses, what compiles the kernels, and where they are kept."""
-    from schuss_kernels import launch
-    from schuss_kernels.threads import most_threads
+def _native() -> tuple[str, list[str]]:
+    """The levels of the kernels compiled ahead of time, the one in use, and what is missing."""
+    from schuss_kernels import native
 
-    threads = f"up to {most_threads()} for a step"
+    reason = native.available()
+    if reason is not None:
+        return "not usable: numba compiles the kernels when they are first used", [reason]
+    library = native.library()
+    built = ", ".join(name + ("" if runs else " (not on this processor)") for name, runs in library.levels)
+    chosen = f"{library.level} in use" + (f" ({native.LEVEL})" if native.LEVEL in os.environ else "")
+    old = native.outdated()
+    if old:
+        return f"kernels for {built}; {chosen}", [
+            f"native kernels of {', '.join(old)}: they were compiled from other source files than those that are here, "
+            "and numba's are used instead; install schuss again"
+        ]
+    return f"{len(library.kernels)} kernels compiled ahead of time for {built}; {chosen}", []
+
+
+def _numba() -> tuple[str, str]:
+    """What numba compiles, and where it keeps it."""
+    from schuss_kernels import launch
+
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return threads, "switched off by NUMBA_DISABLE_JIT: steps run the slow numpy reference", "none"
+        return "switched off by NUMBA_DISABLE_JIT: what is not native runs the slow numpy reference", "none"
     folder = launch.run_alone.stats.cache_path
-    return threads, "compiles the CPU kernels", folder or "none: no folder can be written; set NUMBA_CACHE_DIR to one"
+    return (
+        "compiles what is not native, such as your own rules",
+        folder or "none: no folder can be written; set NUMBA_CACHE_DIR to one",
+    )
 
 
 def _cuda() -> tuple[str, list[str]]:

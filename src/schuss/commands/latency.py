@@ -1,4 +1,4 @@
-"""What a step costs beside its arithmetic: the call itself, new gradient arrays, and the first call of all."""
+"""What a step costs beside its arithmetic: the call itself, new gradient arrays, and a new process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from .console import CommandError
 
 ROUNDS = 25
 STEPS = 400
+PROCESSES = 11
+
+NUMPY = "import numpy"
+"""The process that a cold start is compared with."""
 
 FIRST_STEP = """
 import time
 start = time.perf_counter()
 import numpy as np, schuss
 imported = time.perf_counter()
-schuss.AdamW([np.ones(1000, np.float32)]).step([np.ones(1000, np.float32)])
+schuss.AdamW([np.ones(1000, np.float32)], backend={backend!r}).step([np.ones(1000, np.float32)])
 print(imported - start, time.perf_counter() - imported)
 """
-"""Seconds of the imports and of the first step, in a process of its own."""
+"""A whole program: imports, an optimizer, one step. Prints the seconds of the imports and of the rest."""
 
 
 def measure(progress: console.Progress | None = None) -> dict[str, Any]:
@@ -34,22 +38,32 @@ def measure(progress: console.Progress | None = None) -> dict[str, Any]:
     call = call_time()
     show("latency: new gradient arrays")
     same, fresh = fresh_gradients()
-    show("latency: first step without a cache")
+    show("latency: new processes")
+    alone, whole = cold_start()
+    show("latency: numba, first step without a cache")
     with tempfile.TemporaryDirectory(prefix="schuss-bench-") as folder:
-        cold = first_step(folder)
-        show("latency: first step with a cache")
-        warm = [first_step(folder) for _ in range(3)]
+        cold = first_step("numba", folder)
+        show("latency: numba, first step with a cache")
+        warm = [first_step("numba", folder) for _ in range(3)]
     return {
+        "backend": backend(),
         "step_1x1000_s": call,
         "tensors": len(small_resnet18()),
         "step_same_gradients_s": same,
         "step_fresh_gradients_s": fresh,
         "fresh_gradients_add_s": fresh - same,
-        "cold_import_s": cold[0],
-        "cold_first_step_s": cold[1],
-        "cached_import_s": statistics.median(first for first, _ in warm),
-        "cached_first_step_s": statistics.median(second for _, second in warm),
+        "process_numpy_s": alone,
+        "process_first_step_s": whole,
+        "cold_start_s": whole - alone,
+        "numba_cold_first_step_s": cold[1],
+        "numba_cached_first_step_s": statistics.median(second for _, second in warm),
+        "numba_import_s": statistics.median(first for first, _ in warm),
     }
+
+
+def backend() -> str:
+    """What runs a step of AdamW here."""
+    return workloads.VARIANTS["adamw"].build(workloads.random_arrays([(1,)], 1)).backend
 
 
 def call_time() -> float:
@@ -62,8 +76,8 @@ def call_time() -> float:
 
 
 def small_resnet18() -> list[tuple[int, ...]]:
-    """ResNet18's 62 shapes with every axis cut to 16, so that the arithmetic does not drown what is measured."""
-    return [tuple(min(size, 16) for size in shape) for shape in workloads.model_shapes("resnet18")]
+    """ResNet18's 62 tensors cut to 100 elements each, so that the arithmetic does not drown what is measured."""
+    return [(min(size, 100),) for size in workloads.workload("resnet18").sizes]
 
 
 def fresh_gradients() -> tuple[float, float]:
@@ -82,26 +96,39 @@ def fresh_gradients() -> tuple[float, float]:
     return statistics.median(taken[False]), statistics.median(taken[True])
 
 
-def first_step(cache: str) -> tuple[float, float]:
-    """Seconds that imports and the first step take in a new process whose kernels are cached in ``cache``.
+def cold_start() -> tuple[float, float]:
+    """Seconds a process takes that imports numpy, and one that imports schuss, builds AdamW and steps, turn by turn."""
+    codes = (NUMPY, FIRST_STEP.format(backend="auto"))
+    taken: list[list[float]] = [[], []]
+    for _ in range(PROCESSES):
+        for code, samples in zip(codes, taken, strict=True):
+            start = time.perf_counter()
+            _python(code)
+            samples.append(time.perf_counter() - start)
+    alone, whole = map(statistics.median, taken)
+    return alone, whole
+
+
+def first_step(backend: str, cache: str) -> tuple[float, float]:
+    """Seconds that imports and the first step take in a new process whose numba kernels are cached in ``cache``.
 
     Raises
     ------
     CommandError
         When the process fails.
     """
+    imported, stepped = map(float, _python(FIRST_STEP.format(backend=backend), NUMBA_CACHE_DIR=cache).split())
+    return imported, stepped
+
+
+def _python(code: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_STEP],
-        env={**os.environ, "NUMBA_CACHE_DIR": cache},
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise CommandError(f"the first step in a new process failed: {last[0]}")
-    imported, stepped = map(float, done.stdout.split())
-    return imported, stepped
+    return done.stdout
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -109,15 +136,20 @@ def table(figures: dict[str, Any]) -> str:
     count = figures["tensors"]
     rows = [
         ("opt.step(grads), AdamW, 1 tensor of 1000, the same gradient array", "step_1x1000_s", "µs"),
-        (f"opt.step(grads), AdamW, {count} small tensors, the same gradient arrays", "step_same_gradients_s", "µs"),
-        ("    new gradient arrays at every step add", "fresh_gradients_add_s", "µs"),
-        ("first step in a new process, kernels not cached", "cold_first_step_s", "s"),
-        ("    imports before it", "cold_import_s", "s"),
-        ("first step in a new process, kernels cached", "cached_first_step_s", "s"),
-        ("    imports before it", "cached_import_s", "s"),
+        (f"opt.step(grads), AdamW, {count} tensors of up to 100, the same arrays", "step_same_gradients_s", "µs"),
+        ("    new gradient arrays at every step", "step_fresh_gradients_s", "µs"),
+        ("        which is more by", "fresh_gradients_add_s", "µs"),
+        ("new process: imports, AdamW over 1000, one step, exit", "process_first_step_s", "ms"),
+        ("    beyond a process that imports numpy", "cold_start_s", "ms"),
+        ("numba: first step in a new process, kernels not cached", "numba_cold_first_step_s", "ms"),
+        ("    kernels cached", "numba_cached_first_step_s", "ms"),
     ]
-    scale = {"µs": 1e6, "s": 1.0}
-    columns = (console.Column("latency", 70, left=True), console.Column("", 8), console.Column("", 2, left=True))
+    scale = {"µs": 1e6, "ms": 1e3}
+    columns = (
+        console.Column(f"latency (backend {figures['backend']})", 70, left=True),
+        console.Column("", 8),
+        console.Column("", 2, left=True),
+    )
     lines = [console.row(columns, (text, _signed(figures[key] * scale[unit]), unit)) for text, key, unit in rows]
     return "\n".join([console.heading(columns), *lines])
 

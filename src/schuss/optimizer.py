@@ -53,9 +53,11 @@ class Optimizer:
     maximize
         Go up the gradient instead of down.
     threads
-        Threads a step may use, None for all cores this process may run on. The result is the same, bit for bit.
+        Threads a step may use, None for ``OMP_NUM_THREADS`` or, where that is not set, all cores this process may run
+        on. Small steps stay on the calling thread. The result is the same, bit for bit.
     backend
-        ``"auto"``: ``"cuda"`` for device arrays, else ``"numba"``. ``"numpy"`` runs the reference: slow, no compiler.
+        ``"auto"``: ``"cuda"`` for device arrays, else ``"native"`` (compiled ahead of time) where it has the kernels,
+        else ``"numba"`` (compiled when first used). ``"numpy"`` runs the reference: slow, no compiler.
     **options
         The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
         :mod:`schuss.schedules`).

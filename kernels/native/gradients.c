@@ -116,13 +116,13 @@ static bool place(schuss_plan *plan, PyObject *object, int64_t *row)
     return true;
 }
 
-bool gradients_place(schuss_plan *plan, PyObject *list)
+bool gradients_place(schuss_plan *plan, PyObject *gradients)
 {
-    if (!PyList_CheckExact(list) || PyList_Size(list) != plan->tensors) {
+    if (PyTuple_Size(gradients) != plan->tensors) {
         return false;
     }
     for (int64_t number = 0; number < plan->tensors; number++) {
-        if (!place(plan, PyList_GetItem(list, number), plan->expected + number * EXPECTED_COLUMNS)) {
+        if (!place(plan, PyTuple_GetItem(gradients, number), plan->expected + number * EXPECTED_COLUMNS)) {
             return false;
         }
     }

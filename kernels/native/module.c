@@ -44,28 +44,23 @@ static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_
         return NULL;
     }
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    bool share = arguments[1] == Py_True, placed;
-    if (plan->elements < UNLOCK_FROM) {
-        placed = gradients_place(plan, arguments[0]);
-        if (placed) {
-            run(plan, share);
-        }
-    } else {
-        /* Without the lock others may change the list: its arrays are held here. */
-        PyObject *held = PyList_CheckExact(arguments[0]) ? PyList_AsTuple(arguments[0]) : NULL;
-        if (held == NULL) {
-            PyErr_Clear();
-            Py_RETURN_FALSE;
-        }
-        placed = gradients_place(plan, arguments[0]);
-        if (placed) {
-            Py_BEGIN_ALLOW_THREADS
-            run(plan, share);
-            Py_END_ALLOW_THREADS
-        }
-        Py_DECREF(held);
+    if (!PyList_CheckExact(arguments[0])) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *held = PyList_AsTuple(arguments[0]); /* others may change the list, and drop its arrays, meanwhile */
+    if (held == NULL) {
+        return NULL;
+    }
+    bool share = arguments[1] == Py_True, placed = gradients_place(plan, held);
+    if (placed && plan->elements < UNLOCK_FROM) {
+        run(plan, share);
+    } else if (placed) {
+        Py_BEGIN_ALLOW_THREADS
+        run(plan, share);
+        Py_END_ALLOW_THREADS
     }
     gradients_release(plan);
+    Py_DECREF(held);
     return PyBool_FromLong(placed);
 }
 

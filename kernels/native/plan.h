@@ -32,8 +32,8 @@ typedef struct {
     Py_ssize_t view_count;
 } schuss_plan;
 
-/* gradients.c: put the arrays of a list into the plan; false where one is not as expected, or Python has to look. */
-bool gradients_place(schuss_plan *plan, PyObject *list);
+/* gradients.c: put a tuple of arrays into the plan; false where one is not as expected and Python has to look. */
+bool gradients_place(schuss_plan *plan, PyObject *gradients);
 
 /* Give back the buffers that gradients_place took. */
 void gradients_release(schuss_plan *plan);

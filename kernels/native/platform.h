@@ -14,6 +14,8 @@
 #if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
 #include <immintrin.h>
 #define schuss_relax() _mm_pause()
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define schuss_relax() __asm__ volatile("yield")
 #else
 #define schuss_relax() ((void)0)
 #endif

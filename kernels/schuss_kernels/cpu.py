@@ -170,6 +170,7 @@ class CpuEngine(HostEngine):
             return False
         if self.small:
             return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows), self._clock)
+        gradients = list(gradients)  # others may change the caller's list, and drop its arrays, during the launch
         if launch.refresh(id(gradients), *self._arguments) != len(self.tensors):
             return False
         self.launch()

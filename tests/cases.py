@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
+from schuss_kernels import native
 
 import schuss
+
+needs_native = pytest.mark.skipif(native.available() is not None, reason=str(native.available()))
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ CASES = [
     Case(schuss.AdamW, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}, "AdamW"),
 ]
 
+BACKENDS = ["numpy", "numba", pytest.param("native", marks=needs_native)]
 SIZES = [0, 1, 7, 8, 9, 31, 33, 63, 100, 1000, 65_537]
 DTYPES = [np.float32, np.float64]
 

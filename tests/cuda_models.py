@@ -101,6 +101,7 @@ class Model:
         self.rule, self.where, self.cases = rule, where, cases
         self.dtype, self.gradient_dtype = np.dtype(dtype), np.dtype(gradient_dtype)
         self.options = options(rule)
+        self.numbers = {name: self.options[name] for name in rule.scalar_names}
         self.buffers = []
         self.draw = np.random.default_rng(seed)
         self.tensors = []
@@ -143,7 +144,7 @@ class Model:
         return self.result()
 
     def step(self, engine, step, gradients):
-        engine.prepare(0, [self.dtype], self.rule, step, self.options, SCALE)
+        engine.prepare(0, [self.dtype], self.rule, step, self.numbers, SCALE)
         engine.step(gradients)
 
     def result(self):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import BACKENDS
 from schuss_kernels.rules import adam
 
 import schuss
@@ -176,7 +177,7 @@ def test_real_shapes_are_checked_too(monkeypatch, capsys):
         make = wrong_reference if p.shape == (1000,) and step == 1 else adam.reference_adamw
         return make(p, g, s, step, **options)
 
-    monkeypatch.setattr(benchmark, "check_small", lambda variant: None)
+    monkeypatch.setattr(benchmark, "check_small", lambda variant, backend: None)
     monkeypatch.setattr(adam, "ADAMW", dataclasses.replace(adam.ADAMW, reference=wrong))
     assert cli.main(["bench", "--optimizer", "adamw", "--workload", "500x1000", "--no-torch", "--no-reference"]) == 1
     assert "AdamW on 500 x 1000: parameter of tensor 0 is not" in capsys.readouterr().err
@@ -271,15 +272,41 @@ def test_latency(capsys, tmp_path, monkeypatch):
     figures = json.loads(path.read_text(encoding="utf-8"))["latency"]
     assert figures["tensors"] == 62
     assert 0 < figures["step_1x1000_s"] < 0.01
-    assert figures["cached_first_step_s"] < figures["cold_first_step_s"] < 60
-    assert "first step in a new process, kernels not cached" in out
+    assert figures["numba_cached_first_step_s"] < figures["numba_cold_first_step_s"] < 60
+    assert figures["backend"] == schuss.AdamW([np.ones(1, np.float32)]).backend
+    assert 0 < figures["process_numpy_s"] < figures["process_first_step_s"] < 60
+    assert figures["cold_start_s"] == figures["process_first_step_s"] - figures["process_numpy_s"]
+    assert "numba: first step in a new process, kernels not cached" in out
     assert latency.table({**figures, "fresh_gradients_add_s": -2e-6}).count("-2.00") == 1
 
 
 def test_first_step_that_fails(monkeypatch, tmp_path):
     monkeypatch.setattr(latency, "FIRST_STEP", "raise SystemExit('no cores left')")
     with pytest.raises(benchmark.CommandError, match="no cores left"):
-        latency.first_step(os.fspath(tmp_path))
+        latency.first_step("numba", os.fspath(tmp_path))
+    with pytest.raises(benchmark.CommandError, match="no cores left"):
+        latency.cold_start()
+
+
+def test_small_resnet18():
+    shapes = latency.small_resnet18()
+    assert len(shapes) == 62
+    assert max(shapes) == (100,)
+    assert min(shapes) == (64,)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_the_backend_that_is_measured(backend, capsys, tmp_path):
+    path = tmp_path / "bench.json"
+    arguments = ["bench", "--optimizer", "sgd", "--workload", "1x1000", "--rounds", "1", "--no-torch"]
+    assert cli.main([*arguments, "--backend", backend, "--json", str(path)]) == 0
+    assert [r["backend"] for r in json.loads(path.read_text(encoding="utf-8"))["results"]] == [backend]
+
+
+def test_a_backend_that_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark.native, "available", lambda: "it was not built")
+    assert cli.main(["bench", "--backend", "native"]) == 2
+    assert capsys.readouterr().err == "schuss: error: --backend: it was not built\n"
 
 
 # ------------------------------------------------------------------------------------------------------- README's table

@@ -1,19 +1,20 @@
-"""Kernel == numpy reference, to the last bit: every optimizer, size, layout, thread count and chunking."""
+"""Kernel == numpy reference, to the last bit: every engine, optimizer, size, layout, thread count and chunking."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers
-from schuss_kernels import cpu
+from schuss_kernels.host import HostEngine
 
 import schuss
 
 
-def pair(case, params, **options):
+def pair(case, params, backend, **options):
     """The same optimizer twice, compiled and reference, on copies of the same memory layout."""
     copies = [like(p) for p in params]
-    return case.make(params, **case.options, **options), case.make(copies, **case.options, backend="numpy")
+    ours = case.make(params, **case.options, **options, backend=backend)
+    return ours, case.make(copies, **case.options, backend="numpy")
 
 
 def like(array):
@@ -28,8 +29,8 @@ def like(array):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_size(case, dtype):
-    ours, reference = pair(case, arrays(SIZES, dtype, 0))
+def test_every_size(case, dtype, backend):
+    ours, reference = pair(case, arrays(SIZES, dtype, 0), backend)
     for step in range(5):
         gradients = arrays(SIZES, dtype, 1 + step)
         ours.step(gradients)
@@ -39,14 +40,14 @@ def test_every_size(case, dtype):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_one_tensor_alone_with_guards(size, dtype):
+def test_one_tensor_alone_with_guards(size, dtype, backend):
     """Nothing before or behind the tensor is written."""
     guard = 17
     memory = np.full(size + 2 * guard, np.nan, dtype)
     memory[guard : guard + size] = arrays([size], dtype, 3)[0]
     p = memory[guard : guard + size]
     q = p.copy()
-    ours, reference = schuss.AdamW([p]), schuss.AdamW([q], backend="numpy")
+    ours, reference = schuss.AdamW([p], backend=backend), schuss.AdamW([q], backend="numpy")
     for step in range(3):
         g = arrays([size], dtype, step)
         ours.step(g)
@@ -59,12 +60,12 @@ def test_one_tensor_alone_with_guards(size, dtype):
 @pytest.mark.parametrize("chunk", [64, 1000, 4096])
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[13], CASES[19]], ids=str)
-def test_threads_and_chunks(case, threads, chunk, monkeypatch):
+def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
     """The bits do not depend on who runs which chunk."""
-    monkeypatch.setattr(cpu.CpuEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
-    monkeypatch.setattr(cpu.CpuEngine, "serial_below", 0)
+    monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
+    monkeypatch.setattr(HostEngine, "serial_below", 0)
     sizes = [65_537, 3, 0, 1000, 33, 50_000]
-    ours, reference = pair(case, arrays(sizes, np.float32, 0), threads=threads)
+    ours, reference = pair(case, arrays(sizes, np.float32, 0), backend, threads=threads)
     assert ours._engine.workers == threads
     for step in range(3):
         gradients = arrays(sizes, np.float32, 1 + step)
@@ -121,9 +122,9 @@ def _read_only(array):
 @pytest.mark.parametrize("layout", GRADIENT_LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", [CASES[0], CASES[19]], ids=str)
-def test_layouts(case, dtype, layout):
+def test_layouts(case, dtype, layout, backend):
     params = strided_arrays(dtype, 0)
-    ours = case.make(params, **case.options)
+    ours = case.make(params, **case.options, backend=backend)
     copies = {name: like(p) for name, p in params.items()}
     reference = case.make(copies, **case.options, backend="numpy")
     for step in range(3):
@@ -133,16 +134,16 @@ def test_layouts(case, dtype, layout):
     assert_same_optimizers(ours, reference)
 
 
-def test_gaps_of_a_sliced_parameter_stay():
+def test_gaps_of_a_sliced_parameter_stay(backend):
     memory = np.arange(40, dtype=np.float32).reshape(8, 5)
     before = memory.copy()
-    schuss.SGD([memory[::2, 1:4]], lr=1.0).step([np.ones((4, 3), np.float32)])
+    schuss.SGD([memory[::2, 1:4]], lr=1.0, backend=backend).step([np.ones((4, 3), np.float32)])
     before[::2, 1:4] -= 1.0
     np.testing.assert_array_equal(memory, before)
 
 
-def test_layout_changes_between_steps():
-    ours, reference = pair(CASES[17], arrays([(30, 20), (50,)], np.float32, 0))
+def test_layout_changes_between_steps(backend):
+    ours, reference = pair(CASES[17], arrays([(30, 20), (50,)], np.float32, 0), backend)
     for step in range(6):
         one, two = arrays([(30, 20), (50,)], np.float32, step + 1)
         shapes = [one, np.asfortranarray(one), one.astype(np.float64), np.repeat(one, 2, 0)[::2]]
@@ -153,10 +154,10 @@ def test_layout_changes_between_steps():
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_mixed_dtypes_in_one_optimizer(case):
+def test_mixed_dtypes_in_one_optimizer(case, backend):
     """Float32 and float64 parameters together, each with gradients of the other dtype: computed in the parameter's."""
     params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)
-    ours, reference = pair(case, params)
+    ours, reference = pair(case, params, backend)
     for step in range(3):
         gradients = (
             arrays([100], np.float32, step) + arrays([33, 100], np.float64, step) + arrays([33], np.float32, step)
@@ -168,11 +169,11 @@ def test_mixed_dtypes_in_one_optimizer(case):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_nan_infinity_denormals_and_zero(case, dtype):
+def test_nan_infinity_denormals_and_zero(case, dtype, backend):
     tiny = np.finfo(dtype).smallest_subnormal
     special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, np.finfo(dtype).max, 1.0, -1.0], dtype)
     grid = [axis.ravel().copy() for axis in np.meshgrid(special, special)]
-    ours, reference = pair(case, [grid[0], np.ones(100, dtype)])
+    ours, reference = pair(case, [grid[0], np.ones(100, dtype)], backend)
     for step in range(3):
         gradients = [np.roll(grid[1], step), grid[1 - step % 2].copy()]
         ours.step(gradients)
@@ -180,12 +181,12 @@ def test_nan_infinity_denormals_and_zero(case, dtype):
     assert_same_optimizers(ours, reference)
 
 
-def test_memmap(tmp_path):
+def test_memmap(tmp_path, backend):
     path = tmp_path / "weights.bin"
     start = arrays([1000], np.float32, 0)[0]
     start.tofile(path)
     mapped = np.memmap(path, np.float32, "r+")
-    ours, reference = schuss.AdamW([mapped]), schuss.AdamW([start], backend="numpy")
+    ours, reference = schuss.AdamW([mapped], backend=backend), schuss.AdamW([start], backend="numpy")
     for step in range(3):
         g = arrays([1000], np.float32, step)
         g[0].tofile(tmp_path / "g.bin")
@@ -195,10 +196,10 @@ def test_memmap(tmp_path):
     assert_same_bits(np.fromfile(path, np.float32), start)
 
 
-def test_scratch_is_never_read():
+def test_scratch_is_never_read(backend):
     """States start from their initial values, not from what the memory held."""
     for _ in range(20):
         np.full(10_000, np.nan, np.float32)
     w = np.ones(10_000, np.float32)
-    schuss.AdamW([w]).step([np.ones(10_000, np.float32)])
+    schuss.AdamW([w], backend=backend).step([np.ones(10_000, np.float32)])
     assert np.isfinite(w).all()

@@ -14,6 +14,9 @@ import time
 import numba
 import numpy as np
 import pytest
+from cases import needs_native
+from schuss_kernels import native
+from schuss_kernels.threads import most_threads
 
 import schuss
 from schuss import cli
@@ -109,8 +112,27 @@ def test_info(capsys):
     assert said["schuss"] == schuss.__version__
     assert said["numpy"] == np.__version__
     assert said["numba"].startswith(numba.__version__)
-    assert f"up to {numba.config.NUMBA_NUM_THREADS} " in said["threads"]
-    assert set(said) == {"schuss", "python", "numpy", "numba", "processor", "threads", "cuda", "cache", "missing"}
+    assert f"up to {most_threads()} " in said["threads"]
+    labels = "schuss python numpy processor threads native numba cache cuda missing"
+    assert set(said) == set(labels.split())
+    if native.available() is None:
+        assert f"{native.library().level} in use" in said["native"]
+
+
+def test_info_without_the_native_extension(monkeypatch, capsys):
+    reason = "the native extension is missing: no C compiler was found when schuss was installed"
+    monkeypatch.setattr(native, "available", lambda: reason)
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "not usable: numba compiles the kernels when they are first used" in out
+    assert reason in out
+
+
+@needs_native
+def test_info_on_kernels_of_other_sources(monkeypatch, capsys):
+    monkeypatch.setattr(native, "outdated", lambda: ["adamw", "sgd"])
+    assert cli.main(["info"]) == 0
+    assert "native kernels of adamw, sgd: they were compiled from other source files" in capsys.readouterr().out
 
 
 def test_info_says_how_to_get_what_is_missing(monkeypatch, capsys):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import BACKENDS, CASES
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it is the outside oracle of this file")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", [case for case in CASES if case.torch], ids=str)
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_fifty_steps(case, dtype, backend):
     rng = np.random.default_rng(0)
     start = [np.asarray(rng.standard_normal(shape), dtype) for shape in ((17, 5), (33,), ())]

@@ -89,13 +89,14 @@ def test_updates_evaluated_element_by_element(name, dtype):
     built_in = RULES[name]
     p, g, *states = arrays([40] * (2 + len(built_in.State._fields)), dtype, 0)
     p[0], g[1], g[2] = np.nan, np.inf, -0.0
-    options = {"lr": 0.1, **({"momentum": 0.9} if "momentum" in built_in.options else {})}
+    defaults = {name: built_in.options[name] for name in built_in.scalar_names}
+    options = {**defaults, "lr": 0.1, **({"momentum": 0.9} if "momentum" in defaults else {})}
     for number, s in enumerate(states):
         np.abs(s, out=s, where=built_in.State._fields[number] != "grad_avg")
     state = built_in.State(*states)
     with np.errstate(all="ignore"):
         expected, after = built_in.reference(p, g, state, 3, **options)
-        got, got_after = element_by_element(built_in)(p, g, state, 3, **{**built_in.options, **options})
+        got, got_after = element_by_element(built_in)(p, g, state, 3, **options)
     assert_same_bits(got, expected)
     for one, other in zip(got_after, after, strict=True):
         assert_same_bits(one, other)

@@ -1,0 +1,177 @@
+"""Compiling ahead of time: what is compiled, for which processors, and that it is nothing but machine code."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from schuss_kernels import ahead, expected, native, plan
+from schuss_kernels.rules import RULES
+
+NATIVE = ahead.levels(["host"])[0]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets the kind of processor that Python tells of."""
+    return lambda kind: monkeypatch.setattr(platform, "machine", lambda: kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "made"),
+    [
+        ("x86_64", ["all"], ["x86-64", "x86-64-v3", "x86-64-v4"]),
+        ("AMD64", ["all"], ["x86-64", "x86-64-v3", "x86-64-v4"]),
+        ("x86_64", ["x86-64-v3"], ["x86-64-v3"]),
+        ("x86_64", ["x86-64-v4", "x86-64"], ["x86-64", "x86-64-v4"]),
+        ("arm64", ["all"], ["generic"]),
+        ("arm64", ["host"], ["generic"]),
+        ("aarch64", ["generic"], ["generic"]),
+    ],
+)
+def test_levels(kind, wanted, made, machine):
+    machine(kind)
+    assert ahead.levels(wanted) == made
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "message"),
+    [
+        ("x86_64", ["x86-64-v9"], "expected host, all, or some of x86-64, x86-64-v3, x86-64-v4; got 'x86-64-v9'"),
+        ("x86_64", ["x86-64", "generic"], "got 'generic'"),
+        ("x86_64", ["all", "x86-64"], "got 'all'"),
+        ("arm64", ["x86-64"], "expected host, all, or some of generic; got 'x86-64'"),
+    ],
+)
+def test_levels_that_there_are_not(kind, wanted, message, machine):
+    machine(kind)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ahead.levels(wanted)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "best"), [(None, "x86-64-v4"), ("avx512vl", "x86-64-v3"), ("fma", "x86-64"), ("avx2", "x86-64")]
+)
+def test_the_best_level_of_a_processor(lacks, best, machine, monkeypatch):
+    """All that a level asks for must be there, and all that the levels below it ask for."""
+    import llvmlite.binding as llvm
+
+    features = {name: name != lacks for needs in ahead._NEEDS.values() for name in needs}
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    machine("x86_64")
+    assert ahead.levels(["host"]) == [best]
+
+
+def test_columns():
+    """Every column that the C sources name has the number it has in Python."""
+    defined = dict(re.findall(r"^#define (\w+) (\d+)$", ahead.columns(), re.MULTILINE))
+    python = {f"EXPECTED_{name}": str(value) for name, value in vars(expected).items() if name.isupper()}
+    assert {name: number for name, number in defined.items() if name.startswith("EXPECTED_")} == python
+    assert defined["ROW_KERNEL"] == str(plan.KERNEL)
+    assert defined["ROW_GRAD"] == str(plan.GRAD)
+    assert sorted(map(int, python.values())) == list(range(expected.COLUMNS + 1))
+
+
+def test_every_rule_is_compiled_for_all_it_may_meet():
+    specs = list(ahead.specs())
+    assert {rule.name for rule, _ in specs} == set(RULES)
+    for rule in RULES.values():
+        met = {(s.parameter.code, s.gradient.code, s.strided) for made, s in specs if made is rule}
+        assert met == {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)}
+    assert all(set(spec.states) <= {spec.parameter} for _, spec in specs)
+
+
+def test_the_table_names_every_kernel_once():
+    text, keys = ahead.table(["x86-64", "x86-64-v3"]), [native.key(rule, spec) for rule, spec in ahead.specs()]
+    entries = re.findall(r'^    \{"(.+)", "(.+)", (\w+)\},$', text, re.MULTILINE)
+    assert [entry[:2] for entry in entries] == [(level, key) for level in ("x86-64", "x86-64-v3") for key in keys]
+    assert entries[1][2] == ahead.symbol("x86-64", 1) == "schuss_x86_64_1"
+    assert entries[-1][2] == ahead.symbol("x86-64-v3", len(keys) - 1)
+    assert len({symbol for *_, symbol in entries}) == len(entries)
+    assert f"KERNEL_COUNT = {len(entries)};" in text
+
+
+SOURCES = Path(__file__).parents[1] / "kernels" / "native"
+COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"there is no C compiler {COMPILER!r}")
+def test_the_tables_compile(tmp_path):
+    assert ahead.main(["tables", *ahead.levels(["all"]), "--output", str(tmp_path)]) == 0
+    (tmp_path / "both.c").write_text('#include "columns.h"\n#include "kernels.c"\nint column = EXPECTED_COLUMNS;\n')
+    command = [COMPILER, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-c", "both.c", "-o", "both.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("assembly", "called"),
+    [
+        ("\tcallq\tsqrtf@PLT\n", ["sqrtf@PLT"]),
+        ("\tcall\tmemcpy\n\tjmp\tlog\n\tjmpq\tlog\n", ["log", "memcpy"]),
+        ("\tcallq\t*%rax\n", ["*%rax"]),
+        ("\tbl\tsqrt\n\tb\texp\n", ["exp", "sqrt"]),
+        ("\tjmp\t.LBB0_3\n\tjmp\tLBB0_3\n\tb\t.LBB1_2\n", []),
+        ("\tjne\t.LBB0_1\n\tmovss\t%xmm0, callq(%rip)\n\tret\n# callq sqrtf\ncall:\n", []),
+    ],
+)
+def test_outside_calls(assembly, called):
+    assert ahead.outside_calls(assembly) == called
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list an object's symbols")
+@pytest.mark.parametrize("level", ahead.levels(["all"]))
+def test_an_object_holds_kernels_and_nothing_else(level, tmp_path):
+    """No other name is seen from outside, and none is asked for."""
+    path, shards = tmp_path / "kernels.o", 24
+    command = [sys.executable, "-m", "schuss_kernels.ahead", "objects", level]
+    done = subprocess.run([*command, "--shard", f"2/{shards}", "--output", str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    numbers = range(1, len(list(ahead.specs())), shards)
+    listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in listed.splitlines()]
+    outside = {(kind, name.lstrip("_")) for kind, name in symbols if kind.isupper()}
+    assert outside == {("T", ahead.symbol(level, number)) for number in numbers}
+
+
+def test_a_kernel_that_calls_others_is_refused():
+    """In a process of its own: numba reads what to compile for when it is imported."""
+    code = """
+import math
+from schuss_kernels import ahead, rules
+from schuss_kernels.rules import sgd
+from schuss_kernels.rule import Rule
+
+def update(p, g, s, h):
+    return p - h.lr * math.exp(g), s
+
+rules.RULES.clear()
+rules.RULES["curved"] = Rule("curved", sgd.State, sgd.Scalars, sgd.scalars, update)
+try:
+    ahead.compile_object(ahead.levels(["all"])[0], 0, 1)
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.search(r"the kernel of curved@.* calls .*exp.* and cannot be compiled ahead of time", done.stdout)
+
+
+def test_the_command(tmp_path, capsys):
+    assert ahead.main(["tables", "host", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{NATIVE}\n"
+    assert (tmp_path / "columns.h").read_text() == ahead.columns()
+    assert (tmp_path / "kernels.c").read_text() == ahead.table([NATIVE])
+
+
+def test_the_command_with_a_level_that_there_is_not(tmp_path, capsys):
+    assert ahead.main(["tables", NATIVE, "x86-64-v9", "--output", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"SCHUSS_LEVELS: expected host, all, or some of .*; got 'x86-64-v9'\n", err)
+    assert not list(tmp_path.iterdir())

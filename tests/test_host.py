@@ -1,0 +1,325 @@
+"""What the engines for host memory share: threads, forks, gradients that change, what does not fit into 32 bits."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+from cases import BACKENDS, arrays, assert_same_bits, assert_same_optimizers
+from processes import python
+from schuss_kernels import plan
+
+import schuss
+
+HOST = BACKENDS[1:]
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def stepped(optimizer, gradients, times):
+    for _ in range(times):
+        optimizer.step(gradients)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_optimizers_stepping_in_several_threads(threads, backend):
+    """Small and large ones, each in its own thread: every one gets the bits it gets alone."""
+    sizes = [[1000], [300_000], [200_000, 5], [70_000] * 4]
+    expected, optimizers = [], []
+    for kept in (expected, optimizers):
+        for seed, size in enumerate(sizes):
+            params = arrays(size, np.float32, seed)
+            optimizer = schuss.AdamW(params, threads=threads, backend=backend)
+            kept.append((optimizer, arrays(size, np.float32, 10 + seed)))
+    for optimizer, gradients in expected:
+        stepped(optimizer, gradients, 20)
+    running = [threading.Thread(target=stepped, args=(*pair, 20)) for pair in optimizers]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    for (optimizer, _), (alone, _) in zip(optimizers, expected, strict=True):
+        assert_same_optimizers(optimizer, alone)
+
+
+def test_one_optimizer_stepped_by_several_threads_is_serialised(backend):
+    w, g = arrays([300_000, 300_000], np.float32, 0)
+    optimizer = schuss.AdamW([w], backend=backend)
+    running = [threading.Thread(target=stepped, args=(optimizer, [g], 10)) for _ in range(4)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    alone = schuss.AdamW(arrays([300_000], np.float32, 0), threads=1, backend=backend)
+    stepped(alone, [g], 40)
+    assert optimizer.steps == 40
+    assert_same_optimizers(optimizer, alone)
+
+
+@pytest.fixture
+def locked_until_given_up():
+    """Another thread runs when this one gives up the interpreter lock, never because its time is up."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", HOST)
+def test_other_threads_run_during_a_long_step(kind, threads, locked_until_given_up):
+    w, g = np.zeros(1_000_000), np.ones(1_000_000)
+    optimizer = schuss.AdamW([w], threads=threads, backend=kind)
+    optimizer.step([g])
+    seen, done = [0], threading.Event()
+
+    def count():
+        while not done.is_set():
+            seen[0] += 1
+            time.sleep(1e-4)
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    before = seen[0]
+    for _ in range(200):  # where all cores are busy it may take some steps
+        optimizer.step([g])
+        if seen[0] > before:
+            break
+    after = seen[0]
+    done.set()
+    counting.join()
+    assert after > before
+
+
+@pytest.mark.parametrize("change", [list.clear, lambda gradients: gradients.__setitem__(0, None)], ids=["clear", "set"])
+@pytest.mark.parametrize("kind", HOST)
+def test_a_list_of_gradients_changed_during_the_step(kind, change):
+    """Another thread may do it. The step holds on to the arrays it reads, so that nobody frees them."""
+    w, memory = np.zeros(200_000, np.float32), np.ones(200_000, np.float32)
+    optimizer = schuss.SGD([w], threads=1, backend=kind)
+    gradients = [memory[:]]
+    optimizer.step(gradients)
+    array, alive = weakref.ref(gradients[0]), set()
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    def kernel(returned, raised, row):
+        change(gradients)
+        alive.add(array() is not None)
+        return 0
+
+    optimizer._engine.plan.rows[:, plan.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
+    optimizer.step(gradients)
+    assert alive == {True}
+    assert optimizer.steps == 2
+    assert array() is None, "it was given back"
+
+
+def helpers():
+    """Threads of this process beside the caller's; 1 where the system does not tell."""
+    return len(os.listdir("/proc/self/task")) - 1 if os.path.exists("/proc/self/task") else 1
+
+
+def _child(results, optimizer, gradients, backend):
+    for _ in range(3):
+        optimizer.step(gradients)
+    assert helpers() == 1, "the child has no helper of its own"
+    fresh = schuss.AdamW(arrays([300_000], np.float32, 0), backend=backend)
+    fresh.step(gradients)
+    results.send((optimizer.steps, optimizer._parameters[0].array.tobytes(), fresh._parameters[0].array.tobytes()))
+
+
+def in_a_child(*arguments):
+    """What a forked child sends that steps an optimizer; an error where it fails or hangs."""
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(there, *arguments))
+    child.start()
+    try:
+        there.close()
+        assert here.poll(60), "the child hangs"
+        sent = here.recv()
+        child.join(30)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+    return sent
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_steps(backend):
+    optimizer = schuss.AdamW(arrays([300_000], np.float32, 0), threads=2, backend=backend)
+    gradients = arrays([300_000], np.float32, 1)
+    optimizer.step(gradients)
+    once = optimizer._parameters[0].array.tobytes()
+    steps, moved, fresh = in_a_child(optimizer, gradients, backend)
+    assert steps == 4
+    assert fresh == once
+    stepped(optimizer, gradients, 3)
+    assert optimizer._parameters[0].array.tobytes() == moved
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_while_the_helpers_are_at_work(backend):
+    """For another thread, that is; it is not there in the child, and the helpers neither."""
+    busy = schuss.AdamW([np.zeros(1_000_000, np.float32)], threads=2, backend=backend)
+    optimizer = schuss.AdamW(arrays([300_000], np.float32, 0), threads=2, backend=backend)
+    gradients = arrays([300_000], np.float32, 1)
+    optimizer.step(gradients)
+    once = optimizer._parameters[0].array.tobytes()
+    done = threading.Event()
+
+    def work():
+        while not done.is_set():
+            busy.step([np.ones(1_000_000, np.float32)])
+
+    working = threading.Thread(target=work)
+    working.start()
+    try:
+        children = [in_a_child(optimizer, gradients, backend) for _ in range(5)]
+    finally:
+        done.set()
+        working.join()
+    stepped(optimizer, gradients, 3)
+    assert children == [(4, optimizer._parameters[0].array.tobytes(), once)] * 5
+
+
+TEAMS = {
+    "torch": """
+import torch
+torch.set_num_threads(3)
+torch.ones(1 << 20).exp().sum()
+""",
+    "numba": """
+from numba import njit, prange
+@njit(parallel=True)
+def start(x):
+    for i in prange(x.size):
+        x[i] += 1.0
+start(np.zeros(10))
+""",
+}
+SHARE = """
+import os, signal, sys
+import numpy as np
+{team}
+import schuss
+
+def moved(threads, backend):
+    rng = np.random.default_rng(0)
+    w, *gradients = (rng.standard_normal(400_000).astype(np.float32) for _ in range(5))
+    optimizer = schuss.AdamW([w], threads=threads, backend=backend)
+    for g in gradients:
+        optimizer.step([g])
+    return w.tobytes()
+
+def threads_there():
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+
+expected, before = moved(1, "numpy"), threads_there()
+assert moved(1, {backend!r}) == moved(3, {backend!r}) == expected
+started = threads_there() - before
+assert moved(2, {backend!r}) == moved(7, {backend!r}) == expected
+if hasattr(os, "fork"):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if moved(3, {backend!r}) == expected else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+print(started)
+"""
+
+
+@pytest.mark.parametrize("team", TEAMS)
+@pytest.mark.parametrize("kind", HOST)
+def test_sharing_the_openmp_team_of_another_library(team, kind):
+    """Its threads do the work, with the same bits; a forked child, where they are not, starts its own."""
+    if importlib.util.find_spec(team) is None:
+        pytest.skip(f"{team} is not installed")
+    code = SHARE.format(team=TEAMS[team], backend=kind)
+    started = python(code, NUMBA_NUM_THREADS="3", OMP_NUM_THREADS="3", PYTHONWARNINGS="ignore")
+    if kind == "native":
+        assert int(started) == 0, "helpers were started beside the team"
+
+
+def test_addresses_beyond_32_bits(backend):
+    """The last chunks of a tensor with more than 2**31 elements, without touching the rest."""
+    size = 2**31 + 1000
+    try:
+        w, g = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    except MemoryError:
+        pytest.skip("this system does not promise memory that is not used")
+    w[-70_000:], g[-70_000:] = 3.0, 1.0
+    optimizer = schuss.SGD([w], lr=0.5, backend=backend)
+    rows = only_the_last(optimizer._engine.plan.rows)
+    optimizer.step([g])
+    assert optimizer._engine.plan.rows is rows
+    touched = int(rows[:, plan.COUNT].sum())
+    assert (w[-touched:] == 2.5).all()
+    assert (w[-70_000:-touched] == 3.0).all()
+
+
+def only_the_last(rows):
+    """Let all rows of a plan but two move nothing."""
+    assert rows[-1, plan.START] > 2**31 - 1
+    rows[:-2, plan.COUNT] = 0
+    return rows
+
+
+def test_walks_beyond_32_bits(backend):
+    """The same for a strided tensor: a gradient of one number, spread over it."""
+    size = 2**31 + 1000
+    try:
+        w = np.zeros(size, np.float32)
+    except MemoryError:
+        pytest.skip("this system does not promise memory that is not used")
+    g = np.broadcast_to(np.float32(1.0), (size,))
+    w[-70_000:] = 3.0
+    optimizer = schuss.SGD([w], lr=0.5, backend=backend)
+    engine = optimizer._engine
+    engine.tensors[0].gradient_strides = g.strides
+    engine.bind()
+    rows = only_the_last(engine.plan.rows)
+    optimizer.step([g])
+    assert engine.plan.rows is rows
+    touched = int(rows[:, plan.COUNT].sum())
+    assert (w[-touched:] == 2.5).all()
+    assert (w[-70_000:-touched] == 3.0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOST)
+def test_more_than_two_to_the_31_elements(kind):
+    size = 2**31 + 7
+    w = np.full(size, 3.0, np.float32)
+    g = np.ones(size, np.float32)
+    schuss.SGD([w], lr=0.5, backend=kind).step([g])
+    assert w.min() == w.max() == 2.5
+    schuss.SGD([w], lr=0.5, backend=kind).step([np.broadcast_to(np.float32(1.0), (size,))])
+    assert w.min() == w.max() == 2.0
+
+
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+@pytest.mark.parametrize("kind", HOST)
+def test_a_gradient_reshaped_in_place_is_noticed(kind):
+    """The array object and its address are the same as in the step before; its shape is not."""
+    w, g = np.zeros((4, 6), np.float32), np.ones((4, 6), np.float32)
+    optimizer = schuss.SGD([w], lr=1.0, backend=kind)
+    gradients = [g]
+    optimizer.step(gradients)
+    g.shape = (6, 4)
+    with pytest.raises(ValueError, match=r"expected shape \(4, 6\), got \(6, 4\)"):
+        optimizer.step(gradients)
+    g.shape = (24,)
+    with pytest.raises(ValueError, match="expected shape"):
+        optimizer.step(gradients)
+    assert_same_bits(w, np.full((4, 6), -1.0, np.float32))
+    assert optimizer.steps == 1

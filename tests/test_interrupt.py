@@ -1,0 +1,185 @@
+"""Ctrl-C, at any moment: a step has been made and counted, or it has not."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import schuss_kernels
+from cases import BACKENDS, arrays
+from processes import python
+from schuss_kernels import launch, native
+
+import schuss
+
+HOST = BACKENDS[1:]
+
+INTERRUPTED = """
+import os, random, signal, sys, threading, time
+import numpy as np, schuss
+
+backend, momentum, dtype, *sizes = sys.argv[1], float(sys.argv[2]), *sys.argv[3:]
+params = [np.zeros(int(size), dtype) for size in sizes]
+gradients = [np.ones(int(size), dtype) for size in sizes]
+optimizer = schuss.SGD(params, lr=1.0, momentum=momentum, threads=2, backend=backend)
+optimizer.step(gradients)
+stepping, draw = threading.Event(), random.Random(0)
+
+def interrupt():
+    while stepping.wait():
+        stepping.clear()
+        time.sleep(draw.choice([0.0, 0.001, 0.02]) * draw.random())
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+made = []
+for _ in range(30):
+    try:
+        stepping.set()
+        while True:
+            optimizer.step(gradients)
+    except KeyboardInterrupt:
+        steps = optimizer.steps
+        made.append(steps)
+    moved = steps * (steps + 1) / 2 if momentum else steps  # the buffer grows by one in each step
+    for number, p in enumerate(params):
+        assert (p == -moved).all(), (number, steps, p.min(), p.max())
+    for entry in optimizer.state_dict()["state"].values():
+        assert entry.pop("step") == steps
+        assert all((state == steps).all() for state in entry.values())
+print(len(made), made == sorted(made), made[-1] > made[0])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process cannot interrupt itself like this on this system")
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [("float32", [5_000_000, 1_000, 2_000_000, 1, 1_000_000]), ("float64", [1_000, 1])],
+    ids=["mostly kernels", "mostly Python"],
+)
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+@pytest.mark.parametrize("kind", HOST)
+def test_thirty_interrupts(kind, momentum, dtype, sizes):
+    assert python(INTERRUPTED, kind, str(momentum), dtype, *map(str, sizes)).split() == ["30", "True", "True"]
+
+
+SOURCES = tuple(str(Path(module.__file__).parent) for module in (schuss, schuss_kernels))
+
+
+class Interrupt:
+    """A profiler that raises KeyboardInterrupt at one of the places where Python looks for signals: calls and returns.
+
+    ``after``: so many places in the package's own code are passed.
+    """
+
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, frame, event, argument):
+        if event in ("call", "return", "c_return") and frame.f_code.co_filename.startswith(SOURCES):
+            self.left -= 1
+            if self.left == -1:
+                raise KeyboardInterrupt
+
+
+STEPS = {
+    "the first": {},
+    "as before": {},
+    "one gradient is missing": {"missing": 1},
+    "another one is missing": {"missing": 0},
+    "none is missing": {},
+    "gradients of another dtype": {"dtype": np.float32},
+    "another rate": {"edit": {"lr": 0.5}},
+    "another rule": {"edit": {"nesterov": True}},
+    "another rule, one is missing": {"edit": {"momentum": 0.0, "nesterov": False}, "missing": 2},
+    "the last": {},
+}
+"""A run: what is new in each of its steps."""
+
+
+@functools.cache
+def numbers(size, dtype, seed):
+    return arrays([size, 5, 7], dtype, seed)
+
+
+def made(backend, size):
+    one, two, three = (p.copy() for p in numbers(size, np.float64, 0))
+    return schuss.SGD([[one, two], three], lr=0.1, momentum=0.9, threads=2, backend=backend)
+
+
+def gradients_of(number, size, missing=None, dtype=np.float64, edit=None):
+    one, two, three = (None if n == missing else g for n, g in enumerate(numbers(size, dtype, 1 + number)))
+    return [[one, two], three]
+
+
+def looks(optimizer):
+    """All that an optimizer's next step depends on."""
+    saved = optimizer.state_dict()
+    states = [
+        (name, field, np.asarray(value).tobytes())
+        for name, entry in saved["state"].items()
+        for field, value in entry.items()
+    ]
+    return saved["steps"], saved["param_groups"], states, [p.array.tobytes() for p in optimizer._parameters]
+
+
+@functools.cache
+def reference(size):
+    """What an optimizer looks like after each step."""
+    optimizer, seen = made("numpy", size), []
+    for number, new in enumerate(STEPS.values()):
+        optimizer.param_groups[0].update(new.get("edit", {}))
+        optimizer.step(gradients_of(number, size, **new))
+        seen.append(looks(optimizer))
+    return seen
+
+
+def interrupted_run(backend, size, interrupted, after):
+    """Whether an interrupt came in one of the run's steps. In the end all is as without it.
+
+    Whoever is interrupted sees from ``steps`` whether the step has been made, and makes it again if it has not.
+    """
+    optimizer, interrupt = made(backend, size), Interrupt(after)
+    for number, (name, new) in enumerate(STEPS.items()):
+        optimizer.param_groups[0].update(new.get("edit", {}))
+        gradients = gradients_of(number, size, **new)
+        if name == interrupted:
+            sys.setprofile(interrupt)
+        try:
+            optimizer.step(gradients)
+        except KeyboardInterrupt:
+            assert interrupt.left < 0
+        finally:
+            sys.setprofile(None)
+        if optimizer.steps == number:
+            optimizer.step(gradients)
+        if name == interrupted:
+            assert looks(optimizer) == reference(size)[number]
+    assert looks(optimizer) == reference(size)[-1]
+    return interrupt.left < 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("interrupted", ["the first", "as before", "another rule"])
+@pytest.mark.parametrize("kind", HOST)
+def test_interrupted_anywhere(kind, interrupted):
+    """At every call and every return in turn."""
+    after = 0
+    while interrupted_run(kind, 40, interrupted, after):
+        after += 1
+    assert after > 10
+
+
+@pytest.mark.parametrize("kind", HOST)
+def test_interrupted_anywhere_in_a_step_of_several_threads(kind, monkeypatch):
+    for engine in (native, launch):
+        monkeypatch.setattr(engine, "_team_at_work", lambda: False)
+    after = 0
+    while interrupted_run(kind, 200_000, "as before", after):
+        after += 1
+    assert after > 10

@@ -1,0 +1,588 @@
+"""The native engine: what it holds, when it is chosen, what it refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import array
+import gc
+import re
+import sys
+import tempfile
+import tracemalloc
+import types
+import weakref
+
+import numpy as np
+import pytest
+import schuss_kernels
+from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, needs_native
+from processes import python
+from schuss_kernels import ahead, native, plan
+from schuss_kernels.rule import Rule
+from schuss_kernels.rules import RULES
+
+import schuss
+
+HOST = BACKENDS[1:]
+
+
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def own_rule(name="mine"):
+    sgd = RULES["sgd"]
+    return Rule(name, sgd.State, sgd.Scalars, sgd.scalars, update_slowly)
+
+
+def update_slowly(p, g, s, h):
+    return p - 0.5 * h.lr * g, s
+
+
+@pytest.fixture(autouse=True)
+def looked_at_anew():
+    """What was built, and from which sources, is looked at before and after each test."""
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+    native._engine_checksum.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------- when it is chosen
+
+
+@needs_native
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_auto_is_native_for_every_built_in_rule(case, dtype):
+    assert case.make([np.ones(3, dtype)], **case.options).backend == "native"
+
+
+@pytest.mark.parametrize("name", ["mine", "sgd", "adamw"])
+def test_auto_is_numba_for_an_own_rule(name):
+    """Whatever it is called."""
+    w, v = ones(3), ones(3)
+    optimizer = schuss.Optimizer([w], own_rule(name), lr=1.0)
+    assert optimizer.backend == "numba"
+    optimizer.step([ones(3)])
+    schuss.Optimizer([v], own_rule(name), lr=1.0, backend="numpy").step([ones(3)])
+    assert_same_bits(w, v)
+    assert w[0] == 0.5
+
+
+@needs_native
+def test_a_built_in_rule_taken_alone_is_native():
+    w = ones(3)
+    optimizer = schuss.Optimizer([w], RULES["sgd"], lr=0.25)
+    assert optimizer.backend == "native"
+    optimizer.step([ones(3)])
+    assert (w == 0.75).all()
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["mine", "sgd"])
+def test_an_own_rule_cannot_be_had(name):
+    with pytest.raises(RuntimeError, match=rf"backend='native': rule '{name}' is your own, .*use backend='auto' or"):
+        schuss.Optimizer([ones(3)], own_rule(name), lr=1.0, backend="native")
+
+
+@needs_native
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_an_own_rule_that_is_chosen_later(backend):
+    """Numba compiles its kernel, except where native was asked for."""
+    own, w = own_rule(), ones(3)
+
+    def select(*, slowly, **_):
+        return own if slowly else RULES["sgd"]
+
+    optimizer = schuss.Optimizer([w], select, lr=0.5, weight_decay=0.0, slowly=0, backend=backend)
+    optimizer.step([ones(3)])
+    optimizer.param_groups[0]["slowly"] = 1
+    if backend == "native":
+        with pytest.raises(RuntimeError, match="rule 'mine' is your own"):
+            optimizer.step([ones(3)])
+        assert (w == 0.5).all()
+        assert optimizer.steps == 1
+    else:
+        optimizer.step([ones(3)])
+        assert optimizer.backend == "native"
+        assert (w == 0.25).all()
+
+
+@needs_native
+def test_numba_is_not_imported():
+    code = """
+import sys
+import numpy as np, schuss
+w = {"a": np.zeros(300_000, np.float32), "b": np.zeros((9, 9)).T[::2]}
+optimizer = schuss.AdamW(w, lr=0.1)
+for dtype in (np.float32, np.float64):
+    optimizer.step({name: np.ones(p.shape, dtype) for name, p in w.items()})
+optimizer.load_state_dict(optimizer.state_dict())
+optimizer.param_groups[0]["amsgrad"] = True
+optimizer.step({"a": None, "b": np.ones((5, 9))})
+print(optimizer.backend, optimizer.steps, optimizer.explain().count("native"))
+print(sorted({"numba", "llvmlite"}.intersection(sys.modules)))
+"""
+    assert python(code).splitlines() == ["native 3 1", "[]"]
+
+
+# ---------------------------------------------------------------------------------------------------- what was built
+
+
+@needs_native
+def test_every_kernel_of_every_level_is_there():
+    from schuss_kernels import _native
+
+    expected = [native.key(rule, spec) for rule, spec in ahead.specs()]
+    assert len(set(expected)) == len(expected) >= 8 * len(RULES)
+    addresses = []
+    for level, _ in _native.levels():
+        kernels = _native.kernels(level)
+        assert sorted(kernels) == sorted(expected)
+        addresses += kernels.values()
+    assert 0 not in addresses
+    assert len(set(addresses)) == len(addresses), "each has its own code"
+    assert _native.kernels("x86-64-v9") == {}
+
+
+@needs_native
+def test_levels():
+    from schuss_kernels import _native
+
+    built = _native.levels()
+    names = [level for level, _ in built]
+    assert names == ahead.levels(names), "least demanding first"
+    assert native.library().levels == tuple(built)
+    everything, [best] = ahead.levels(["all"]), ahead.levels(["host"])
+    here = everything[: everything.index(best) + 1]
+    assert built == [(level, level in here) for level in names]
+
+
+@needs_native
+def test_the_best_level_is_used(monkeypatch):
+    monkeypatch.delenv(native.LEVEL, raising=False)
+    there = native.library()
+    assert there.level == [level for level, runs in there.levels if runs][-1]
+    assert native.outdated() == []
+
+
+@needs_native
+def test_a_level_of_choice(monkeypatch):
+    addresses = set()
+    runs = [level for level, runs in native.library().levels if runs]
+    for level in runs:
+        monkeypatch.setenv(native.LEVEL, level)
+        native.library.cache_clear()
+        assert native.library().level == level
+        addresses.add(schuss.SGD([ones(3)], backend="native")._engine.plan.rows[0, plan.KERNEL])
+    assert len(addresses) == len(runs)
+
+
+@needs_native
+def test_a_level_that_is_not_there(monkeypatch):
+    monkeypatch.setenv(native.LEVEL, "x86-64-v9")
+    message = r"SCHUSS_LEVEL='x86-64-v9': expected one of .*, the levels that run here"
+    assert re.search(message, native.available())
+    assert schuss.SGD([ones(3)]).backend == "numba"
+    with pytest.raises(RuntimeError, match=f"backend='native': {message}"):
+        schuss.SGD([ones(3)], backend="native")
+
+
+@needs_native
+def test_a_processor_that_runs_none_of_the_levels(monkeypatch):
+    from schuss_kernels import _native
+
+    monkeypatch.setattr(_native, "levels", lambda: [("x86-64-v4", False)])
+    monkeypatch.delenv(native.LEVEL, raising=False)
+    message = "the native extension was built for x86-64-v4, which this processor does not run: .*install schuss again"
+    with pytest.raises(RuntimeError, match=f"backend='native': {message}"):
+        schuss.SGD([ones(3)], backend="native")
+    assert schuss.SGD([ones(3)]).backend == "numba"
+    monkeypatch.setenv(native.LEVEL, "x86-64-v4")
+    with pytest.raises(RuntimeError, match="SCHUSS_LEVEL='x86-64-v4': expected one of none, "):
+        schuss.SGD([ones(3)], backend="native")
+
+
+@needs_native
+def test_sources_that_are_newer_than_the_kernels(monkeypatch):
+    assert native.outdated() == []
+    monkeypatch.setattr(native, "_engine_checksum", lambda: 0)
+    assert native.outdated() == list(RULES)
+    assert schuss.SGD([ones(3)]).backend == "numba"
+    message = "backend='native': .* rule 'sgd' were compiled from other source files; install schuss again"
+    with pytest.raises(RuntimeError, match=message):
+        schuss.SGD([ones(3)], backend="native")
+
+
+@needs_native
+def test_one_family_of_rules_that_is_newer_than_its_kernels(monkeypatch):
+    checksum = native._checksum
+    monkeypatch.setattr(native, "_checksum", lambda path: checksum(path) ^ path.endswith("adam.py"))
+    assert native.outdated() == [name for name in RULES if name.startswith("adam")]
+    assert schuss.Adam([ones(3)]).backend == "numba"
+    assert schuss.SGD([ones(3)]).backend == "native"
+
+
+@pytest.mark.parametrize("name", native._MADE_FROM)
+def test_keys_follow_the_source_files(name, monkeypatch):
+    rule, spec = next(ahead.specs())
+    key, checksum = native.key(rule, spec), native._checksum
+    assert key.startswith(f"{rule.name}@")
+    with monkeypatch.context() as changed:
+        changed.setattr(native, "_checksum", lambda path: checksum(path) ^ path.endswith(name))
+        native._engine_checksum.cache_clear()
+        assert native.key(rule, spec) != key
+
+
+@pytest.mark.parametrize("reason", [None, "no C compiler was found when schuss was installed"])
+def test_without_the_extension(reason, monkeypatch):
+    missing = None
+    if reason is not None:
+        missing = types.ModuleType("schuss_kernels._native_missing")
+        missing.REASON = reason
+    for name, module in (("_native", None), ("_native_missing", missing)):
+        monkeypatch.setitem(sys.modules, f"schuss_kernels.{name}", module)
+        monkeypatch.delattr(schuss_kernels, name, raising=False)
+    said = f"the native extension is missing: {reason}; to have it, install schuss again"
+    if reason is None:
+        said = r"the native extension is missing \(.*schuss_kernels._native.*\): to have it, install schuss again"
+    assert re.match(said, native.available())
+    assert schuss.AdamW([ones(3)]).backend == "numba"
+    with pytest.raises(RuntimeError, match=f"backend='native': {said}"):
+        schuss.AdamW([ones(3)], backend="native")
+
+
+# -------------------------------------------------------------------------------------------------------- gradients
+
+
+def told(optimizer):
+    """Filled with one truth a step: whether its gradients went straight into the launch."""
+    engine, straight = optimizer._engine, []
+    try_step = engine.try_step
+
+    def watched(gradients):
+        straight.append(try_step(gradients))
+        return straight[-1]
+
+    engine.try_step = watched
+    return straight
+
+
+def mapped(g):
+    """The same numbers in a file without a name."""
+    with tempfile.TemporaryFile() as file:
+        g.tofile(file)
+        return np.memmap(file, g.dtype, "r+", shape=g.shape)
+
+
+def frozen(g):
+    return memoryview(g).toreadonly()
+
+
+def from_array(g):
+    return array.array(g.dtype.char, g.tobytes())
+
+
+def from_ctypes(g):
+    return np.ctypeslib.as_ctypes(g)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kind", "straight"),
+    [
+        (mapped, True),
+        (memoryview, True),
+        (frozen, True),
+        (from_array, True),
+        (from_ctypes, False),  # its format says which byte comes first: Python looks at it
+    ],
+)
+def test_gradients_through_the_buffer_protocol(kind, straight, dtype):
+    """They are read where they lie; also in turns with arrays, and where they move from step to step."""
+    sizes = [50, 10_000, 3]
+    ours = schuss.AdamW(arrays(sizes, dtype, 0), backend="native")
+    reference = schuss.AdamW(arrays(sizes, dtype, 0), backend="numpy")
+    went = told(ours)
+    for step, make in enumerate([kind, np.copy, kind, kind, np.copy]):
+        gradients = arrays(sizes, dtype, 1 + step)
+        ours.step([make(g) for g in gradients])
+        reference.step(gradients)
+    assert went == [straight, True, straight, straight, True]
+    assert_same_optimizers(ours, reference)
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [mapped, memoryview])
+def test_buffers_of_more_dimensions(kind):
+    w, v = arrays([(6, 4), (6, 4)], np.float32, 0)
+    v[...] = w
+    ours, reference = schuss.AdamW([w], backend="native"), schuss.AdamW([v], backend="numpy")
+    went = told(ours)
+    for step in range(3):
+        [g] = arrays([(6, 4)], np.float32, 1 + step)
+        ours.step([kind(g)])
+        reference.step([g])
+    assert went == [True] * 3
+    assert_same_optimizers(ours, reference)
+    for other in (g.ravel(), g.reshape(4, 6), g.reshape(6, 4, 1)):
+        with pytest.raises(ValueError, match=r"gradient of '0': expected shape \(6, 4\)"):
+            ours.step([kind(other)])
+    with pytest.raises(TypeError, match=r"gradient of '0': expected a float array .*, got int32"):
+        ours.step([kind(g.view(np.int32))])
+    assert_same_optimizers(ours, reference)
+    assert went == [True] * 3 + [False] * 4
+
+
+@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize("warm", [False, True])
+def test_subclasses_that_mean_more_than_their_memory(kind, warm):
+    """A mask would be ignored; a matrix is an array like any other. Both lie where the last step's gradient lay."""
+    w, g = ones(2, 3), ones(2, 3)
+    optimizer = schuss.SGD([w], lr=0.25, backend=kind)
+    if warm:
+        optimizer.step([g])
+    before = w.copy()
+    with pytest.raises(TypeError, match=r"gradient of '0': expected a float array .*, got a masked array"):
+        optimizer.step([np.ma.masked_array(g, g > 0, copy=False)])
+    assert_same_bits(w, before)
+    assert optimizer.steps == warm
+    optimizer.step([g.view(np.matrix)])
+    assert_same_bits(w, before - np.float32(0.25))
+
+
+@pytest.mark.parametrize("kind", HOST)
+def test_lists_tuples_and_what_does_not_fit(kind):
+    w, v = ones(3), ones(2)
+    optimizer = schuss.SGD([w, v], lr=0.125, backend=kind)
+    for gradients in ([ones(3), ones(2)], (ones(3), ones(2)), iter([ones(3), ones(2)]), Listed([ones(3), ones(2)])):
+        optimizer.step(gradients)
+    assert (w == 0.5).all()
+    for bad, error, message in [
+        ([], ValueError, "expected 2 items, got 0"),
+        ([ones(3)], ValueError, "expected 2 items, got 1"),
+        ([ones(3), ones(2), ones(1)], ValueError, "expected 2 items, got 3"),
+        ((ones(3),), ValueError, "expected 2 items, got 1"),
+        ([ones(2), ones(3)], ValueError, r"gradient of '0': expected shape \(3,\), got \(2,\)"),
+        ([ones(3), [ones(2)]], TypeError, "gradient of '1': expected a float array .*, got list"),
+        ([ones(3), b"12345678"], TypeError, "gradient of '1': expected a float array .*, got uint8"),
+        ([ones(3), "12345678"], TypeError, "gradient of '1': expected a float array .*, got str '12345678'"),
+        ({0: ones(3), 1: ones(2)}, TypeError, "expected a list or tuple, got dict"),
+    ]:
+        with pytest.raises(error, match=message):
+            optimizer.step(bad)
+        assert (w == 0.5).all()
+        assert (v == 0.5).all()
+        assert optimizer.steps == 4
+    optimizer.step([ones(3), ones(2)])
+    assert (w == 0.375).all()
+
+
+class Listed(list):
+    """A list that may be something else besides."""
+
+
+@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize("seen", [np.asarray, memoryview], ids=["array", "memoryview"])
+def test_gradients_that_move_into_parameters(kind, seen):
+    """Between parameters there is room for a gradient, to the last byte; over one of them there is none."""
+    draw = np.random.default_rng(0)
+    edges = np.sort(draw.choice(np.arange(10, 190), 16, replace=False)).reshape(8, 2)
+    memory = np.zeros(200, np.float32)
+    params = [memory[first:last] for first, last in draw.permutation(edges)]
+    optimizer = schuss.SGD(params, lr=0.0, backend=kind)
+    optimizer.step([np.ones_like(p) for p in params])
+    went = told(optimizer)
+    taken = np.zeros(200, bool)
+    for first, last in edges:
+        taken[first:last] = True
+    refused = 0
+    for place in range(200 - params[0].size + 1):
+        gradient = memory[place : place + params[0].size]
+        gradients = [seen(gradient), *(np.ones_like(p) for p in params[1:])]
+        if taken[place : place + params[0].size].any():
+            with pytest.raises(ValueError, match=r"gradient of '0' shares memory with parameter"):
+                optimizer.step(gradients)
+            refused += 1
+        else:
+            optimizer.step(gradients)
+    assert 0 < refused < len(went)
+    assert optimizer.steps == 1 + len(went) - refused
+    if kind == "native":
+        assert went.count(True) == len(went) - refused
+
+
+@needs_native
+def test_gradients_of_another_dtype_after_the_start():
+    """Their kernels are there as well: strict, and no numba."""
+    ours = schuss.AdamW(arrays([300, (4, 5)], np.float32, 0), backend="native")
+    reference = schuss.AdamW(arrays([300, (4, 5)], np.float32, 0), backend="numpy")
+    for step, dtype in enumerate([np.float32, np.float64, np.float64, np.float32]):
+        gradients = arrays([300, (5, 4)], dtype, 1 + step)
+        gradients[1] = gradients[1].T
+        ours.step(gradients)
+        reference.step(gradients)
+        assert set(ours._engine.plan.rows[:, plan.KERNEL]) <= set(native.library().kernels.values())
+    assert_same_optimizers(ours, reference)
+
+
+# ---------------------------------------------------------------------------------------------------------- scalars
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize(
+    "number",
+    [0.1, 1e300, 3.4028235677973362e38, 3.4028235677973366e38, 1e-45, 7e-46, 1e-300, 16777217.0, 16777219.0],
+)
+def test_numbers_are_rounded_to_float32_as_numpy_does(kind, number):
+    """Once, to nearest even; what is too large is infinite."""
+    w, v = ones(3), ones(3)
+    g = np.array([1.0, -1.0, 0.0], np.float32)
+    schuss.SGD([w], lr=number, backend=kind).step([g])
+    schuss.SGD([v], lr=number, backend="numpy").step([g])
+    assert_same_bits(w, v)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert_same_bits(w, 1 - np.float32(number) * g)
+
+
+# ------------------------------------------------------------------------------------------------------- the module
+
+
+def tables(optimizer):
+    """What the engine hands to the extension."""
+    engine = optimizer._engine
+    return {
+        "rows": engine.plan.rows,
+        "spans": engine.plan.spans,
+        "expected": engine.expected.table,
+        "layouts": engine.expected.layouts,
+        "intervals": engine.expected.intervals,
+        "numbers32": engine.scalars.arrays[np.dtype(np.float32)],
+        "numbers64": engine.scalars.arrays[np.dtype(np.float64)],
+        "clock": engine.clock,
+        "elements": engine.plan.elements,
+        "threads": 1,
+        "array_type": np.ndarray,
+        "memmap_type": np.memmap,
+    }
+
+
+def halved(table):
+    return table.astype(np.float32 if table.dtype.kind == "f" else np.int32)
+
+
+def read_only(table):
+    copy = table.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock")
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("name", "change", "error"),
+    [
+        *((name, halved, TypeError) for name in ARRAYS if name != "numbers32"),
+        ("numbers32", lambda table: table.astype(np.float64), TypeError),
+        *((name, lambda table: table[None], ValueError) for name in ARRAYS if name not in ("layouts", "clock")),
+        *((name, lambda table: table[0], ValueError) for name in ("rows", "expected", "intervals", "numbers32")),
+        *((name, lambda table: np.repeat(table, 2, -1)[..., ::2], ValueError) for name in ARRAYS if name != "clock"),
+        *((name, read_only, ValueError) for name in ARRAYS),
+        *((name, lambda table: table.tolist(), TypeError) for name in ARRAYS),
+        ("expected", lambda table: table[:, 1:].copy(), ValueError),
+        ("spans", lambda table: table[:0], ValueError),
+        ("elements", lambda count: "many", TypeError),
+        ("threads", lambda count: None, TypeError),
+    ],
+)
+def test_a_plan_refuses_other_tables(name, change, error):
+    from schuss_kernels import _native
+
+    given = tables(schuss.SGD([ones(3), ones(20_000)], backend="native"))
+    counts = [sys.getrefcount(value) for value in given.values()]
+    _native.Plan(**given)
+    with pytest.raises(error):
+        _native.Plan(**{**given, name: change(given[name])})
+    assert [sys.getrefcount(value) for value in given.values()] == counts, "it holds on to a table"
+
+
+@needs_native
+def test_a_plan_refuses_other_arguments():
+    from schuss_kernels import _native
+
+    given = tables(schuss.SGD([ones(3)], backend="native"))
+    made = _native.Plan(**given)
+    for bad in ({}, {**given, "more": 1}, {name: given[name] for name in ARRAYS}):
+        with pytest.raises(TypeError):
+            _native.Plan(**bad)
+    for arguments in ((), ([],), ([], False, 1)):
+        with pytest.raises(TypeError, match="step takes a list of gradients"):
+            made.step(*arguments)
+    for gradients in ((ones(3),), [], [ones(3), ones(3)], None, {}, [3], ["3"], [None]):
+        assert made.step(gradients, False) is False
+    assert given["clock"][0] == 0
+    for arguments in ((), (0, 1.0), (0, 1.0, [1.0])):
+        with pytest.raises(TypeError, match="scalars takes a slot"):
+            made.scalars(*arguments)
+    width = given["numbers32"].shape[1]
+    for slot, numbers in ((-1, ()), (1, ()), (0, (1.0,) * width), (2**62, ())):
+        with pytest.raises(IndexError, match="no such slot"):
+            made.scalars(slot, 1.0, numbers)
+    for slot, scale, numbers in (("0", 1.0, ()), (0, "1", ()), (0, 1.0, (None,))):
+        with pytest.raises(TypeError):
+            made.scalars(slot, scale, numbers)
+    made.scalars(0, -1.0, (0.1,) * (width - 1))
+    for table in (given["numbers32"], given["numbers64"]):
+        np.testing.assert_array_equal(table[0], np.array([-1.0, *[0.1] * (width - 1)], table.dtype))
+
+
+@needs_native
+@pytest.mark.parametrize("size", [100, 10_000])
+@pytest.mark.parametrize("kind", [np.asarray, memoryview, mapped], ids=["array", "memoryview", "memmap"])
+def test_ten_thousand_steps_leave_nothing_behind(kind, size):
+    g = ones(size)
+    optimizer = schuss.SGD([np.zeros(size, np.float32), np.zeros(3)], backend="native")
+    held = [kind(g), np.ones(3), g, g.dtype, np.ndarray, np.memmap, memoryview, None, False, True]
+
+    def steps(count):
+        for _ in range(count):
+            optimizer.step(held[:2])
+            assert not optimizer._engine._plan.step(["no array", None], False)
+        return [sys.getrefcount(thing) for thing in held]
+
+    before = steps(100)
+    tracemalloc.start()
+    try:
+        steps(10)
+        used = tracemalloc.get_traced_memory()[0]
+        after = steps(10_000)
+        grown = tracemalloc.get_traced_memory()[0] - used
+    finally:
+        tracemalloc.stop()
+    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 20
+    assert grown < 10_000
+
+
+@needs_native
+def test_optimizers_that_go_leave_nothing_behind():
+    def made():
+        optimizer = schuss.AdamW([ones(100), ones(20_000)], backend="native")
+        optimizer.step([memoryview(ones(100)), ones(20_000)])
+        engine = optimizer._engine
+        return [weakref.ref(table) for table in (engine.plan.rows, engine.expected.table, engine.scalars.arrays[F32])]
+
+    made()
+    gc.collect()
+    before = [sys.getrefcount(thing) for thing in (np.ndarray, np.memmap, type(None))]
+    left = [made() for _ in range(200)]
+    gc.collect()
+    assert not any(table() is not None for tables in left for table in tables)
+    after = [sys.getrefcount(thing) for thing in (np.ndarray, np.memmap, type(None))]
+    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 20
+
+
+F32 = np.dtype(np.float32)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
-import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+import traceback
 import weakref
 
 import numpy as np
@@ -18,9 +20,10 @@ from processes import python
 from schuss_kernels import plan
 
 import schuss
+from schuss import forks
 
 HOST = BACKENDS[1:]
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
 def stepped(optimizer, gradients, times):
@@ -98,6 +101,19 @@ def test_other_threads_run_during_a_long_step(kind, threads, locked_until_given_
     assert after > before
 
 
+@contextlib.contextmanager
+def running(optimizer, function):
+    """Let the optimizer's launches call a Python function for every row, and nothing else."""
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    def kernel(returned, raised, row):
+        function()
+        return 0
+
+    optimizer._engine.plan.rows[:, plan.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
+    yield
+
+
 @pytest.mark.parametrize("change", [list.clear, lambda gradients: gradients.__setitem__(0, None)], ids=["clear", "set"])
 @pytest.mark.parametrize("kind", HOST)
 def test_a_list_of_gradients_changed_during_the_step(kind, change):
@@ -108,87 +124,117 @@ def test_a_list_of_gradients_changed_during_the_step(kind, change):
     optimizer.step(gradients)
     array, alive = weakref.ref(gradients[0]), set()
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-    def kernel(returned, raised, row):
+    def kernel():
         change(gradients)
         alive.add(array() is not None)
-        return 0
 
-    optimizer._engine.plan.rows[:, plan.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
-    optimizer.step(gradients)
+    with running(optimizer, kernel):
+        optimizer.step(gradients)
     assert alive == {True}
     assert optimizer.steps == 2
     assert array() is None, "it was given back"
 
 
-def helpers():
-    """Threads of this process beside the caller's; 1 where the system does not tell."""
-    return len(os.listdir("/proc/self/task")) - 1 if os.path.exists("/proc/self/task") else 1
+def in_a_child(function):
+    """Call a function in a forked child; where it fails there, or hangs, this fails."""
+    child = os.fork()
+    if child == 0:
+        left = 1
+        try:
+            signal.alarm(60)
+            function()
+            left = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(left)
+    assert os.waitpid(child, 0)[1] == 0, "the child failed, or hung"
 
 
-def _child(results, optimizer, gradients, backend):
-    for _ in range(3):
-        optimizer.step(gradients)
-    assert helpers() == 1, "the child has no helper of its own"
-    fresh = schuss.AdamW(arrays([300_000], np.float32, 0), backend=backend)
-    fresh.step(gradients)
-    results.send((optimizer.steps, optimizer._parameters[0].array.tobytes(), fresh._parameters[0].array.tobytes()))
+def threads_there():
+    """Of this process; 2 where the system does not tell."""
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 2
 
 
-def in_a_child(*arguments):
-    """What a forked child sends that steps an optimizer; an error where it fails or hangs."""
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(there, *arguments))
-    child.start()
-    try:
-        there.close()
-        assert here.poll(60), "the child hangs"
-        sent = here.recv()
-        child.join(30)
-        assert child.exitcode == 0
-    finally:
-        child.kill()
-    return sent
+def three_more_steps(backend):
+    """An optimizer that has made its first step, and a function that makes three more and looks at everything."""
+    gradients = arrays([300_000], np.float32, 1)
+    made = [schuss.AdamW(arrays([300_000], np.float32, 0), threads=2, backend=backend) for _ in range(3)]
+    for optimizer, steps in zip(made, (1, 1, 4), strict=True):
+        stepped(optimizer, gradients, steps)
+    optimizer, one, four = made
+
+    def check():
+        stepped(optimizer, gradients, 3)
+        assert threads_there() == 2, "the caller and its own helper"
+        assert optimizer.steps == 4
+        assert_same_optimizers(optimizer, four)
+        fresh = schuss.AdamW(arrays([300_000], np.float32, 0), backend=backend)
+        fresh.step(gradients)
+        assert_same_optimizers(fresh, one)
+
+    return check
 
 
-@forks
+@can_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_steps(backend):
-    optimizer = schuss.AdamW(arrays([300_000], np.float32, 0), threads=2, backend=backend)
-    gradients = arrays([300_000], np.float32, 1)
-    optimizer.step(gradients)
-    once = optimizer._parameters[0].array.tobytes()
-    steps, moved, fresh = in_a_child(optimizer, gradients, backend)
-    assert steps == 4
-    assert fresh == once
-    stepped(optimizer, gradients, 3)
-    assert optimizer._parameters[0].array.tobytes() == moved
+    in_a_child(three_more_steps(backend))
 
 
-@forks
+@can_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_fork_while_the_helpers_are_at_work(backend):
-    """For another thread, that is; it is not there in the child, and the helpers neither."""
-    busy = schuss.AdamW([np.zeros(1_000_000, np.float32)], threads=2, backend=backend)
-    optimizer = schuss.AdamW(arrays([300_000], np.float32, 0), threads=2, backend=backend)
-    gradients = arrays([300_000], np.float32, 1)
-    optimizer.step(gradients)
-    once = optimizer._parameters[0].array.tobytes()
-    done = threading.Event()
+def test_a_fork_while_the_helpers_are_at_work(backend, monkeypatch):
+    """For another thread, whose step does not end: it is not there in the child, and the helpers neither."""
+    monkeypatch.setattr(forks, "PATIENCE", 0.01)
+    check = three_more_steps(backend)
+    busy = schuss.SGD([np.zeros(300_000, np.float32)], threads=2, backend=backend)
+    inside, done = threading.Semaphore(0), threading.Event()
+
+    def kernel():
+        inside.release()
+        done.wait(60)
+
+    with running(busy, kernel):
+        working = threading.Thread(target=busy.step, args=([np.ones(300_000, np.float32)],))
+        working.start()
+        try:
+            assert inside.acquire(timeout=30)
+            inside.acquire(timeout=1)  # the helper, if it comes
+            in_a_child(check)
+        finally:
+            done.set()
+            working.join()
+    assert busy.steps == 1
+
+
+@can_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", HOST)
+def test_a_fork_waits_for_the_steps_of_other_threads(kind):
+    """So that the child finds tensors that are whole, and can go on with them."""
+    sizes = [4_000_000, 1000, 2_000_000]
+    params, gradients = ([make(size, np.float32) for size in sizes] for make in (np.zeros, np.ones))
+    optimizer, done = schuss.SGD(params, lr=1.0, threads=2, backend=kind), threading.Event()
 
     def work():
         while not done.is_set():
-            busy.step([np.ones(1_000_000, np.float32)])
+            optimizer.step(gradients)
+
+    def check():
+        for _ in range(2):
+            assert all((p == -optimizer.steps).all() for p in params)
+            optimizer.step(gradients)
 
     working = threading.Thread(target=work)
     working.start()
     try:
-        children = [in_a_child(optimizer, gradients, backend) for _ in range(5)]
+        for _ in range(3):
+            in_a_child(check)
     finally:
         done.set()
         working.join()
-    stepped(optimizer, gradients, 3)
-    assert children == [(4, optimizer._parameters[0].array.tobytes(), once)] * 5
+    check()
 
 
 TEAMS = {
@@ -257,14 +303,14 @@ def test_addresses_beyond_32_bits(backend):
         w, g = np.zeros(size, np.float32), np.zeros(size, np.float32)
     except MemoryError:
         pytest.skip("this system does not promise memory that is not used")
-    w[-70_000:], g[-70_000:] = 3.0, 1.0
+    w[-600_000:], g[-600_000:] = 3.0, 1.0
     optimizer = schuss.SGD([w], lr=0.5, backend=backend)
     rows = only_the_last(optimizer._engine.plan.rows)
     optimizer.step([g])
     assert optimizer._engine.plan.rows is rows
     touched = int(rows[:, plan.COUNT].sum())
     assert (w[-touched:] == 2.5).all()
-    assert (w[-70_000:-touched] == 3.0).all()
+    assert (w[-600_000:-touched] == 3.0).all()
 
 
 def only_the_last(rows):
@@ -282,7 +328,7 @@ def test_walks_beyond_32_bits(backend):
     except MemoryError:
         pytest.skip("this system does not promise memory that is not used")
     g = np.broadcast_to(np.float32(1.0), (size,))
-    w[-70_000:] = 3.0
+    w[-600_000:] = 3.0
     optimizer = schuss.SGD([w], lr=0.5, backend=backend)
     engine = optimizer._engine
     engine.tensors[0].gradient_strides = g.strides
@@ -292,7 +338,7 @@ def test_walks_beyond_32_bits(backend):
     assert engine.plan.rows is rows
     touched = int(rows[:, plan.COUNT].sum())
     assert (w[-touched:] == 2.5).all()
-    assert (w[-70_000:-touched] == 3.0).all()
+    assert (w[-600_000:-touched] == 3.0).all()
 
 
 @pytest.mark.slow

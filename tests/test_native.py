@@ -575,14 +575,19 @@ def test_optimizers_that_go_leave_nothing_behind():
         engine = optimizer._engine
         return [weakref.ref(table) for table in (engine.plan.rows, engine.expected.table, engine.scalars.arrays[F32])]
 
-    made()
-    gc.collect()
-    before = [sys.getrefcount(thing) for thing in (np.ndarray, np.memmap, type(None))]
-    left = [made() for _ in range(200)]
-    gc.collect()
-    assert not any(table() is not None for tables in left for table in tables)
-    after = [sys.getrefcount(thing) for thing in (np.ndarray, np.memmap, type(None))]
-    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 20
+    def looked_at(tables):
+        gc.collect()
+        assert all(table() is None for table in tables)
+        counts = [sys.getrefcount(thing) for thing in (np.ndarray, np.memmap, type(None))]
+        return np.array([tracemalloc.get_traced_memory()[0] / 1000, *counts])
+
+    tracemalloc.start()
+    try:
+        before = looked_at(made() + made())
+        after = looked_at([table for _ in range(200) for table in made()])
+    finally:
+        tracemalloc.stop()
+    assert np.abs(after - before).max() < 20
 
 
 F32 = np.dtype(np.float32)

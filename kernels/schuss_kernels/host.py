@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from . import plan
 from .engine import PlanEngine, Tensor
 from .expected import Expected
 from .threads import most_threads
@@ -28,6 +29,10 @@ class HostEngine(PlanEngine):
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
         self.threads = threads
         super().__init__(tensors, clock)
+
+    def grain(self, elements: int) -> tuple[int, int]:
+        each = plan.grain(elements, max(plan.SHARES, 16 * (self.threads or most_threads())))
+        return each, each
 
     def scalars_address(self, slot: int, kind: np.dtype) -> int:
         return int(self.scalars.arrays[kind].ctypes.data) + self.scalars.offset(slot, kind)

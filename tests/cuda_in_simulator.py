@@ -5,6 +5,7 @@ Prints a JSON object: what was run -> what went wrong, an empty string where not
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import traceback
 
@@ -33,13 +34,29 @@ class DeviceArray:
         }
 
 
-def equals_reference(rule, dtype, gradient_dtype):
-    results = []
-    for engine in (cuda.CudaEngine, ReferenceEngine):
-        model = Model(rule, dtype, gradient_dtype, SMALL, Host())
-        results.append(model.run(engine(model.tensors)))
+def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), **options):
+    results, squares = [], []
+    for make in (cuda.CudaEngine, ReferenceEngine):
+        model = Model(rule, dtype, gradient_dtype, SMALL, Host(), **options)
+        engine = make(model.tensors)
+        engine.ride(*ride, True)
+        engine.place([model.place(case.gradient, model.gradient_dtype) for case in model.cases])
+        squares.append(engine.squares())
+        results.append(model.run(engine))
     assert not differences(*results), differences(*results)
-    assert moved(results[0], Model(rule, dtype, gradient_dtype, SMALL, Host()).result())
+    assert squares[0] == squares[1]
+    assert moved(results[0], Model(rule, dtype, gradient_dtype, SMALL, Host(), **options).result())
+
+
+def equals_reference_in_16_bits():
+    import ml_dtypes
+
+    bfloat16, adamw = ml_dtypes.bfloat16, RULES["adamw"]
+    kept = {"state": bfloat16, "stochastic": True, "ema": True, "copy": np.float16}
+    equals_reference(adamw, bfloat16, np.float16, (True, False), **kept)
+    equals_reference(adamw, np.float16, bfloat16, **{**kept, "state": np.float16})
+    equals_reference(adamw, bfloat16, np.float32, (True, False), master="remainder", ema=True)
+    equals_reference(adamw, bfloat16, bfloat16, master="float32", copy=np.float32)
 
 
 def memory_goes_and_comes():
@@ -97,6 +114,8 @@ def main():
     tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in RULES.values() for t in (f4, f8)}
     tasks["adamw", "mixed"] = (equals_reference, RULES["adamw"], f4, f8)
     tasks["adamw", "mixed64"] = (equals_reference, RULES["adamw"], f8, f4)
+    if importlib.util.find_spec("ml_dtypes") is not None:
+        tasks[("equals_reference_in_16_bits",)] = (equals_reference_in_16_bits,)
     for function in (memory_goes_and_comes, large_states_are_filled, api_steps_and_saves):
         tasks[(function.__name__,)] = (function,)
     said = {}

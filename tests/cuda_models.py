@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from schuss_kernels import plan
+from schuss_kernels import plan, rounding
 from schuss_kernels.engine import Memory, Tensor
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
@@ -97,7 +97,10 @@ class Gpu:
 class Model:
     """Tensors with one rule in one memory, and every buffer they lie in."""
 
-    def __init__(self, rule, dtype, gradient_dtype, cases, where, seed=0):
+    def __init__(
+        self, rule, dtype, gradient_dtype, cases, where, seed=0, state=None, master="", stochastic=False, ema=False,
+        copy=None,
+    ):  # fmt: skip
         self.rule, self.where, self.cases = rule, where, cases
         self.dtype, self.gradient_dtype = np.dtype(dtype), np.dtype(gradient_dtype)
         self.options = options(rule)
@@ -111,9 +114,22 @@ class Model:
             order = plan.memory_order(parameter.shape, parameter.strides)
             strides = plan.dense_strides(parameter.shape, order, 1)
             like = Array(parameter.shape, strides, case.states)
-            states = tuple(self.place(like, self.dtype, fill) for fill in initial)
+            compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
+            states = tuple(self.place(like, state or compute, fill) for fill in initial)
+            others = {}
+            if master:
+                others["master"] = self.place(like, np.float32 if master == "float32" else np.uint16, 1)
+            if ema:
+                others["ema"] = self.place(like, compute, 0.5)
+            if copy is not None:
+                others["copy"] = self.place(like, copy, 0.0)
             gradient = [s * self.gradient_dtype.itemsize for s in strides_of(case.gradient)]
-            self.tensors.append(Tensor(f"t{number}", rule, parameter, states, self.gradient_dtype, tuple(gradient)))
+            self.tensors.append(
+                Tensor(
+                    f"t{number}", rule, parameter, states, self.gradient_dtype, tuple(gradient),
+                    others=others, master=master, stochastic=stochastic,
+                )
+            )  # fmt: skip
 
     def place(self, array, dtype, fill=None):
         """A new buffer with an array of drawn numbers (or all ``fill``) in it, and numbers around it.
@@ -124,6 +140,7 @@ class Model:
         reach = [(n - 1) * s for n, s in zip(array.shape, strides, strict=True)] if math.prod(array.shape) else []
         first = GUARD + array.offset - sum(min(r, 0) for r in reach)
         values = np.asarray(numbers(self.draw, first + sum(max(r, 0) for r in reach) + 1 + GUARD), dtype)
+        dtype = np.dtype(dtype)
         in_bytes = tuple(s * dtype.itemsize for s in strides)
         view = np.ndarray(array.shape, dtype, values, first * dtype.itemsize, in_bytes)
         view[...] = numbers(self.draw, array.shape) if fill is None else fill
@@ -144,7 +161,9 @@ class Model:
         return self.result()
 
     def step(self, engine, step, gradients):
-        engine.prepare(0, [self.dtype], self.rule, step, self.numbers, SCALE)
+        compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
+        key = map(float, rounding.key(7, step))
+        engine.prepare(0, [compute], self.rule, step, self.numbers, (SCALE, 0.01, 0.9, 0.1, *key, 0.0, 0.0))
         engine.step(gradients)
 
     def result(self):

@@ -40,9 +40,14 @@ def library(rule, spec):
 
 
 @functools.cache
-def executable(rule, spec):
+def squares_library(wanted):
+    """The same for a kernel that adds up squares."""
+    return cuda_device.compiled_squares(wanted, CAPABILITY)
+
+
+@functools.cache
+def executable(held):
     """The kernel's IR as machine code: a C function, the special registers by name, and what owns both."""
-    held = library(rule, spec)
     texts = [re.sub(r"(?m)^target .*$", "", text) for text in held.llvm_strs]
     registers = sorted(set(_REGISTERS.findall("\n".join(texts))))
     modules = [llvm.parse_assembly(_REGISTERS.sub(r'@"read.\1"', text)) for text in texts]
@@ -140,6 +145,10 @@ class Cpu(cuda_device.Device):
         self.copies.append(host)
         self.do(np.copyto, array, host)
 
+    def read(self, address, size):
+        self.finish()
+        return cuda_device._host_bytes(address, size).copy()
+
     def event(self):
         return Event(self)
 
@@ -150,10 +159,16 @@ class Cpu(cuda_device.Device):
         self.followed.append((stream, set(handles)))
 
     def kernel(self, rule, spec):
-        function, registers, _ = executable(rule, spec)
+        return self._started(str(spec), library(rule, spec))
+
+    def squares_kernel(self, wanted):
+        return self._started(wanted.form, squares_library(wanted))
+
+    def _started(self, text, held):
+        function, registers, _ = executable(held)
 
         def launch(blocks, stream, *numbers):
-            self.launches.append((str(spec), blocks, stream, numbers))
+            self.launches.append((text, blocks, stream, numbers))
             self.do(self._walk, function, registers, blocks, numbers)
 
         return launch

@@ -57,7 +57,7 @@ def test_one_tensor_alone_with_guards(size, dtype, backend):
     assert np.isnan(memory[guard + size :]).all()
 
 
-@pytest.mark.parametrize("chunk", [64, 1000, 4096])
+@pytest.mark.parametrize("chunk", [1024, 3072, 4096])
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[13], CASES[19]], ids=str)
 def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -58,6 +59,8 @@ def simulated():
 
 
 SIMULATED = [f"{rule} {name(dtype)}" for rule in RULES for dtype in FLOATS]
+if importlib.util.find_spec("ml_dtypes") is not None:
+    SIMULATED += ["equals_reference_in_16_bits"]
 SIMULATED += ["adamw mixed", "adamw mixed64", "memory_goes_and_comes", "large_states_are_filled", "api_steps_and_saves"]
 
 
@@ -91,6 +94,40 @@ def test_compiled_ir_equals_the_cpu_kernel(rule, dtype):
 @pytest.mark.parametrize("types", TYPES[2:], ids=str)
 def test_mixed_types(types):
     same_bits_as_the_cpu(RULES[MIXED], types, MEDIUM)
+
+
+KEPT = {
+    "bfloat16": ("bfloat16", "bfloat16", {"state": "bfloat16"}),
+    "float16, stochastic": ("float16", "float32", {"state": "float16", "stochastic": True}),
+    "bfloat16, stochastic, ema": ("bfloat16", "float16", {"state": "bfloat16", "stochastic": True, "ema": True}),
+    "bfloat16, master": ("bfloat16", "bfloat16", {"master": "float32", "copy": "float16"}),
+    "bfloat16, remainder": ("bfloat16", "float32", {"master": "remainder", "ema": True}),
+    "float32, bfloat16 states": ("float32", "float32", {"state": "bfloat16", "copy": "bfloat16", "ema": True}),
+    "float64, float16 states": ("float64", "bfloat16", {"state": "float16", "stochastic": True}),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("ride", [(False, False), (True, True)], ids=["plain", "clipped and zeroed"])
+@pytest.mark.parametrize("kept", KEPT)
+def test_storages_and_riders(kept, ride):
+    """Compiled IR against the CPU kernel, and the norm's squares too; both against the numpy reference elsewhere."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    types = {"bfloat16": ml_dtypes.bfloat16}
+    p, g, options = KEPT[kept]
+    options = {key: types.get(value, value) if key in ("state", "copy") else value for key, value in options.items()}
+    results, squares = [], []
+    for make in (cuda_on_cpu.Engine, CpuEngine):
+        model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), MEDIUM, Host(), **options)
+        engine = make(model.tensors)
+        engine.ride(*ride, True)
+        gradients = [model.place(case.gradient, model.gradient_dtype) for case in model.cases]
+        engine.place(gradients)
+        squares.append(engine.squares())
+        results.append(model.run(engine))
+    assert not differences(*results), differences(*results)
+    assert squares[0] == squares[1]
+    assert squares[0][0] > 0
 
 
 @needs_compiler
@@ -344,11 +381,15 @@ def test_memory_of_a_tensor_that_is_differentiated():
 @pytest.mark.parametrize(
     ("array", "kind", "said"),
     [
-        (object(), TypeError, r"parameter 'w': expected a device array \(float32 or float64\), got object"),
+        (
+            object(),
+            TypeError,
+            r"parameter 'w': expected a device array \(float64, .* or bfloat16\), got object",
+        ),
         (interface(mask=1), TypeError, "parameter 'w': .* mask"),
         (interface(typestr="<i4"), TypeError, "parameter 'w': expected .* got '<i4'"),
         (interface(typestr=">f4"), TypeError, "parameter 'w': expected .* got '>f4'"),
-        (interface(typestr="bfloat16"), TypeError, "parameter 'w': expected .* got 'bfloat16'"),
+        (interface(typestr="bfloat61"), TypeError, "parameter 'w': expected .* got 'bfloat61'"),
         (interface(data=(4097, False)), ValueError, "parameter 'w': its address 0x1001 .* multiples of the 4 bytes"),
         (interface(strides=(14, 4)), ValueError, r"parameter 'w': .*strides \(14, 4\)"),
     ],

@@ -28,11 +28,14 @@ def read_only(array):
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        ([np.ones(3, np.int64)], TypeError, r"parameter '0': expected a float array \(float32 or float64\), got int64"),
+        (
+            [np.ones(3, np.int64)],
+            TypeError,
+            r"parameter '0': expected a float array \(float64, .* or bfloat16\), got int64",
+        ),
         ({"w": ones(3).astype(np.complex64)}, TypeError, r"parameter 'w': .*got complex64"),
         ({"w": ones(3).astype(">f4")}, TypeError, r"parameter 'w': .*got '>f4', a float of the other byte order"),
         ({"w": np.array([1.0, None], object)}, TypeError, r"parameter 'w': .*got object"),
-        ({"w": ones(3).astype(np.float16)}, TypeError, r"parameter 'w': .*got float16"),
         ({"w": np.ones(3, bool)}, TypeError, r"parameter 'w': .*got bool"),
         ({"w": np.ones(3, [("x", "f4")])}, TypeError, r"parameter 'w': .*x"),
         ({"w": np.array(["a"])}, TypeError, r"parameter 'w': .*got <U1"),

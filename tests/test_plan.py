@@ -10,24 +10,28 @@ from schuss_kernels import plan
 
 
 def part(size, parameter=1000, gradient=2000, states=(3000, 4000), walk=None, itemsize=4):
-    return plan.Part(7, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk)
+    return plan.Part(7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk)
 
 
 def test_rows_cover_every_element_once():
-    sizes = [0, 1, 63, 64, 65, 1000, 0, 128]
-    made = plan.build([part(size, parameter=10_000 * n) for n, size in enumerate(sizes)], chunk=64, span=100)
+    sizes = [0, 1, 1023, 1024, 1025, 16_000, 0, 2048]
+    made = plan.build([part(size, parameter=100_000 * n) for n, size in enumerate(sizes)], chunk=1024, span=1600)
     assert made.elements == sum(sizes)
     for number, size in enumerate(sizes):
         rows = made.rows[made.first_row[number] : made.first_row[number + 1]]
         assert rows[:, plan.COUNT].sum() == size
         starts = np.concatenate(([0], np.cumsum(rows[:, plan.COUNT])[:-1])) if size else np.zeros(0)
         np.testing.assert_array_equal(rows[:, plan.START], starts)
-        np.testing.assert_array_equal(rows[:, plan.PARAM], 10_000 * number + 4 * starts)
+        np.testing.assert_array_equal(rows[:, plan.PARAM], 100_000 * number + 4 * starts)
         np.testing.assert_array_equal(rows[:, plan.GRAD], 2000 + 4 * starts)
         np.testing.assert_array_equal(rows[:, plan.STATES], 3000 + 4 * starts)
         np.testing.assert_array_equal(rows[:, plan.STATES + 1], 4000 + 4 * starts)
-        assert (rows[:, plan.COUNT] <= 64).all()
-        assert (rows[:, [plan.KERNEL, plan.SCALARS, plan.LAYOUT]] == [7, 9, 0]).all()
+        assert (rows[:, plan.COUNT] <= 1024).all()
+        assert (rows[:, [plan.KERNEL, plan.SQUARES, plan.SCALARS, plan.LAYOUT]] == [7, 8, 9, 0]).all()
+        assert (rows[:, plan.TENSOR] == number).all()
+        blocks = sum(-(-before // plan.BLOCK) for before in sizes[:number])
+        first = made.sums.ctypes.data + 16 * blocks
+        np.testing.assert_array_equal(rows[:, plan.SUMS], first + 16 * (starts // plan.BLOCK))
     assert made.spans[0] == 0
     assert made.spans[-1] == len(made.rows)
     assert (np.diff(made.spans) > 0).all()
@@ -35,16 +39,16 @@ def test_rows_cover_every_element_once():
 
 def test_rows_of_a_strided_tensor_point_at_its_first_element():
     walk = np.array([2, 30, 400, 80, 50, 8, 4], np.int64)
-    made = plan.build([part(10), part(1500, walk=walk), part(5)], chunk=1000)
+    made = plan.build([part(10), part(1500, walk=walk), part(5)], chunk=1024)
     rows = made.rows[made.first_row[1] : made.first_row[2]]
     assert rows[:, plan.PARAM].tolist() == [1000, 1000]
     assert rows[:, plan.GRAD].tolist() == [2000, 2000]
-    assert rows[:, plan.START].tolist() == [0, 1000]
-    assert rows[:, plan.STATES].tolist() == [3000, 7000]
+    assert rows[:, plan.START].tolist() == [0, 1024]
+    assert rows[:, plan.STATES].tolist() == [3000, 3000 + 4 * 1024]
     assert rows[:, plan.LAYOUT].tolist() == [made.walks.ctypes.data] * 2
     np.testing.assert_array_equal(made.walks, walk)
-    elsewhere = plan.build([part(9, walk=walk), part(1500, walk=walk)], walks_address=5_000)
-    assert elsewhere.rows[:, plan.LAYOUT].tolist() == [5_000, 5_000 + walk.nbytes]
+    two = plan.build([part(9, walk=walk), part(1500, walk=walk)])
+    assert two.rows[:, plan.LAYOUT].tolist() == [two.walks.ctypes.data, two.walks.ctypes.data + walk.nbytes]
 
 
 def test_other_numbers_of_states_in_one_table():

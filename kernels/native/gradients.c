@@ -16,10 +16,13 @@ typedef struct {
     const Py_ssize_t *shape, *strides;
 } schuss_seen;
 
-static bool see_array(PyObject *object, const int64_t *row, schuss_seen *seen)
+static bool see_array(const schuss_plan *plan, PyObject *object, const int64_t *row, schuss_seen *seen)
 {
     PyArrayObject *array = (PyArrayObject *)object;
     if ((int64_t)(intptr_t)PyArray_DESCR(array) != row[EXPECTED_DESCR]) {
+        return false;
+    }
+    if (plan->fixed && !(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
         return false;
     }
     seen->data = (int64_t)(intptr_t)PyArray_DATA(array);
@@ -43,7 +46,7 @@ static bool see_buffer(schuss_plan *plan, PyObject *object, const int64_t *row, 
         }
     }
     Py_buffer *view = &plan->views[plan->view_count];
-    if (PyObject_GetBuffer(object, view, PyBUF_RECORDS_RO) < 0) {
+    if (PyObject_GetBuffer(object, view, plan->fixed ? PyBUF_RECORDS : PyBUF_RECORDS_RO) < 0) {
         PyErr_Clear(); /* Python will say what is wrong with it */
         return false;
     }
@@ -95,7 +98,7 @@ static bool place(schuss_plan *plan, PyObject *object, int64_t *row)
     }
     schuss_seen seen;
     bool array = (PyObject *)Py_TYPE(object) == plan->array_type;
-    if (!(array ? see_array(object, row, &seen) : see_buffer(plan, object, row, &seen))) {
+    if (!(array ? see_array(plan, object, row, &seen) : see_buffer(plan, object, row, &seen))) {
         return false;
     }
     if (!same_layout(&seen, row, plan->layouts)) {
@@ -104,7 +107,7 @@ static bool place(schuss_plan *plan, PyObject *object, int64_t *row)
     if (seen.data == row[EXPECTED_DATA]) {
         return true;
     }
-    if (seen.data == 0 || touches_parameter(plan, seen.data + row[EXPECTED_LOW], seen.data + row[EXPECTED_HIGH])) {
+    if (plan->fixed || seen.data == 0 || touches_parameter(plan, seen.data + row[EXPECTED_LOW], seen.data + row[EXPECTED_HIGH])) {
         return false;
     }
     row[EXPECTED_DATA] = seen.data;

@@ -9,7 +9,7 @@ static void run_rows(const schuss_table *table, int64_t first, int64_t last)
         if (row[ROW_GRAD] != 0) {
             int64_t returned;
             void *raised;
-            ((schuss_kernel)(intptr_t)row[ROW_KERNEL])(&returned, &raised, (int64_t)(intptr_t)row);
+            ((schuss_kernel)(intptr_t)row[table->column])(&returned, &raised, (int64_t)(intptr_t)row);
         }
     }
 }

@@ -23,6 +23,7 @@ typedef struct {
 
 static void run(schuss_plan *plan, bool team)
 {
+    plan->table.column = ROW_KERNEL;
     launch(&plan->table, plan->threads, team);
     *plan->clock += 1;
 }
@@ -35,6 +36,29 @@ static PyObject *plan_run(PyObject *self, PyObject *team)
     run(plan, share);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+static PyObject *plan_look(PyObject *self, PyObject *team)
+{
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    bool share = team == Py_True;
+    plan->table.column = ROW_SQUARES;
+    Py_BEGIN_ALLOW_THREADS
+    launch(&plan->table, plan->threads, share);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *plan_place(PyObject *self, PyObject *gradients)
+{
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    if (!PyTuple_CheckExact(gradients)) {
+        PyErr_SetString(PyExc_TypeError, "place takes a tuple of gradients");
+        return NULL;
+    }
+    bool placed = gradients_place(plan, gradients);
+    gradients_release(plan); /* the caller holds the tuple */
+    return PyBool_FromLong(placed);
 }
 
 static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
@@ -64,30 +88,37 @@ static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_
     return PyBool_FromLong(placed);
 }
 
+static bool write_numbers(schuss_plan *plan, Py_ssize_t first, PyObject *numbers)
+{
+    for (Py_ssize_t number = 0; number < PyTuple_Size(numbers); number++) {
+        double value = PyFloat_AsDouble(PyTuple_GetItem(numbers, number));
+        if (value == -1.0 && PyErr_Occurred()) {
+            return false;
+        }
+        plan->numbers32[first + number] = (float)value;
+        plan->numbers64[first + number] = value;
+    }
+    return true;
+}
+
 static PyObject *plan_scalars(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    if (count != 3 || !PyTuple_Check(arguments[2])) {
-        PyErr_SetString(PyExc_TypeError, "scalars takes a slot, the scale of the gradients and a tuple of numbers");
+    if (count != 3 || !PyTuple_Check(arguments[1]) || !PyTuple_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "scalars takes a slot, the riders' numbers and the rule's, both in tuples");
         return NULL;
     }
-    Py_ssize_t slot = PyLong_AsSsize_t(arguments[0]), numbers = PyTuple_Size(arguments[2]);
+    Py_ssize_t slot = PyLong_AsSsize_t(arguments[0]), riders = PyTuple_Size(arguments[1]);
     if (slot == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (slot < 0 || slot >= plan->slots || numbers >= plan->width) {
+    if (slot < 0 || slot >= plan->slots || riders + PyTuple_Size(arguments[2]) > plan->width) {
         PyErr_SetString(PyExc_IndexError, "scalars: there is no such slot, or there are more numbers than it holds");
         return NULL;
     }
-    float *single = plan->numbers32 + slot * plan->width;
-    double *twice = plan->numbers64 + slot * plan->width;
-    for (Py_ssize_t number = -1; number < numbers; number++) {
-        double value = PyFloat_AsDouble(number < 0 ? arguments[1] : PyTuple_GetItem(arguments[2], number));
-        if (value == -1.0 && PyErr_Occurred()) {
-            return NULL;
-        }
-        single[number + 1] = (float)value;
-        twice[number + 1] = value;
+    Py_ssize_t first = slot * plan->width;
+    if (!write_numbers(plan, first, arguments[1]) || !write_numbers(plan, first + riders, arguments[2])) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -109,14 +140,14 @@ static bool take(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"rows",    "spans",   "expected", "layouts",    "intervals",   "numbers32", "numbers64",
-                            "clock",   "elements", "threads",  "array_type", "memmap_type", NULL};
+                            "clock",   "elements", "threads",  "fixed",      "array_type",  "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
-    int threads;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOLiOO", names, &arrays[ROWS], &arrays[SPANS],
+    int threads, fixed;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[EXPECTED], &arrays[LAYOUTS], &arrays[INTERVALS], &arrays[NUMBERS32],
-                                     &arrays[NUMBERS64], &arrays[CLOCK], &elements, &threads, &array_type,
-                                     &memmap_type)) {
+                                     &arrays[NUMBERS64], &arrays[CLOCK], &elements, &threads, &fixed,
+                                     &array_type, &memmap_type)) {
         return NULL;
     }
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -147,6 +178,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .elements = elements,
         .threads = threads,
         .clock = held[CLOCK].buf,
+        .fixed = fixed != 0,
         .tensors = held[EXPECTED].shape[0],
         .expected = held[EXPECTED].buf,
         .layouts = held[LAYOUTS].buf,
@@ -183,9 +215,12 @@ static PyMethodDef plan_methods[] = {
      "step(gradients, share) -> bool\n\n"
      "Put a list of arrays (None: no gradient) into the plan, run it and raise the clock. False, and nothing run, where\n"
      "one is not as in the step before (dtype, shape, strides, clear of the parameters): Python has to look at them."},
+    {"place", plan_place, METH_O,
+     "place(gradients) -> bool\n\nThe first half of step: put a tuple of arrays, which the caller holds, into the plan."},
+    {"look", plan_look, METH_O, "look(share)\n\nAdd up the squares of the gradients, without the interpreter lock."},
     {"run", plan_run, METH_O, "run(share)\n\nRun the plan as it is and raise the clock, without the interpreter lock."},
     {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,
-     "scalars(slot, scale, numbers)\n\nSet the gradients' scale and a rule's numbers, in float32 and float64."},
+     "scalars(slot, riders, numbers)\n\nSet the riders' and a rule's numbers, in float32 and float64."},
     {NULL, NULL, 0, NULL},
 };
 

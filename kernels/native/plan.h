@@ -17,6 +17,7 @@ typedef struct {
     int64_t *clock; /* raised by one in every launch */
 
     int64_t tensors;
+    bool fixed;               /* gradients are written: each must be writable, and where it was in the step before */
     int64_t *expected;        /* one row a tensor: what its gradient looked like in the step before */
     const int64_t *layouts;   /* shapes and strides that these rows point to */
     const int64_t *intervals; /* first bytes of the memory that belongs to parameters, sorted; then the ends */

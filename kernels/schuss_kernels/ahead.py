@@ -10,19 +10,21 @@ that numba compiles at run time, for the processor of a level instead of the one
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import expected, native, plan
 from .rule import Rule
-from .rules import RULES
-from .storage import STORAGES, Spec
+from .rules import COMPILED
+from .storage import BF16, F16, F32, F64, STORAGES, Spec, Squares
 
 X86 = ("x86-64", "x86-64-v3", "x86-64-v4")
 """Levels of the x86-64 psABI, least demanding first; LLVM has processors of these names."""
@@ -67,14 +69,44 @@ def levels(wanted: Sequence[str]) -> list[str]:
     return [level for level in there if level in wanted]
 
 
-def specs() -> Iterator[tuple[Rule, Spec]]:
-    """What is compiled: every rule, for parameters and gradients of every storage, dense and strided."""
-    for rule in RULES.values():
-        for parameter in STORAGES.values():
-            for gradient in STORAGES.values():
-                for strided in (False, True):
-                    states = (parameter,) * len(rule.State._fields)
-                    yield rule, Spec(rule, parameter, gradient, states, strided)
+PLAIN = (F32, F64)
+"""Storages that are compiled in every combination of parameter and gradient, dense and strided, states as computed."""
+
+SIXTEEN = ((F32, F32, BF16), (F32, BF16, F32), (BF16, BF16, BF16), (BF16, BF16, F32), (F16, F16, F32))
+"""Parameter, gradient and states of the dense kernels that are compiled beside. Numba compiles others when they come
+up."""
+
+
+def specs() -> list[tuple[Rule, Spec]]:
+    """What is compiled: every rule, for the storages that are common."""
+    made: dict[tuple[Rule, Spec], None] = {}
+    for rule in COMPILED.values():
+        count = len(rule.State._fields)
+        for parameter, gradient, strided in itertools.product(PLAIN, PLAIN, (False, True)):
+            made[rule, Spec(rule, parameter, gradient, (parameter,) * count, strided)] = None
+        for parameter, gradient, state in SIXTEEN:
+            made[rule, Spec(rule, parameter, gradient, (state,) * count)] = None
+    return list(made)
+
+
+def wanted() -> list[tuple[str, Callable[[Any], Any]]]:
+    """Every kernel's key, and what compiles it when it is given the module :mod:`.cpu`."""
+    made: list[tuple[str, Callable[[Any], Any]]] = [
+        (native.key(rule, spec), partial(_compile_step, rule, spec)) for rule, spec in specs()
+    ]
+    for storage in STORAGES.values():
+        for strided in (False, True):
+            squares = Squares(storage, strided)
+            made.append((native.squares_key(squares), partial(_compile_squares, squares)))
+    return made
+
+
+def _compile_step(rule: Rule, spec: Spec, cpu: Any) -> Any:
+    return cpu.compiled(rule, spec)
+
+
+def _compile_squares(squares: Squares, cpu: Any) -> Any:
+    return cpu.compiled_squares(squares)
 
 
 def symbol(level: str, number: int) -> str:
@@ -84,7 +116,7 @@ def symbol(level: str, number: int) -> str:
 
 def columns() -> str:
     """``columns.h``: the numbers of the tables' columns, so that they are written down once."""
-    lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD")]
+    lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(expected, name)}" for name in names]
     return "\n".join(["/* From plan.py and expected.py, by ahead.py. */", *lines, ""])
@@ -92,7 +124,7 @@ def columns() -> str:
 
 def table(made: Sequence[str]) -> str:
     """``kernels.c``: where every kernel is."""
-    keys = [native.key(rule, spec) for rule, spec in specs()]
+    keys = [key for key, _ in wanted()]
     symbols = {(level, number): symbol(level, number) for level in made for number in range(len(keys))}
     return "\n".join(
         [
@@ -134,15 +166,15 @@ def compile_object(level: str, shard: int, shards: int) -> bytes:
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=level, features=features, opt=3, reloc="pic", codemodel="small")
     whole = llvm.parse_assembly("")
-    for number, (rule, spec) in list(enumerate(specs()))[shard::shards]:
-        dispatcher, _ = cpu.compiled(rule, spec)
+    for number, (key, compile_) in list(enumerate(wanted()))[shard::shards]:
+        dispatcher, _ = compile_(cpu)
         compiled = next(iter(dispatcher.overloads.values()))
         module = llvm.parse_assembly(compiled.library.get_llvm_str())
         kernel = compiled.fndesc.llvm_func_name
         _keep_to_itself(module, kernel)
         called = outside_calls(machine.emit_assembly(module))
         if called:
-            raise RuntimeError(f"the kernel of {spec} calls {', '.join(called)} and cannot be compiled ahead of time")
+            raise RuntimeError(f"the kernel {key} calls {', '.join(called)} and cannot be compiled ahead of time")
         function = module.get_function(kernel)
         function.name, function.visibility = symbol(level, number), "hidden"
         if not whole.triple:

@@ -15,23 +15,25 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import check, headers, intrinsics, launch, lowering, storage
+from . import check, conversions, headers, intrinsics, launch, lowering, rounding, storage
 from .host import HostEngine
 from .intrinsics import (
+    add_squares,
+    addresses,
     apply,
-    gradient_scale,
+    gather,
     load,
-    load_state,
+    rider_numbers,
+    row_key,
     rule_scalars,
-    state_addresses,
+    scratch,
     store,
-    store_state,
     table,
-)  # fmt: skip
+)
 from .launch import jit
-from .plan import COUNT, GRAD, LAYOUT, PARAM, SCALARS, START, STATES
+from .plan import BLOCK, COUNT, GRAD, KERNEL, LAYOUT, PARAM, SCALARS, SQUARES, START, SUMS
 from .rule import Rule
-from .storage import Spec
+from .storage import Spec, Squares
 
 _ROW = types.void(types.int64)
 _lock = threading.RLock()
@@ -50,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 def _sources_digest() -> str:
     """Of the files whose change numba's cache would not see."""
     digest = hashlib.sha256()
-    for module in (storage, lowering, intrinsics):
+    for module in (storage, conversions, rounding, lowering, intrinsics):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -62,15 +64,14 @@ def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
-        scale = gradient_scale(spec, table(row, SCALARS))
-        parameter, gradient = table(row, PARAM), table(row, GRAD)
-        states = state_addresses(spec, row, STATES)
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start = row_key(spec, r, row), table(row, START)
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
         for i in range(table(row, COUNT)):
-            p = load(spec, 0, parameter, i * parameter_bytes)
-            g = load(spec, 1, gradient, i * gradient_bytes) * scale
-            p, s = apply(spec, p, g, load_state(spec, states, i), h)
-            store(spec, 0, parameter, i * parameter_bytes, p)
-            store_state(spec, states, i, s)
+            p_at, g_at = i * parameter_bytes, i * gradient_bytes
+            p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r)
+            p, s = apply(spec, p, g, s, h)
+            store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, key, start + i)
 
     return dense
 
@@ -79,16 +80,16 @@ def _strided(spec: str) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
-        scale = gradient_scale(spec, table(row, SCALARS))
-        states = state_addresses(spec, row, STATES)
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start, others = row_key(spec, r, row), table(row, START), addresses(spec, row)
         walk, count = table(row, LAYOUT), table(row, COUNT)
         inner = table(walk, 0) - 1
         size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
         done = 0
         while done < count:
             # Where the walk stands: the element's index taken apart, innermost axis first.
-            outer = (table(row, START) + done) // size
-            first = table(row, START) + done - outer * size
+            outer = (start + done) // size
+            first = start + done - outer * size
             parameter = table(row, PARAM) + first * p_stride
             gradient = table(row, GRAD) + first * g_stride
             for axis in range(inner - 1, -1, -1):
@@ -99,14 +100,67 @@ def _strided(spec: str) -> Any:
                 outer = rest
             run = min(size - first, count - done)
             for i in range(run):
-                p = load(spec, 0, parameter, i * p_stride)
-                g = load(spec, 1, gradient, i * g_stride) * scale
-                p, s = apply(spec, p, g, load_state(spec, states, done + i), h)
-                store(spec, 0, parameter, i * p_stride, p)
-                store_state(spec, states, done + i, s)
+                p_at, g_at = i * p_stride, i * g_stride
+                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, done + i, r)
+                p, s = apply(spec, p, g, s, h)
+                store(spec, parameter, p_at, gradient, g_at, others, done + i, p, s, r, key, start + done + i)
             done += run
 
     return strided
+
+
+def _squares_dense(code: str, size: int, digest: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def squares(row):
+        digest  # noqa: B018  (part of what the kernel is, to numba's cache)
+        gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            add_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
+
+    return squares
+
+
+def _squares_strided(code: str, digest: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def squares(row):
+        digest  # noqa: B018
+        walk, count, dense = table(row, LAYOUT), table(row, COUNT), scratch()
+        for first in range(0, count, BLOCK):
+            here = min(BLOCK, count - first)
+            for i in range(here):
+                rest, gradient = table(row, START) + first + i, table(row, GRAD)
+                for axis in range(table(walk, 0) - 1, -1, -1):
+                    outer = rest // table(walk, 1 + 3 * axis)
+                    gradient += (rest - outer * table(walk, 1 + 3 * axis)) * table(walk, 3 + 3 * axis)
+                    rest = outer
+                gather(code, gradient, dense, i)
+            add_squares(code, dense, here, table(row, SUMS) + first // BLOCK * 16)
+
+    return squares
+
+
+def squares_kernel(wanted: Squares) -> int:
+    """The address of the kernel that adds up squares of gradients."""
+    return compiled_squares(wanted)[1]
+
+
+def compiled_squares(wanted: Squares) -> tuple[Any, int]:
+    """The numba dispatcher behind such a kernel, and its address."""
+    text = f"{wanted.form}#{_SOURCES}"
+    if text in _kernels:
+        return _kernels[text]
+    with _lock:
+        if text not in _kernels:
+            code, size = wanted.gradient.code, wanted.gradient.itemsize
+            made = _squares_strided(code, _SOURCES) if wanted.strided else _squares_dense(code, size, _SOURCES)
+            _kernels[text] = made, _address(made)
+        return _kernels[text]
+
+
+def _address(made: Any) -> int:
+    made.compile(_ROW)
+    result = made.overloads[_ROW.args]
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
 def kernel(rule: Rule, spec: Spec) -> int:
@@ -131,10 +185,7 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
             sizes = (spec.parameter.itemsize, spec.gradient.itemsize)
             made = _strided(text) if spec.strided else _dense(text, *sizes)
             _check_before_saving(made, rule, spec)
-            made.compile(_ROW)
-            result = made.overloads[_ROW.args]
-            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-            _kernels[text] = made, int(address)
+            _kernels[text] = made, _address(made)
         return _kernels[text]
 
 
@@ -157,6 +208,9 @@ class CpuEngine(HostEngine):
     def kernel(self, rule: Rule, spec: Spec) -> int:
         return kernel(rule, spec)
 
+    def squares_kernel(self, wanted: Squares) -> int:
+        return squares_kernel(wanted)
+
     def ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
         self._arguments = headers.arguments(self.expected, rows)
@@ -164,21 +218,34 @@ class CpuEngine(HostEngine):
         self._counter = np.zeros(1, np.int64)
         self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
         self._clock = int(self.clock.ctypes.data)
+        self._spare = np.zeros(1, np.int64)  # a clock for launches that move nothing
 
     def try_step(self, gradients: list[Any]) -> bool:
         if not headers.USABLE or len(gradients) != len(self.tensors):
             return False
         if self.small:
-            return launch.refresh_and_run(id(gradients), *self._arguments, len(self.plan.rows), self._clock)
+            return launch.refresh_and_run(id(gradients), self.zero, *self._arguments, len(self.plan.rows), self._clock)
         gradients = list(gradients)  # others may change the caller's list, and drop its arrays, during the launch
-        if launch.refresh(id(gradients), *self._arguments) != len(self.tensors):
+        if not self.try_place(gradients):
             return False
         self.launch()
         return True
 
+    def try_place(self, gradients: list[Any]) -> bool:
+        count = len(self.tensors)
+        if not headers.USABLE or len(gradients) != count:
+            return False
+        return launch.refresh(id(gradients), self.zero, *self._arguments) == count
+
     def launch(self) -> None:
+        self._run(KERNEL, self._clock)
+
+    def add_squares(self) -> None:
+        self._run(SQUARES, int(self._spare.ctypes.data))
+
+    def _run(self, column: int, clock: int) -> None:
         last = len(self.plan.rows)
         if self.workers > 1:
-            launch.run(*self._table, last, *self._spans, self.workers, self._clock)
+            launch.run(*self._table, last, *self._spans, self.workers, clock, column)
         else:
-            launch.run_alone(*self._table, 0, last, self._clock)
+            launch.run_alone(*self._table, 0, last, clock, column)

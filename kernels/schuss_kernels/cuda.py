@@ -6,17 +6,17 @@ Importing this module imports neither numba nor numba-cuda; :func:`available` te
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import plan, storage
-from .engine import Memory, PlanEngine, Tensor
-from .plan import COUNT, KERNEL, LAYOUT
+from .engine import LANES, Memory, PlanEngine, Tensor
+from .plan import COUNT, KERNEL, LAYOUT, SQUARES, SUMS
 from .rule import Rule
-from .storage import Spec
+from .storage import Spec, Squares
 
 _LEGACY_DEFAULT = 1  # the default stream's other handle
 _FILL = 1 << 22  # elements of host memory that a new state is filled from
@@ -223,9 +223,14 @@ class CudaEngine(PlanEngine):
         return cuda_device.current()
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
-        text = str(spec)
+        return self._numbered(str(spec), lambda: self.device.kernel(rule, spec))
+
+    def squares_kernel(self, wanted: Squares) -> int:
+        return self._numbered(wanted.form, lambda: self.device.squares_kernel(wanted))
+
+    def _numbered(self, text: str, load: Callable[[], Any]) -> int:
         if text not in self._numbers:
-            self._launches.append(self.device.kernel(rule, spec))
+            self._launches.append(load())
             self._numbers[text] = len(self._launches) - 1
         return self._numbers[text]
 
@@ -235,39 +240,62 @@ class CudaEngine(PlanEngine):
         return self._scalars[kind].address + self.scalars.offset(slot, kind)
 
     def bound(self) -> None:
-        rows, walks = self.plan.rows, self.plan.walks
+        rows, walks, sums = self.plan.rows, self.plan.walks, self.plan.sums
         self._walks = _Table(self.device, (max(1, walks.size),), np.int64)
         self._walks_sent = False
         rows[rows[:, LAYOUT] != 0, LAYOUT] += self._walks.address - walks.ctypes.data
+        if self.looks:
+            # A block's sums by lane, each with whether all of it is finite.
+            self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
+            first = (rows[:, SUMS] - sums.ctypes.data) // sums.strides[0]
+            rows[:, SUMS] = self._sums.address + first * (LANES * 2 * 8)
         self._order = np.argsort(rows[:, KERNEL], kind="stable")
-        kernels, counts = rows[self._order, KERNEL], rows[self._order, COUNT]
+        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES)}
+        self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
+        self._sent = np.zeros(0, np.int64)
+
+    def _cut(self, rows: np.ndarray, column: int) -> list[_Run]:
+        kernels, counts = rows[:, column], rows[:, COUNT]
         ends = [*np.flatnonzero(np.diff(kernels)) + 1, len(rows)] if len(rows) else []
-        self._runs = [
+        return [
             _Run(
                 int(kernels[first]), int(first), int(end - first), int(-(-counts[first:end].max() // self.device.slice))
             )
             for first, end in zip([0, *ends], ends, strict=False)
         ]
-        self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
-        self._sent = np.zeros(0, np.int64)
 
-    def step(self, gradients: Sequence[Memory | None]) -> None:
+    def place(self, gradients: Sequence[Memory | None]) -> None:
         self._await |= _producers(gradients)
-        super().step(gradients)
+        super().place(gradients)
 
     def launch(self) -> None:
-        if self._runs:
-            self._launch()
+        self._launch(KERNEL)
         self.clock[0] += 1
 
-    def _launch(self) -> None:
+    def add_squares(self) -> None:
+        if not self._runs[SQUARES]:
+            return
+        lanes = np.zeros((max(1, len(self.plan.sums)), LANES, 2))
+        stream = self.device.stream(stream_handle(self.stream))
+        self._sums.write(lanes, stream)  # tensors without a gradient add nothing
+        self._launch(SQUARES)
+        found = self.device.read(self._sums.address, lanes.nbytes).view(np.float64).reshape(lanes.shape)
+        halves = found[: len(self.plan.sums)]
+        while halves.shape[1] > 1:
+            middle = halves.shape[1] // 2
+            halves = halves[:, :middle] + halves[:, middle:]
+        self.plan.sums[:] = halves[:, 0]
+
+    def _launch(self, column: int) -> None:
+        if not self._runs[column]:
+            return
         handle = stream_handle(self.stream)
         stream = self.device.stream(handle)
         self.device.follow(stream, self._await - {handle or _LEGACY_DEFAULT})
         self._await = set()
         self._send(stream)
         width = self.plan.rows.strides[0]
-        for run in self._runs:
+        for run in self._runs[column]:
             blocks = (min(run.count, self.device.most_blocks), run.slices)
             self._launches[run.kernel](blocks, stream, self._rows.address + run.first * width, width, run.count)
 

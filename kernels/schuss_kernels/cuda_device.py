@@ -14,9 +14,9 @@ import numpy as np
 from numba import config, cuda, types
 
 from . import check
-from .cuda_kernel import SLICE, source
+from .cuda_kernel import SLICE, source, squares_source
 from .rule import Rule
-from .storage import Spec
+from .storage import Spec, Squares
 
 Launch = Callable[..., None]
 """``launch(blocks, stream, rows, width, count)``: a kernel on a grid of ``(x, y)`` blocks."""
@@ -53,22 +53,32 @@ def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
     RuleError
         When the rule's update cannot be compiled, returns other states than it has, or computes in float64.
     """
-    from numba.cuda.compiler import compile_cuda, kernel_fixup
-
     from .cuda_words import Words
+
+    with check.told_in_the_rules_words(rule, spec):
+        library = _compiled(source(Words(rule, spec), spec), capability)
+    if check.single(spec) and ".f64" in library.get_asm_str(cc=capability):
+        raise check.slip(rule, spec)
+    return library
+
+
+def compiled_squares(wanted: Squares, capability: tuple[int, int]) -> Any:
+    """The same for a kernel that adds up the squares of gradients."""
+    from .cuda_words import SquaresWords
+
+    return _compiled(squares_source(SquaresWords(wanted), wanted), capability)
+
+
+def _compiled(function: Any, capability: tuple[int, int]) -> Any:
+    from numba.cuda.compiler import compile_cuda, kernel_fixup
 
     # Contraction of a * b + c would be on by default, and would change the last bits.
     options = {"opt": 3, "fma": False}
-    with check.told_in_the_rules_words(rule, spec):
-        result = compile_cuda(
-            source(Words(rule, spec), spec), types.void, _ARGUMENTS, nvvm_options=options, cc=capability
-        )
+    result = compile_cuda(function, types.void, _ARGUMENTS, nvvm_options=options, cc=capability)
     library = result.library
     kernel = library.get_function(result.fndesc.llvm_func_name)
     library._entry_name = kernel.name
     kernel_fixup(kernel, debug=False)
-    if check.single(spec) and ".f64" in library.get_asm_str(cc=capability):
-        raise check.slip(rule, spec)
     return library
 
 
@@ -130,12 +140,22 @@ class Device:
         device = cuda.get_current_device()
         return _once((str(spec), device.id), lambda: self._load(rule, spec, device.compute_capability))
 
+    def squares_kernel(self, wanted: Squares) -> Launch:
+        """The kernel that adds up squares, compiled and loaded on first use."""
+        device = cuda.get_current_device()
+        return _once(
+            (wanted.form, device.id), lambda: self._started(compiled_squares(wanted, device.compute_capability))
+        )
+
     def _load(self, rule: Rule, spec: Spec, capability: tuple[int, int]) -> Launch:
+        return self._started(compiled(rule, spec, capability))
+
+    def _started(self, library: Any) -> Launch:
         from cuda.core import LaunchConfig
         from cuda.core import launch as start
         from numba.cuda.cudadrv import devices, driver
 
-        function = compiled(rule, spec, capability).get_cufunc()
+        function = library.get_cufunc()
 
         @devices.require_context
         def launch(blocks: tuple[int, int], stream: Any, *numbers: int) -> None:
@@ -177,6 +197,15 @@ class Simulator(Device):
             return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
 
         return _once((str(spec), -1), load)
+
+    def squares_kernel(self, wanted: Squares) -> Launch:
+        from .cuda_simulated import SquaresWords
+
+        def load() -> Launch:
+            kernel = cuda.jit(squares_source(SquaresWords(wanted), wanted))
+            return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
+
+        return _once((wanted.form, -1), load)
 
 
 class _Bytes:

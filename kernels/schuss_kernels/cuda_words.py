@@ -7,26 +7,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import cuda, types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
 from . import lowering
+from .engine import RIDERS
 from .intrinsics import number_type, tuple_type
-from .lowering import FIRST_STATE, GLOBAL, GRADIENT, INT64, PARAMETER
+from .lowering import GLOBAL, INT64, PARAMETER
+from .plan import STATES, TENSOR
 from .rule import Rule, specialise
-from .storage import Spec
+from .storage import Spec, Squares
 
 
 class Words:
     """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""
 
     def __init__(self, rule: Rule, spec: Spec) -> None:
-        streams = (spec.parameter, spec.gradient, *spec.states)
-        self.lanes = lanes = 16 // max(storage.itemsize for storage in streams)
+        self.lanes = lanes = 16 // max(stream.storage.itemsize for stream in spec.streams)
         number, state = number_type(spec), tuple_type(rule.State, spec)
         scalars, count = tuple_type(rule.Scalars, spec), len(spec.states)
-        places = types.UniTuple(types.int64, count) if count else types.Tuple(())
+        riders = types.UniTuple(number, RIDERS)
+        rest = spec.streams[lowering.FIRST_STATE :]
+        places = types.UniTuple(types.int64, len(rest)) if rest else types.Tuple(())
         # A device function asks for the current device unless it is inlined before it is compiled.
         update = specialise(rule.update, spec.compute.type, cuda.jit(device=True, inline="always")).py_func
         update_type = types.Tuple((number, state))(number, number, state, scalars)
@@ -44,82 +48,122 @@ class Words:
 
         def mover(width: int) -> Any:
             def build(context, builder, signature, args):
-                parameter, gradient, states, index, scale, h = args
-                offsets = [builder.mul(index, INT64(storage.itemsize)) for storage in spec.states]
-                bases = cgutils.unpack_tuple(builder, states, count)
+                parameter, gradient, others, index, numbers, h, key, place = args
+                bases = cgutils.unpack_tuple(builder, others, len(rest))
+                offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
                 here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
-                loaded = [
-                    lowering.load(builder, spec, stream, *place, width, width * storage.itemsize, GLOBAL)
-                    for stream, (place, storage) in enumerate(zip(here, streams, strict=True))
-                ]
-                stored = [PARAMETER, *range(FIRST_STATE, len(streams))]
-                results = [loaded[stream] for stream in stored]
+                element = lowering.Element(builder, spec, here, width, True, GLOBAL)
+                ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
+                loaded = lowering.load_element(element, ride)
+                results = [loaded[PARAMETER], *loaded[lowering.FIRST_STATE :]]
                 for lane in range(width):
                     at = INT64(lane)
                     values = loaded if width == 1 else [builder.extract_element(v, at) for v in loaded]
-                    values = list(values)
-                    values[GRADIENT] = builder.fmul(values[GRADIENT], scale)
                     new = new_values(context, builder, values, h)
                     if width == 1:
                         results = new
                     else:
                         results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
-                for stream, value in zip(stored, results, strict=True):
-                    align = width * streams[stream].itemsize
-                    lowering.store(builder, spec, stream, *here[stream], value, width, align, GLOBAL)
+                draw = lowering.Draw(element, key, place) if spec.stochastic else None
+                lowering.store_element(element, results, ride, draw)
                 return context.get_dummy_value()
 
             @intrinsic
-            def move(typing, parameter, gradient, states, index, scale, h):
-                return types.void(types.int64, types.int64, places, types.int64, number, scalars), build
+            def move(typing, parameter, gradient, others, index, numbers, h, key, place):
+                where = (types.int64, types.int64, places, types.int64)
+                return types.void(*where, riders, scalars, types.int32, types.int64), build
 
             return move
 
         self.move_one, self.move_lanes = mover(1), mover(lanes)
+        self.table = table
 
         @intrinsic
-        def table(typing, address, index):
+        def addresses(typing, row):
             def build(context, builder, signature, args):
-                return lowering.load_int64(builder, *args, GLOBAL)
+                columns = [INT64(STATES + n) for n in range(len(rest))]
+                found = [lowering.load_int64(builder, args[0], column, GLOBAL) for column in columns]
+                return context.make_tuple(builder, places, found)
 
-            return types.int64(types.int64, types.int64), build
+            return places(types.int64), build
 
         @intrinsic
-        def state_addresses(typing, row, column):
+        def rider_numbers(typing, address):
             def build(context, builder, signature, args):
-                columns = [builder.add(args[1], INT64(n)) for n in range(count)]
-                addresses = [lowering.load_int64(builder, args[0], column, GLOBAL) for column in columns]
-                return context.make_tuple(builder, places, addresses)
+                numbers = [lowering.load_scalar(builder, spec.compute, args[0], n, GLOBAL) for n in range(RIDERS)]
+                return context.make_tuple(builder, riders, numbers)
 
-            return places(types.int64, types.int64), build
-
-        @intrinsic
-        def gradient_scale(typing, address):
-            def build(context, builder, signature, args):
-                return lowering.load_scalar(builder, spec.compute, args[0], 0, GLOBAL)
-
-            return number(types.int64), build
+            return riders(types.int64), build
 
         @intrinsic
         def rule_scalars(typing, address):
             def build(context, builder, signature, args):
                 numbers = [
-                    lowering.load_scalar(builder, spec.compute, args[0], 1 + n, GLOBAL) for n in range(len(scalars))
+                    lowering.load_scalar(builder, spec.compute, args[0], RIDERS + n, GLOBAL)
+                    for n in range(len(scalars))
                 ]
                 return context.make_tuple(builder, scalars, numbers)
 
             return scalars(types.int64), build
 
         @intrinsic
-        def misaligned(typing, parameter, gradient, states):
+        def row_key(typing, numbers, row):
             def build(context, builder, signature, args):
-                addresses = [args[0], args[1], *cgutils.unpack_tuple(builder, args[2], count)]
+                if not spec.stochastic:
+                    return lowering.ir.IntType(32)(0)
+                tensor = lowering.load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
+                return lowering.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+
+            return types.int32(riders, types.int64), build
+
+        @intrinsic
+        def misaligned(typing, parameter, gradient, others):
+            def build(context, builder, signature, args):
+                found = [args[0], args[1], *cgutils.unpack_tuple(builder, args[2], len(rest))]
                 bits = INT64(0)
-                for address, storage in zip(addresses, streams, strict=True):
-                    bits = builder.or_(bits, builder.and_(address, INT64(lanes * storage.itemsize - 1)))
+                for address, stream in zip(found, spec.streams, strict=True):
+                    bits = builder.or_(bits, builder.and_(address, INT64(lanes * stream.storage.itemsize - 1)))
                 return bits
 
             return types.int64(types.int64, types.int64, places), build
 
-        self.table, self.state_addresses, self.misaligned = table, state_addresses, misaligned
-        self.gradient_scale, self.rule_scalars = gradient_scale, rule_scalars
+        self.addresses, self.misaligned, self.row_key = addresses, misaligned, row_key
+        self.rider_numbers, self.rule_scalars = rider_numbers, rule_scalars
+
+
+@intrinsic
+def table(typing, address, index):
+    """The 64-bit integer number ``index`` at ``address``."""
+
+    def build(context, builder, signature, args):
+        return lowering.load_int64(builder, *args, GLOBAL)
+
+    return types.int64(types.int64, types.int64), build
+
+
+class SquaresWords:
+    """The words for adding up the squares of gradients."""
+
+    def __init__(self, wanted: Squares) -> None:
+        storage = wanted.gradient
+        self.table = table
+
+        @intrinsic
+        def gradient(typing, address):
+            def build(context, builder, signature, args):
+                pointer = builder.inttoptr(args[0], storage.llvm_type().as_pointer(GLOBAL))
+                value = builder.load(pointer, align=storage.itemsize)
+                return storage.widen(builder, value, np.dtype(np.float64))
+
+            return types.float64(types.int64), build
+
+        @intrinsic
+        def write(typing, address, index, value):
+            def build(context, builder, signature, args):
+                place = builder.inttoptr(args[0], lowering.ir.DoubleType().as_pointer(GLOBAL))
+                builder.store(args[2], builder.gep(place, [args[1]]), align=8)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, types.float64), build
+
+        self.gradient, self.write = gradient, write

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from . import plan
 from .rule import Rule
-from .storage import Spec, Storage, storage_of
+from .storage import Spec, Squares, Storage, storage_of
+
+SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW = range(6)
+RIDERS = 8
+"""What stands in a slot before the rule's scalars: the scale of the gradients, the value they are limited to, what the
+moving average keeps and takes, and the two halves of the key of the random bits."""
+
+LANES = 16
+"""Sums that squares are added to in turn: what a vector adds at once, on every processor and in the reference."""
 
 _TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -44,9 +52,16 @@ class Memory:
         return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + self.dtype.itemsize
 
 
+OTHERS = ("master", "ema", "copy")
+"""What a tensor may have beside parameter, gradient and states, in the order of :attr:`.Spec.streams`."""
+
+
 @dataclass
 class Tensor:
-    """A parameter, the rule that moves it, its states, and what is known of its gradient."""
+    """A parameter, the rule that moves it, its states, and what is known of its gradient.
+
+    ``others``: what there is of :data:`OTHERS`. ``master`` and ``stochastic``: as in :class:`.Spec`.
+    """
 
     name: str
     rule: Rule
@@ -54,16 +69,30 @@ class Tensor:
     states: tuple[Memory, ...]
     gradient_dtype: np.dtype
     gradient_strides: tuple[int, ...]
+    others: Mapping[str, Memory] = field(default_factory=dict)
+    master: str = ""
+    stochastic: bool = False
     slot: int = 0
 
-    def spec(self, strided: bool) -> Spec:
+    def spec(self, strided: bool, clip: bool = False, zero: bool = False) -> Spec:
+        copy = self.others.get("copy")
         return Spec(
             self.rule,
             _storage(self.parameter.dtype),
             _storage(self.gradient_dtype),
             tuple(_storage(state.dtype) for state in self.states),
             strided,
+            self.master,
+            self.stochastic,
+            clip,
+            zero,
+            "ema" in self.others,
+            None if copy is None else _storage(copy.dtype),
         )
+
+    def kept(self) -> list[Memory]:
+        """The states and the others."""
+        return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
 
     def walk(self) -> np.ndarray | None:
         p = self.parameter
@@ -72,10 +101,10 @@ class Tensor:
 
 
 class ScalarTable:
-    """The numbers of a step: for every slot the gradient scale and a rule's ``Scalars``, in both compute types."""
+    """The numbers of a step: for every slot the riders' and a rule's ``Scalars``, in both compute types."""
 
     def __init__(self, slots: int, numbers: int) -> None:
-        width = -(-(1 + numbers) // 16) * 16  # a slot starts on a cache line
+        width = -(-(RIDERS + numbers) // 16) * 16  # a slot starts on a cache line
         self.arrays = {kind: np.zeros((slots, width), kind) for kind in _TYPES}
 
     def write(self, slot: int, kinds: Sequence[np.dtype], values: tuple[float, ...]) -> None:
@@ -97,6 +126,7 @@ class Engine(ABC):
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         self.tensors = list(tensors)
+        self.clip = self.zero = False
         self.clock = np.zeros(1, np.int64) if clock is None else clock
         """One int64: steps that moved tensors. Raised where they are moved, so that nothing (Ctrl-C) comes between."""
 
@@ -106,16 +136,43 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(
-        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+        self,
+        slot: int,
+        kinds: Sequence[np.dtype],
+        rule: Rule,
+        step: int,
+        options: Mapping[str, Any],
+        riders: tuple[float, ...],
     ) -> None:
-        """Set the numbers of a slot: what ``rule`` needs at ``step`` with its ``options``, the scale of gradients."""
+        """Set the numbers of a slot: the riders' (see :data:`RIDERS`), and what ``rule`` needs at ``step``."""
 
     @abstractmethod
-    def step(self, gradients: Sequence[Memory | None]) -> None:
+    def place(self, gradients: Sequence[Memory | None]) -> None:
+        """Take the gradients of the next launch."""
+
+    @abstractmethod
+    def launch(self) -> None:
         """Step every tensor that has a gradient."""
+
+    @abstractmethod
+    def squares(self) -> tuple[float, bool]:
+        """The sum of the squares of all gradients, in float64, and whether all of them are finite."""
+
+    def step(self, gradients: Sequence[Memory | None]) -> None:
+        """Place and launch."""
+        self.place(gradients)
+        self.launch()
+
+    def ride(self, clip: bool, zero: bool, look: bool) -> None:
+        """Whether the next steps limit gradients to the clip value, set them to zero, and ask for :meth:`squares`."""
+        self.clip, self.zero = clip, zero
 
     def try_step(self, gradients: list[Any]) -> bool:
         """Step straight from the caller's arrays if they are all as in the step before; False, nothing done, if not."""
+        return False
+
+    def try_place(self, gradients: list[Any]) -> bool:
+        """The first half of :meth:`try_step`."""
         return False
 
 
@@ -124,6 +181,7 @@ class PlanEngine(Engine):
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         super().__init__(tensors, clock)
+        self.looks = False
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
         self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
         self.bind()
@@ -133,6 +191,14 @@ class PlanEngine(Engine):
         """What stands in the KERNEL column for a spec."""
 
     @abstractmethod
+    def squares_kernel(self, wanted: Squares) -> int:
+        """What stands in the SQUARES column."""
+
+    @abstractmethod
+    def add_squares(self) -> None:
+        """Run the kernels of the SQUARES column; wait for ``plan.sums``."""
+
+    @abstractmethod
     def scalars_address(self, slot: int, kind: np.dtype) -> int:
         """Where the kernels find a slot of the scalars."""
 
@@ -140,30 +206,39 @@ class PlanEngine(Engine):
     def bound(self) -> None:
         """The plan is a new one."""
 
-    @abstractmethod
-    def launch(self) -> None:
-        """Run every row that has a gradient."""
-
     def changed(self) -> None:
         """Rows of the plan were written."""
+
+    def ride(self, clip: bool, zero: bool, look: bool) -> None:
+        before = self.clip, self.zero, self.looks
+        wanted = clip, zero, look or self.looks  # the kernels that look do no harm once they are there
+        if wanted != before:
+            self.clip, self.zero, self.looks = wanted
+            try:
+                self.bind()
+            except BaseException:
+                self.clip, self.zero, self.looks = before
+                raise
 
     def bind(self) -> None:
         """Build the plan for the tensors as they are now; kernels that are missing are compiled."""
         parts = []
         for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
             walk = tensor.walk()
-            spec = tensor.spec(strided=walk is not None)
+            spec = tensor.spec(walk is not None, self.clip, self.zero)
+            kept = tensor.kept()
             parts.append(
                 plan.Part(
                     kernel=self.kernel(tensor.rule, spec) if tensor.parameter.size else 0,
+                    squares=self._squares_kernel(spec) if tensor.parameter.size else 0,
                     scalars=self.scalars_address(tensor.slot, spec.compute),
                     size=tensor.parameter.size,
                     parameter=tensor.parameter.address,
                     gradient=gradient,
                     parameter_itemsize=spec.parameter.itemsize,
                     gradient_itemsize=spec.gradient.itemsize,
-                    states=[state.address for state in tensor.states],
-                    state_itemsizes=[state.itemsize for state in spec.states],
+                    states=[memory.address for memory in kept],
+                    state_itemsizes=[memory.dtype.itemsize for memory in kept],
                     walk=walk,
                 )
             )
@@ -185,12 +260,18 @@ class PlanEngine(Engine):
         self.changed()
 
     def prepare(
-        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+        self,
+        slot: int,
+        kinds: Sequence[np.dtype],
+        rule: Rule,
+        step: int,
+        options: Mapping[str, Any],
+        riders: tuple[float, ...],
     ) -> None:
-        self.scalars.write(slot, kinds, (scale, *rule.scalars_at(step, options)))
+        self.scalars.write(slot, kinds, (*riders, *rule.scalars_at(step, options)))
 
-    def step(self, gradients: Sequence[Memory | None]) -> None:
-        """Put the gradients into the plan, building it anew where a layout or dtype differs, and launch it."""
+    def place(self, gradients: Sequence[Memory | None]) -> None:
+        """Put the gradients into the plan, building it anew where a layout or dtype differs."""
         moved = [
             (tensor, tensor.gradient_dtype, tensor.gradient_strides)
             for tensor, g in zip(self.tensors, gradients, strict=True)
@@ -209,7 +290,14 @@ class PlanEngine(Engine):
                 raise
         else:
             self._place()
-        self.launch()
+
+    def squares(self) -> tuple[float, bool]:
+        self.plan.sums[:] = 0.0  # tensors without a gradient add nothing
+        self.add_squares()
+        return total(self.plan.sums)
+
+    def _squares_kernel(self, spec: Spec) -> int:
+        return self.squares_kernel(Squares(spec.gradient, spec.strided)) if self.looks else 0
 
     def _place(self) -> None:
         rows, first = self.plan.rows, self.plan.first_row
@@ -218,6 +306,13 @@ class PlanEngine(Engine):
         advance = np.repeat(np.array(itemsizes, np.int64) * (self.gradients != 0), counts)
         rows[:, plan.GRAD] = np.repeat(self.gradients, counts) + rows[:, plan.START] * advance
         self.changed()
+
+
+def total(sums: np.ndarray) -> tuple[float, bool]:
+    """The sums of all blocks in their order, and whether every gradient in them is finite."""
+    if not len(sums):
+        return 0.0, True
+    return float(np.cumsum(sums[:, 0])[-1]), bool((sums[:, 1] == 0.0).all())
 
 
 def _storage(dtype: np.dtype) -> Storage:

@@ -22,15 +22,17 @@ from .plan import GRAD
 _WORD = 8
 _TYPE = object.__basicsize__ - _WORD  # the type pointer ends an object's head
 _DATA = object.__basicsize__
-_NDIM, _DIMENSIONS, _STRIDES, _DESCR = _DATA + 8, _DATA + 16, _DATA + 24, _DATA + 40
+_NDIM, _DIMENSIONS, _STRIDES, _DESCR, _FLAGS = _DATA + 8, _DATA + 16, _DATA + 24, _DATA + 40, _DATA + 48
+_WRITEABLE = 0x400
 _ITEMS = tuple.__basicsize__  # a list's pointer to its items follows the variable-size head
 
 
-def refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none):
+def refresh(gradients, fixed, count, expected, layouts, rows, width, lows, highs, intervals, kind, none):
     """The number of the first gradient that is not as expected, ``count`` if all are.
 
     ``gradients`` is the address of a list object of ``count`` items; every other argument an address, a count or a
-    number of bytes. None is expected where the address in the plan is 0, and only there.
+    number of bytes. None is expected where the address in the plan is 0, and only there. ``fixed``: gradients will be
+    written; each must be writable and where it was, for whether two of them share memory is only looked at in Python.
     """
     items = table(gradients + _ITEMS, 0)
     for number in range(count):
@@ -51,6 +53,8 @@ def refresh(gradients, count, expected, layouts, rows, width, lows, highs, inter
             if table(dimensions, axis) != table(layout, axis) or table(strides, axis) != table(layout, ndim + axis):
                 return number
         data = table(array + _DATA, 0)
+        if fixed and (data != table(row, DATA) or table(array + _FLAGS, 0) & _WRITEABLE == 0):
+            return number
         if data == table(row, DATA):
             continue
         low, high = data + table(row, LOW), data + table(row, HIGH)
@@ -92,6 +96,7 @@ def _usable() -> bool:
         return False
     word = ctypes.c_int64.from_address
     arrays: list[Any] = [np.zeros((2, 3), np.float32)[:, ::2], np.zeros((4, 5, 6), np.float64)]
+    arrays[1].flags.writeable = False
     try:
         items = word(id(arrays) + _ITEMS).value
         for number, array in enumerate(arrays):
@@ -103,6 +108,7 @@ def _usable() -> bool:
                 and word(head + _DATA).value == array.ctypes.data
                 and word(head + _NDIM).value & 0xFFFFFFFF == array.ndim
                 and word(head + _DESCR).value == id(array.dtype)
+                and bool(word(head + _FLAGS).value & _WRITEABLE) == array.flags.writeable
                 and _words(word(head + _DIMENSIONS).value, array.ndim) == array.shape
                 and _words(word(head + _STRIDES).value, array.ndim) == array.strides
             )

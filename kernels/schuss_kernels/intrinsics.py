@@ -7,6 +7,7 @@ disk cache find it again in another process: the string (rule name, digest, stor
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from numba import njit, types
@@ -14,8 +15,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from . import lowering
+from .engine import RIDERS
+from .plan import BLOCK, STATES, TENSOR
 from .rule import Rule, specialise
-from .storage import Spec
+from .storage import STORAGES, Spec, Storage
+
+GRADIENTS: dict[str, Storage] = {storage.code: storage for storage in STORAGES.values()}
+"""Storage codes -> what a kernel that adds up squares reads."""
 
 KNOWN: dict[str, tuple[Spec, Rule]] = {}
 """Spec text -> what it stands for; filled before a kernel is compiled."""
@@ -115,27 +121,29 @@ def call_kernel(typing, address, row):
 
 
 @intrinsic(prefer_literal=True)
-def state_addresses(typing, spec, row, column):
-    """The state addresses of a row, a tuple of int64."""
-    count = len(KNOWN[spec.literal_value][0].states)
+def addresses(typing, spec, row):
+    """Where a row's streams after the gradient lie, a tuple of int64."""
+    count = len(KNOWN[spec.literal_value][0].streams) - lowering.FIRST_STATE
     result = types.UniTuple(types.int64, count) if count else types.Tuple(())
 
     def build(context, builder, signature, args):
-        columns = [builder.add(args[2], lowering.INT64(number)) for number in range(count)]
+        columns = [lowering.INT64(STATES + number) for number in range(count)]
         return context.make_tuple(builder, result, [lowering.load_int64(builder, args[1], c) for c in columns])
 
-    return result(spec, row, column), build
+    return result(spec, types.int64), build
 
 
 @intrinsic(prefer_literal=True)
-def gradient_scale(typing, spec, address):
-    """The number that every gradient of a row is multiplied by: the first of its scalars."""
+def rider_numbers(typing, spec, address):
+    """What stands before the rule's scalars: see :data:`.engine.RIDERS`."""
     held, _ = KNOWN[spec.literal_value]
+    result = types.UniTuple(number_type(held), RIDERS)
 
     def build(context, builder, signature, args):
-        return lowering.load_scalar(builder, held.compute, args[1], 0)
+        numbers = [lowering.load_scalar(builder, held.compute, args[1], n) for n in range(RIDERS)]
+        return context.make_tuple(builder, result, numbers)
 
-    return number_type(held)(spec, types.int64), build
+    return result(spec, types.int64), build
 
 
 @intrinsic(prefer_literal=True)
@@ -145,67 +153,107 @@ def rule_scalars(typing, spec, address):
     result = tuple_type(rule.Scalars, held)
 
     def build(context, builder, signature, args):
-        numbers = [lowering.load_scalar(builder, held.compute, args[1], 1 + n) for n in range(len(result))]
+        numbers = [lowering.load_scalar(builder, held.compute, args[1], RIDERS + n) for n in range(len(result))]
         return context.make_tuple(builder, result, numbers)
 
     return result(spec, types.int64), build
 
 
 @intrinsic(prefer_literal=True)
-def load(typing, spec, stream, address, offset):
-    """One value of the parameter (stream 0) or gradient (stream 1), in the compute type."""
-    held, number = KNOWN[spec.literal_value][0], stream.literal_value
-
-    def build(context, builder, signature, args):
-        return lowering.load(builder, held, number, args[2], args[3])
-
-    return number_type(held)(spec, stream, types.int64, types.int64), build
-
-
-@intrinsic(prefer_literal=True)
-def store(typing, spec, stream, address, offset, value):
-    """Write one value of the parameter (stream 0)."""
-    held, number = KNOWN[spec.literal_value][0], stream.literal_value
-
-    def build(context, builder, signature, args):
-        lowering.store(builder, held, number, args[2], args[3], args[4])
-        return context.get_dummy_value()
-
-    return types.void(spec, stream, types.int64, types.int64, number_type(held)), build
-
-
-def _state_offsets(builder: Any, held: Spec, index: Any) -> list[Any]:
-    return [builder.mul(index, lowering.INT64(storage.itemsize)) for storage in held.states]
-
-
-@intrinsic(prefer_literal=True)
-def load_state(typing, spec, addresses, index):
-    """The rule's ``State`` of element ``index``."""
-    held, rule = KNOWN[spec.literal_value]
-    result = tuple_type(rule.State, held)
-
-    def build(context, builder, signature, args):
-        bases = cgutils.unpack_tuple(builder, args[1], len(held.states))
-        offsets = _state_offsets(builder, held, args[2])
-        streams = enumerate(zip(bases, offsets, strict=True), lowering.FIRST_STATE)
-        values = [lowering.load(builder, held, stream, base, offset) for stream, (base, offset) in streams]
-        return context.make_tuple(builder, result, values)
-
-    return result(spec, addresses, types.int64), build
-
-
-@intrinsic(prefer_literal=True)
-def store_state(typing, spec, addresses, index, state):
-    """Write the new ``State`` of element ``index``."""
+def row_key(typing, spec, riders, row):
+    """What a row's random bits start from; 0 where nothing is rounded at random."""
     held, _ = KNOWN[spec.literal_value]
 
     def build(context, builder, signature, args):
-        bases = cgutils.unpack_tuple(builder, args[1], len(held.states))
-        values = cgutils.unpack_tuple(builder, args[3], len(held.states))
-        offsets = _state_offsets(builder, held, args[2])
-        streams = enumerate(zip(bases, offsets, values, strict=True), lowering.FIRST_STATE)
-        for stream, (base, offset, value) in streams:
-            lowering.store(builder, held, stream, base, offset, value)
+        if not held.stochastic:
+            return lowering.ir.IntType(32)(0)
+        tensor = lowering.load_int64(builder, args[2], lowering.INT64(TENSOR))
+        return lowering.row_key(builder, cgutils.unpack_tuple(builder, args[1], RIDERS), tensor)
+
+    return types.int32(spec, riders, types.int64), build
+
+
+def _element(builder: Any, held: Spec, args: Sequence[Any]) -> lowering.Element:
+    """The element at ``(parameter, its offset, gradient, its offset, the others' addresses, index)``."""
+    parameter, p_offset, gradient, g_offset, others, index = args
+    rest = held.streams[lowering.FIRST_STATE :]
+    bases = cgutils.unpack_tuple(builder, others, len(rest))
+    offsets = [builder.mul(index, lowering.INT64(stream.storage.itemsize)) for stream in rest]
+    places = [(parameter, p_offset), (gradient, g_offset), *zip(bases, offsets, strict=True)]
+    return lowering.Element(builder, held, places)
+
+
+_WHERE = (types.int64,) * 4
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, spec, parameter, p_offset, gradient, g_offset, others, index, riders):
+    """Parameter, gradient and the rule's ``State`` of an element."""
+    held, rule = KNOWN[spec.literal_value]
+    number, state = number_type(held), tuple_type(rule.State, held)
+    result = types.Tuple((number, number, state))
+
+    def build(context, builder, signature, args):
+        numbers = cgutils.unpack_tuple(builder, args[7], RIDERS)
+        p, g, *states = lowering.load_element(_element(builder, held, args[1:7]), numbers)
+        return context.make_tuple(builder, result, [p, g, context.make_tuple(builder, state, states)])
+
+    return result(spec, *_WHERE, others, types.int64, riders), build
+
+
+@intrinsic(prefer_literal=True)
+def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, p, state, riders, key, count):
+    """Write an element's new parameter and ``State``, and what rides along. ``count``: its number in the tensor."""
+    held, _ = KNOWN[spec.literal_value]
+
+    def build(context, builder, signature, args):
+        element = _element(builder, held, args[1:7])
+        states = cgutils.unpack_tuple(builder, args[8], len(held.states))
+        numbers = cgutils.unpack_tuple(builder, args[9], RIDERS)
+        draw = lowering.Draw(element, args[10], args[11]) if held.stochastic else None
+        lowering.store_element(element, [args[7], *states], numbers, draw)
         return context.get_dummy_value()
 
-    return types.void(spec, addresses, types.int64, state), build
+    where = (spec, *_WHERE, others, types.int64)
+    return types.void(*where, number_type(held), state, riders, types.int32, types.int64), build
+
+
+@intrinsic(prefer_literal=True)
+def add_squares(typing, code, address, count, sums):
+    """Write the sum of the squares of ``count`` dense gradients, and whether all are finite, to ``sums``."""
+    storage = GRADIENTS[code.literal_value]
+
+    def build(context, builder, signature, args):
+        for number, value in enumerate(lowering.squares(builder, storage, args[1], args[2])):
+            lowering.store_double(builder, args[3], lowering.INT64(number), value)
+        return context.get_dummy_value()
+
+    return types.void(code, types.int64, types.int64, types.int64), build
+
+
+@intrinsic(prefer_literal=True)
+def gather(typing, code, address, into, index):
+    """Copy one gradient to place ``index`` of a dense buffer."""
+    storage = GRADIENTS[code.literal_value]
+
+    def build(context, builder, signature, args):
+        kind, size = storage.llvm_type(), lowering.INT64(storage.itemsize)
+        value = builder.load(builder.inttoptr(args[1], kind.as_pointer()), align=1)
+        place = builder.add(args[2], builder.mul(args[3], size))
+        builder.store(value, builder.inttoptr(place, kind.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(code, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def scratch(typing):
+    """The address of one BLOCK of the largest numbers on the stack."""
+
+    def build(context, builder, signature, args):
+        kind = lowering.ir.ArrayType(lowering.ir.DoubleType(), BLOCK)
+        with builder.goto_entry_block():  # not cgutils.alloca_once, which fills it with zeros
+            place = builder.alloca(kind)
+        return builder.ptrtoint(place, lowering.INT64)
+
+    return types.int64(), build

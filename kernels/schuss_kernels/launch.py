@@ -51,11 +51,11 @@ def jit(**options: Any) -> Any:
 
 
 @jit()
-def _rows(rows, width, first, last):
+def _rows(rows, width, first, last, column):
     for number in range(first, last):
         row = rows + number * width
         if table(row, GRAD) != 0:
-            call_kernel(table(row, KERNEL), row)
+            call_kernel(table(row, column), row)
 
 
 @jit()
@@ -64,25 +64,25 @@ def _tick(clock):
 
 
 @jit(nogil=True)
-def run_alone(rows, width, first, last, clock):
-    """Run rows ``first`` to ``last`` on the calling thread, and raise the clock."""
-    _rows(rows, width, first, last)
+def run_alone(rows, width, first, last, clock, column):
+    """Run the kernels in a column of rows ``first`` to ``last`` on the calling thread, and raise the clock."""
+    _rows(rows, width, first, last, column)
     _tick(clock)
 
 
 @jit()
-def _drain(rows, width, spans, count, counter):
+def _drain(rows, width, spans, count, counter, column):
     while True:
         span = atomic_add(counter, 1)
         if span >= count:
             break
-        _rows(rows, width, table(spans, span), table(spans, span + 1))
+        _rows(rows, width, table(spans, span), table(spans, span + 1), column)
 
 
 @jit()
 def _drain_job(job):
     rows, width, spans = table(job, pool.ROWS), table(job, pool.WIDTH), table(job, pool.SPANS)
-    _drain(rows, width, spans, table(job, pool.COUNT), job + pool.NEXT * 8)
+    _drain(rows, width, spans, table(job, pool.COUNT), job + pool.NEXT * 8, table(job, pool.COLUMN))
 
 
 @jit(nogil=True)
@@ -94,11 +94,12 @@ def _left(job):
 
 
 @jit(nogil=True)
-def _lead(job, rows, width, spans, count, clock):
+def _lead(job, rows, width, spans, count, clock, column):
     set_table(job, pool.ROWS, rows)
     set_table(job, pool.WIDTH, width)
     set_table(job, pool.SPANS, spans)
     set_table(job, pool.COUNT, count)
+    set_table(job, pool.COLUMN, column)
     set_table(job, pool.NEXT, 0)
     set_table(job, pool.CORE, core())
     atomic_add(job + pool.OPEN * 8, 1)
@@ -120,10 +121,10 @@ def _help(job):
 
 
 @jit(parallel=True, nogil=True)
-def _parallel(rows, width, spans, count, counter, workers, clock):
+def _parallel(rows, width, spans, count, counter, workers, clock, column):
     set_table(counter, 0, 0)
     for _ in prange(workers):
-        _drain(rows, width, spans, count, counter)
+        _drain(rows, width, spans, count, counter, column)
     _tick(clock)
 
 
@@ -131,12 +132,14 @@ refresh = jit()(headers.refresh)
 
 
 @jit()
-def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none, last, clock):
+def refresh_and_run(
+    gradients, fixed, count, expected, layouts, rows, width, lows, highs, intervals, kind, none, last, clock
+):
     """Put a list of gradients into the plan, run rows 0 to ``last`` and raise the clock; False, and nothing run, if one
     is not as expected (see :func:`.headers.refresh`)."""
-    first = refresh(gradients, count, expected, layouts, rows, width, lows, highs, intervals, kind, none)
+    first = refresh(gradients, fixed, count, expected, layouts, rows, width, lows, highs, intervals, kind, none)
     if first == count:
-        _rows(rows, width, 0, last)
+        _rows(rows, width, 0, last, KERNEL)
         _tick(clock)
     return first == count
 
@@ -144,23 +147,26 @@ def refresh_and_run(gradients, count, expected, layouts, rows, width, lows, high
 _pool = pool.Pool(_lead, _help, _left)
 
 
-def run(rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int, clock: int) -> None:
-    """Run a table of ``last`` rows, cut into ``count`` spans, with up to ``threads`` threads, without the GIL.
+def run(
+    rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int, clock: int, column: int
+) -> None:
+    """Run the kernels in a column of ``last`` rows, cut into ``count`` spans, with up to ``threads`` threads.
 
-    ``counter`` is the address of an int64 that belongs to this table; the int64 at ``clock`` is raised by one.
+    Without the GIL. ``counter`` is the address of an int64 that belongs to this table; the int64 at ``clock`` is raised
+    by one.
     """
     most = numba.config.NUMBA_NUM_THREADS
     if not _team_at_work() or threads > most:
-        if not _pool.run(rows, width, spans, count, threads, clock):
-            run_alone(rows, width, 0, last, clock)
+        if not _pool.run(rows, width, spans, count, threads, clock, column):
+            run_alone(rows, width, 0, last, clock, column)
     elif threads == most and _layer() == "omp":
-        _parallel(rows, width, spans, count, counter, threads, clock)
+        _parallel(rows, width, spans, count, counter, threads, clock, column)
     else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             with _one_at_a_time():
-                _parallel(rows, width, spans, count, counter, threads, clock)
+                _parallel(rows, width, spans, count, counter, threads, clock, column)
         finally:
             numba.set_num_threads(before)
 

@@ -18,13 +18,22 @@ import numpy as np
 from .engine import Tensor
 from .host import HostEngine
 from .rule import Rule
-from .rules import RULES
-from .storage import Spec, storage_of
+from .rules import COMPILED
+from .storage import BY_NAME, Spec, Squares, storage_of
 
 LEVEL = "SCHUSS_LEVEL"
 """Environment variable: the instruction-set level to run, in place of the best that this processor can."""
 
-_MADE_FROM = ("rule.py", "storage.py", "plan.py", "lowering.py", "intrinsics.py", "cpu.py")
+_MADE_FROM = (
+    "rule.py",
+    "storage.py",
+    "plan.py",
+    "conversions.py",
+    "rounding.py",
+    "lowering.py",
+    "intrinsics.py",
+    "cpu.py",
+)
 
 
 class Unavailable(RuntimeError):
@@ -87,9 +96,7 @@ def available() -> str | None:
 
 def key(rule: Rule, spec: Spec) -> str:
     """What a kernel is known by: the rule, the source files it was compiled from, and how the values are stored."""
-    states = ",".join(storage.code for storage in spec.states)
-    form = "strided" if spec.strided else "dense"
-    return f"{rule.name}@{_sources(rule)}|{spec.parameter.code}|{spec.gradient.code}|{states}|{form}"
+    return f"{rule.name}@{_sources(rule)}|{spec.form}"
 
 
 def _sources(rule: Rule) -> str:
@@ -110,9 +117,14 @@ def _engine_checksum() -> int:
     return zlib.crc32(b"".join(b"%08x" % _checksum(os.path.join(folder, name)) for name in _MADE_FROM))
 
 
+def squares_key(wanted: Squares) -> str:
+    """The same for a kernel that adds up squares."""
+    return f"@{_engine_checksum():08x}|{wanted.form}"
+
+
 def kernel(rule: Rule, spec: Spec) -> int | None:
     """The address of a kernel, None where it was not compiled ahead of time."""
-    if RULES.get(rule.name) is not rule:
+    if COMPILED.get(rule.name) is not rule:
         return None
     return library().kernels.get(key(rule, spec))
 
@@ -121,7 +133,8 @@ def covers(rule: Rule, dtype: np.dtype) -> bool:
     """Whether there is a kernel for parameters, gradients and states of one dtype."""
     storage = storage_of(dtype)
     assert storage is not None, dtype
-    return kernel(rule, Spec(rule, storage, storage, (storage,) * len(rule.State._fields))) is not None
+    state = BY_NAME[storage.compute.name]
+    return kernel(rule, Spec(rule, storage, storage, (state,) * len(rule.State._fields))) is not None
 
 
 def outdated() -> list[str]:
@@ -129,13 +142,13 @@ def outdated() -> list[str]:
     there = library().kernels
     return [
         name
-        for name, rule in RULES.items()
+        for name, rule in COMPILED.items()
         if not any(known.startswith(f"{name}@{_sources(rule)}|") for known in there)
     ]
 
 
 def _why_not(rule: Rule, spec: Spec) -> str:
-    if RULES.get(rule.name) is not rule:
+    if COMPILED.get(rule.name) is not rule:
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
     if rule.name in outdated():
         return f"the kernels of rule {rule.name!r} were compiled from other source files; install schuss again"
@@ -187,20 +200,41 @@ class NativeEngine(HostEngine):
             clock=self.clock,
             elements=self.plan.elements,
             threads=self.workers,
+            fixed=self.zero,
             array_type=np.ndarray,
             memmap_type=np.memmap,
         )
 
     def prepare(
-        self, slot: int, kinds: Sequence[np.dtype], rule: Rule, step: int, options: Mapping[str, Any], scale: float
+        self,
+        slot: int,
+        kinds: Sequence[np.dtype],
+        rule: Rule,
+        step: int,
+        options: Mapping[str, Any],
+        riders: tuple[float, ...],
     ) -> None:
-        self._plan.scalars(slot, scale, rule.scalars_at(step, options))
+        self._plan.scalars(slot, riders, rule.scalars_at(step, options))
 
     def try_step(self, gradients: list[Any]) -> bool:
         return self._plan.step(gradients, self.workers > 1 and _team_at_work())
 
+    def try_place(self, gradients: list[Any]) -> bool:
+        return self._plan.place(tuple(gradients))
+
     def launch(self) -> None:
         self._plan.run(self.workers > 1 and _team_at_work())
+
+    def add_squares(self) -> None:
+        self._plan.look(self.workers > 1 and _team_at_work())
+
+    def squares_kernel(self, wanted: Squares) -> int:
+        address = library().kernels.get(squares_key(wanted))
+        if address is not None:
+            return address
+        from . import cpu
+
+        return cpu.squares_kernel(wanted)
 
 
 def _team_at_work() -> bool:

@@ -5,9 +5,13 @@
     COUNT    elements in the chunk
     LAYOUT   address of the tensor's walk (strided rows), 0 for dense rows
     START    index of the chunk's first element in the walk
+    TENSOR   number of the tensor
     PARAM    address of the chunk's first element (dense) or of the tensor's first (strided)
     GRAD     the same for the gradient; 0: the tensor has none this step, the row is skipped
-    STATES   and after it: address of the chunk's first element of each state (always dense, in the order of the walk)
+    SQUARES  which kernel adds up the squares of the row's gradient, as KERNEL
+    SUMS     address of what it writes: two float64 for every BLOCK elements of the chunk
+    STATES   and after it: address of the chunk's first element of each state, then of master weight, moving average and
+             copy, as far as there are any (always dense, in the order of the walk)
 
 A *walk* is how a strided tensor is gone through: ``ndim``, then size, parameter stride and gradient stride in bytes for
 each axis, outermost first.
@@ -20,11 +24,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KERNEL, SCALARS, COUNT, LAYOUT, START, PARAM, GRAD, STATES = range(8)
+KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, STATES = range(11)
 
 CHUNK = 256 * 1024
 """Elements in a row at most, and elements a thread takes at once where there are many: long enough to stream. (With 64
 Ki a step over ResNet18 took one to three hundredths more.)"""
+
+BLOCK = 1024
+"""Elements whose squares are added up together. Blocks start at multiples of it, whatever the chunks: the sum of all of
+them is the same bits for any cut."""
 
 _LEAST, SHARES = 8 * 1024, 64
 """A smaller plan is cut finer, into about so many shares of at least so many elements, to balance the threads."""
@@ -38,6 +46,7 @@ class Part:
     """One tensor as the plan sees it. Strides are in bytes; ``walk`` is None where it is dense."""
 
     kernel: int
+    squares: int
     scalars: int
     size: int
     parameter: int
@@ -55,13 +64,14 @@ class Plan:
 
     ``rows``: int64 (rows, width). ``spans``: int64 row numbers, span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``.
     ``first_row``: int64 (tensors + 1), the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``.
-    ``walks``: the walks that LAYOUT points into.
+    ``walks``: the walks that LAYOUT points into. ``sums``: float64 (blocks, 2), what SUMS points into.
     """
 
     rows: np.ndarray
     spans: np.ndarray
     first_row: np.ndarray
     walks: np.ndarray
+    sums: np.ndarray
     elements: int
 
 
@@ -109,21 +119,29 @@ def grain(elements: int, shares: int = SHARES) -> int:
     return min(CHUNK, max(_LEAST, -(-elements // (shares * 1024)) * 1024))
 
 
-def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, walks_address: int | None = None) -> Plan:
+def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     """The plan for ``parts``, in their order, in rows of ``chunk`` elements at most and spans of ``span`` at least.
 
-    ``walks_address`` is where the walks will lie when that is not the array made here (a copy on a device).
+    ``chunk`` is a multiple of BLOCK.
     """
+    assert chunk % BLOCK == 0, chunk
     strided = [part.walk for part in parts if part.walk is not None]
     walks = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
-    walk = int(walks.ctypes.data) if walks_address is None else walks_address
+    walk = int(walks.ctypes.data)
+    blocks = [-(-part.size // BLOCK) for part in parts]
+    sums = np.zeros((sum(blocks), 2))
+    firsts = np.cumsum([0, *blocks])[:-1].tolist()
 
     width = STATES + max((len(part.states) for part in parts), default=0)
     values = np.zeros((len(parts), width), dtype=np.int64)  # a tensor's first row
     advance = np.zeros((len(parts), width), dtype=np.int64)  # what an element further adds to it
-    for value, step, part in zip(values, advance, parts, strict=True):
+    for number, (value, step, part) in enumerate(zip(values, advance, parts, strict=True)):
         end = STATES + len(part.states)
-        value[:end] = (part.kernel, part.scalars, part.size, 0, 0, part.parameter, part.gradient, *part.states)
+        value[:STATES] = (
+            part.kernel, part.scalars, part.size, 0, 0, number, part.parameter, part.gradient, part.squares,
+            sums.ctypes.data + firsts[number] * sums.strides[0],
+        )  # fmt: skip
+        value[STATES:end] = part.states
         step[START] = 1
         step[STATES:end] = part.state_itemsizes
         if part.walk is None:
@@ -137,8 +155,9 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, walks_ad
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
     rows += np.repeat(advance, counts, axis=0) * start[:, None]
+    rows[:, SUMS] += start // BLOCK * sums.strides[0]
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
-    return Plan(rows, cut(rows, span), first_row, walks, int(rows[:, COUNT].sum()))
+    return Plan(rows, cut(rows, span), first_row, walks, sums, int(rows[:, COUNT].sum()))
 
 
 def cut(rows: np.ndarray, span: int) -> np.ndarray:

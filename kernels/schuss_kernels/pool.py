@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-OPEN, ACTIVE, NEXT, ROWS, WIDTH, SPANS, COUNT, CORE = 0, 8, 16, 24, 25, 26, 27, 28
+OPEN, ACTIVE, NEXT, ROWS, WIDTH, SPANS, COUNT, CORE, COLUMN = 0, 8, 16, 24, 25, 26, 27, 28, 29
 """Columns of the job. Counters that several threads write lie a cache line apart."""
 
 _PATIENCE = 50e-6
@@ -31,7 +31,7 @@ _PATIENCE = 50e-6
 class Pool:
     """Helper threads for one job at a time.
 
-    ``lead(job, rows, width, spans, count, clock)`` opens the job, works, raises the clock and closes it;
+    ``lead(job, rows, width, spans, count, clock, column)`` opens the job, works, raises the clock and closes it;
     ``help(job) -> int`` works on an open job, or tells the core when that is the caller's own; ``left(job) -> bool``
     tells, after a moment's patience, whether every helper has left. All three are compiled and run without the GIL.
     """
@@ -48,13 +48,13 @@ class Pool:
         self._job = np.zeros(64, np.int64)
         self._address = int(self._job.ctypes.data)
 
-    def run(self, rows: int, width: int, spans: int, count: int, threads: int, clock: int) -> bool:
+    def run(self, rows: int, width: int, spans: int, count: int, threads: int, clock: int, column: int) -> bool:
         """Run a table's spans with up to ``threads`` threads; False, and nothing done, while another job runs."""
         if not self._busy.acquire(blocking=False):
             return False
         try:
             self._wake(threads - 1)
-            self._lead(self._address, rows, width, spans, count, clock)
+            self._lead(self._address, rows, width, spans, count, clock, column)
         finally:
             try:
                 self._wait()

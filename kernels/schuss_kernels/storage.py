@@ -6,6 +6,7 @@ registers. The code below speaks to an LLVM builder, so the CPU and the CUDA ker
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,85 +15,190 @@ import numpy as np
 if TYPE_CHECKING:
     from .rule import Rule
 
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
 
 @dataclass(frozen=True)
 class Storage:
-    """One way to keep a number: its short code, numpy dtype, and the dtype a parameter of it computes in."""
+    """One way to keep a number: a short code, numpy's name of the dtype, its bytes, and what parameters compute in."""
 
     code: str
-    dtype: np.dtype
+    name: str
+    itemsize: int
     compute: np.dtype
 
     @property
-    def itemsize(self) -> int:
-        return self.dtype.itemsize
+    def dtype(self) -> np.dtype:
+        """The numpy dtype; bfloat16's is that of ml_dtypes.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            When it is bfloat16 and ml_dtypes is not installed.
+        """
+        return _dtype(self.name)
 
     def llvm_type(self) -> Any:
         """The LLVM type that is loaded and stored."""
-        return _float_type(self.dtype)
+        from llvmlite import ir
+
+        return {8: ir.DoubleType(), 4: ir.FloatType(), 2: ir.IntType(16)}[self.itemsize]
 
     def widen(self, builder: Any, value: Any, compute: np.dtype) -> Any:
         """A loaded value (or vector) as ``compute``."""
-        return _cast(builder, value, self.dtype, compute)
+        from . import conversions
 
-    def narrow(self, builder: Any, value: Any, compute: np.dtype) -> Any:
-        """A ``compute`` value (or vector) as it is stored, rounded to nearest even."""
-        return _cast(builder, value, compute, self.dtype)
+        return conversions.widen(builder, value, self.code, compute)
 
+    def narrow(self, builder: Any, value: Any, compute: np.dtype, draw: Any = None) -> Any:
+        """A ``compute`` value (or vector) as it is stored: rounded to nearest even, or by 16 random bits."""
+        from . import conversions
 
-F32 = Storage("f32", np.dtype(np.float32), np.dtype(np.float32))
-F64 = Storage("f64", np.dtype(np.float64), np.dtype(np.float64))
-
-STORAGES: dict[str, Storage] = {storage.code: storage for storage in (F32, F64)}
-_BY_DTYPE = {storage.dtype: storage for storage in STORAGES.values()}
+        return conversions.narrow(builder, value, self.code, compute, draw)
 
 
+F64 = Storage("f64", "float64", 8, _DOUBLE)
+F32 = Storage("f32", "float32", 4, _SINGLE)
+F16 = Storage("f16", "float16", 2, _SINGLE)
+BF16 = Storage("bf16", "bfloat16", 2, _SINGLE)
+
+STORAGES: dict[str, Storage] = {storage.code: storage for storage in (F64, F32, F16, BF16)}
+BY_NAME = {storage.name: storage for storage in STORAGES.values()}
+
+
+@functools.cache
+def _dtype(name: str) -> np.dtype:
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("bfloat16 needs ml_dtypes; get it with: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+@functools.cache
 def storage_of(dtype: np.dtype) -> Storage | None:
     """The storage that holds ``dtype``, None where there is none."""
-    return _BY_DTYPE.get(dtype)
+    storage = BY_NAME.get(dtype.name)
+    return storage if storage is not None and storage.dtype == dtype else None
 
 
 def names() -> str:
     """The dtypes there are, for messages."""
-    return " or ".join(storage.dtype.name for storage in STORAGES.values())
+    *most, last = BY_NAME
+    return f"{', '.join(most)} or {last}"
+
+
+REMAINDER = Storage("rem", "uint16", 2, _SINGLE)
+"""The low 16 bits of a float32 whose bfloat16 is the parameter itself: together they are the master weight."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One of the arrays that a kernel walks, and whether it is read and written."""
+
+    name: str
+    storage: Storage
+    reads: bool = True
+    writes: bool = True
+
+
+@dataclass(frozen=True)
+class Squares:
+    """What a kernel that adds up the squares of gradients is compiled for."""
+
+    gradient: Storage
+    strided: bool = False
+
+    @property
+    def form(self) -> str:
+        return f"squares|{self.gradient.code}|{'strided' if self.strided else 'dense'}"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a kernel is compiled for: a rule, the storage of each stream, dense or strided."""
+    """What a kernel is compiled for: a rule, the storage of each stream, and what else it does in the pass.
+
+    ``strided``: the tensor is gone through by its walk. ``master``: ``"float32"`` or ``"remainder"``, what holds the
+    master weight of a 16-bit parameter. ``stochastic``: 16-bit parameters (without a master) and states are rounded at
+    random. ``clip``: gradients are limited to the clip value. ``zero``: gradients are set to zero. ``ema``: the moving
+    average of the parameters is updated. ``copy``: the storage of a copy of the parameters that is written.
+    """
 
     rule: Rule
     parameter: Storage
     gradient: Storage
     states: tuple[Storage, ...]
     strided: bool = False
+    master: str = ""
+    stochastic: bool = False
+    clip: bool = False
+    zero: bool = False
+    ema: bool = False
+    copy: Storage | None = None
 
     @property
     def compute(self) -> np.dtype:
         return self.parameter.compute
 
+    @functools.cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """Parameter, gradient, the states, then what is there of master weight, moving average and copy."""
+        fields = zip(self.rule.State._fields, self.states, strict=True)
+        made = [
+            Stream("parameter", self.parameter, reads=self.master != "float32"),
+            Stream("gradient", self.gradient, writes=self.zero),
+            *(Stream(name, storage) for name, storage in fields),
+        ]
+        if self.master:
+            made.append(Stream("master", F32 if self.master == "float32" else REMAINDER))
+        if self.ema:
+            made.append(Stream("ema", BY_NAME[self.compute.name]))
+        if self.copy is not None:
+            made.append(Stream("copy", self.copy, reads=False))
+        return tuple(made)
+
+    @functools.cached_property
+    def at_random(self) -> tuple[int, ...]:
+        """The streams that are rounded at random: what has 16 bits, and nothing beside it that keeps the rest."""
+        if not self.stochastic:
+            return ()
+        last = 2 + len(self.states)
+        return tuple(
+            number
+            for number, stream in enumerate(self.streams[:last])
+            if stream.storage.itemsize == 2 and number != 1 and not (number == 0 and self.master)
+        )
+
+    def number(self, name: str) -> int:
+        """The number of the stream called ``name`` (for the riders, whose names no state has)."""
+        return next(n for n, stream in reversed(list(enumerate(self.streams))) if stream.name == name)
+
     @property
     def bytes_per_element(self) -> int:
-        """Bytes one element moves: parameter and states read and written, gradient read."""
-        return 2 * self.parameter.itemsize + self.gradient.itemsize + 2 * sum(s.itemsize for s in self.states)
+        """Bytes one element moves."""
+        return sum(stream.storage.itemsize * (stream.reads + stream.writes) for stream in self.streams)
 
     def __str__(self) -> str:
-        states = ",".join(s.code for s in self.states)
-        return "|".join((self.rule.key, self.parameter.code, self.gradient.code, states, "ds"[self.strided]))
+        return f"{self.rule.key}|{self.form}"
 
-
-def _float_type(dtype: np.dtype) -> Any:
-    from llvmlite import ir
-
-    return {4: ir.FloatType, 8: ir.DoubleType}[dtype.itemsize]()
-
-
-def _cast(builder: Any, value: Any, source: np.dtype, target: np.dtype) -> Any:
-    if source == target:
-        return value
-    kind = _float_type(target)
-    if hasattr(value.type, "count"):
-        from llvmlite import ir
-
-        kind = ir.VectorType(kind, value.type.count)
-    return (builder.fpext if target.itemsize > source.itemsize else builder.fptrunc)(value, kind)
+    @functools.cached_property
+    def form(self) -> str:
+        """Everything but the rule, as text."""
+        states = ",".join(storage.code for storage in self.states)
+        riders = [
+            name
+            for name, there in (
+                (f"master-{self.master}", self.master),
+                ("stochastic", self.stochastic),
+                ("clip", self.clip),
+                ("zero", self.zero),
+                ("ema", self.ema),
+                (f"copy-{self.copy.code}" if self.copy else "", self.copy),
+            )
+            if there
+        ]
+        return "|".join(
+            (self.parameter.code, self.gradient.code, states, "strided" if self.strided else "dense", *riders)
+        )

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from schuss_kernels.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
+from .loss_scale import DynamicLossScale
 from .optimizer import Optimizer
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from .riding import StepInfo
 
 if TYPE_CHECKING:
     from . import schedules
@@ -27,11 +29,13 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "DynamicLossScale",
     "Interval",
     "Optimizer",
     "RMSprop",
     "Rule",
     "RuleError",
+    "StepInfo",
     "schedules",
 ]
 

@@ -34,9 +34,7 @@ def parameter(array: Any, name: str) -> Memory:
         When it is read-only or overlaps itself.
     """
     memory = _memory(array, f"parameter {name!r}", f"float array ({storage.names()})")
-    if getattr(memory, "read_only", False) or (
-        isinstance(memory.array, np.ndarray) and not memory.array.flags.writeable
-    ):
+    if not _is_writable(memory):
         raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
     if _overlaps_itself(memory):
         raise ValueError(
@@ -46,8 +44,8 @@ def parameter(array: Any, name: str) -> Memory:
     return memory
 
 
-def gradient(array: Any, name: str, like: Memory) -> Memory:
-    """The gradient of a parameter.
+def gradient(array: Any, name: str, like: Memory, written: bool = False) -> Memory:
+    """The gradient of a parameter; ``written``: it is set to zero.
 
     Raises
     ------
@@ -65,7 +63,43 @@ def gradient(array: Any, name: str, like: Memory) -> Memory:
         places = {True: "host memory", False: "CUDA memory"}
         there, here = (places[isinstance(m.array, np.ndarray)] for m in (like, memory))
         raise TypeError(f"gradient of {name!r}: the parameter is in {there}, the gradient in {here}")
+    if written and not _is_writable(memory):
+        raise ValueError(f"zero_grad: the gradient of {name!r} is read-only")
+    if written and _overlaps_itself(memory):
+        raise ValueError(f"zero_grad: the gradient of {name!r} overlaps itself (strides {memory.strides}); pass a copy")
     return memory
+
+
+def copy(array: Any, name: str, like: Memory) -> Memory:
+    """The array that a parameter is copied to: of its shape, dense, its axes in memory in the same order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is no such array, or cannot be written.
+    """
+    what = f"copy_to of {name!r}"
+    memory = _memory(array, what, f"float array ({storage.names()})")
+    if memory.shape != like.shape:
+        raise ValueError(f"{what}: expected shape {like.shape}, got {memory.shape}")
+    if isinstance(memory.array, np.ndarray) != isinstance(like.array, np.ndarray):
+        raise TypeError(f"{what}: it and the parameter must both be in host memory, or both in CUDA memory")
+    if not _is_writable(memory):
+        raise ValueError(f"{what} is read-only; it is written in every step")
+    order = plan.memory_order(like.shape, like.strides)
+    dense = plan.dense_strides(memory.shape, order, memory.dtype.itemsize)
+    if memory.size and any(n > 1 and s != d for n, s, d in zip(memory.shape, memory.strides, dense, strict=True)):
+        raise ValueError(
+            f"{what}: expected a dense array with its axes in memory in the order of the parameter's "
+            f"(strides {dense}), got strides {memory.strides}"
+        )
+    return memory
+
+
+def _is_writable(memory: Memory) -> bool:
+    if isinstance(memory.array, np.ndarray):
+        return memory.array.flags.writeable
+    return not getattr(memory, "read_only", False)
 
 
 def _memory(array: Any, what: str, expected: str) -> Memory:
@@ -78,7 +112,7 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
         raise TypeError(f"{what}: expected a {expected}, got {array.dtype.str!r}, a float of the other byte order")
     if array.dtype.names is not None or storage.storage_of(array.dtype) is None:
         raise TypeError(f"{what}: expected a {expected}, got {array.dtype}")
-    dtype = np.dtype(array.dtype.type)
+    dtype = np.dtype(array.dtype.type)  # without metadata
     return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
 
 
@@ -108,6 +142,25 @@ def empty_like(memory: Memory, dtype: np.dtype, fill: float) -> Memory:
     dense = np.full([memory.shape[axis] for axis in order], fill, dtype)
     array = dense.transpose(np.argsort(order)) if order else dense
     return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
+
+
+def read(memory: Memory) -> np.ndarray:
+    """A copy of an array, on the host."""
+    if isinstance(memory.array, np.ndarray):
+        return memory.array.copy()
+    from schuss_kernels import cuda
+
+    return cuda.to_host(memory)
+
+
+def write(memory: Memory, values: np.ndarray) -> None:
+    """Put values into an array, rounded to its dtype."""
+    if isinstance(memory.array, np.ndarray):
+        memory.array[...] = values
+        return
+    from schuss_kernels import cuda
+
+    cuda.from_host(values, memory)
 
 
 def overlap(one: Memory, other: Memory) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +13,16 @@ from typing import Any
 import numpy as np
 from schuss_kernels import plan
 from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
 from schuss_kernels.storage import storage_of
 
 from . import arrays, report, state, tree
+from .accumulation import Sums
+from .common import Common, keeping
 from .forks import step_lock
 from .groups import Edits, ParamGroup, Select, unknown_option
+from .riding import AT_REST, MOVED, Riding, StepInfo
 
 BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
 
@@ -38,13 +44,18 @@ class _Block:
         return self.members[0]
 
 
+ACCUMULATED: Any = object()
+"""What :meth:`Optimizer.step` takes in place of gradients: what was accumulated."""
+
+
 class Optimizer:
     """Moves parameters along their gradients, by any rule.
 
     Parameters
     ----------
     params
-        Writable float32 or float64 arrays in a list, tuple or dict, nested as you like, or one array; updated in place.
+        Writable float arrays (float64, float32, float16, ml_dtypes' bfloat16) in a list, tuple or dict, nested as you
+        like, or one array; updated in place.
         Or parameter groups: ``[{"params": ..., "lr": 0.1}, {"params": ...}]``; what a group does not say comes from the
         arguments below. NumPy arrays of any strides, host tensors that speak DLPack (torch), device arrays that have
         ``__cuda_array_interface__``.
@@ -58,6 +69,21 @@ class Optimizer:
     backend
         ``"auto"``: ``"cuda"`` for device arrays, else ``"native"`` (compiled ahead of time) where it has the kernels,
         else ``"numba"`` (compiled when first used). ``"numpy"`` runs the reference: slow, no compiler.
+    state_dtype
+        How states are kept: ``"float32"``, ``"bfloat16"``, ``"float16"`` (or the dtype), None: as they are computed.
+    master
+        For 16-bit parameters: ``"float32"`` keeps a float32 weight beside each; ``"remainder"``, for bfloat16, only the
+        16 bits that are missing in it (it is then rounded to nearest, ties away from zero).
+    rounding
+        Of what has 16 bits and no master weight: ``"nearest"`` (ties to even), or ``"stochastic"``: up as often as the
+        value lies near to it. The random bits come from ``seed``, the step and the element; threads do not matter.
+    seed
+        Whole number from 0 to 2**64 - 1.
+    ema
+        Decay of a moving average of the parameters, in [0, 1), kept in the compute type: see :attr:`ema_params`.
+    copy_to
+        Arrays, in the structure of the parameters, that their new values are written to in every step: of the same
+        shapes, any float dtype, dense, with the axes in memory in the same order.
     **options
         The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
         :mod:`schuss.schedules`).
@@ -72,7 +98,7 @@ class Optimizer:
     >>> import numpy as np, schuss
     >>> w = {"w": np.ones(3, np.float32)}
     >>> opt = schuss.SGD(w, lr=0.5)
-    >>> opt.step({"w": np.ones(3, np.float32)})
+    >>> info = opt.step({"w": np.ones(3, np.float32)})
     >>> w["w"]
     array([0.5, 0.5, 0.5], dtype=float32)
     """
@@ -85,12 +111,19 @@ class Optimizer:
         maximize: bool = False,
         threads: int | None = None,
         backend: str = "auto",
+        state_dtype: Any = None,
+        master: str | None = None,
+        rounding: str = "nearest",
+        seed: int = 0,
+        ema: float | None = None,
+        copy_to: Any = None,
         **options: Any,
     ) -> None:
         if isinstance(rule, Rule):
             defaults, select = rule.options, _always(rule)
         elif callable(rule):
-            defaults, select = {name: _default(type(self), name) for name in options}, rule
+            named = _defaults(type(self)) or dict.fromkeys(options, inspect.Parameter.empty)
+            defaults, select = {name: named[name] for name in options if name in named}, rule
         else:
             raise TypeError(f"rule: expected a schuss.Rule, got {rule!r}")
         defaults = {**defaults, "maximize": False}
@@ -102,11 +135,15 @@ class Optimizer:
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
         if threads is not None and not (whole and threads >= 1):
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
+        self._keeping = keeping(state_dtype, master, rounding, seed, ema)
         self._lock = step_lock()
         self._threads = None if threads is None else int(threads)
         self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
         self._since = self._steps_then = 0  # where the clock stood when the blocks were made, and the steps made then
         self._edits = Edits()
+        self._riding = AT_REST
+        self._sums: Sums | None = None
+        self._swapped = False
 
         given = {**options, "maximize": maximize}
         groups, self._grouped = _groups(params)
@@ -125,11 +162,14 @@ class Optimizer:
         if clash is not None:
             one, other = (self._names[number] for number in clash)
             raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
+        self._check_storage()
+        copies = self._copies(copy_to)
         spans = [[p.address + edge for edge in p.extent()] for p in self._parameters]
         order = sorted(range(len(spans)), key=spans.__getitem__)
         self._spans = *np.array(spans, np.int64)[order].T, order  # first bytes, ends and numbers, by address
         self.backend, self._strict = self._choose(backend), backend != "auto"
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
+        self._others = [self._beside(*pair) for pair in zip(self._parameters, copies, strict=True)]
         self._blocks = self._partition(range(len(leaves)), [0] * len(leaves))
         self._idle: list[_Block] = []
         self._adapt()
@@ -137,33 +177,162 @@ class Optimizer:
 
     # ---------------------------------------------------------------------------------------------------- stepping
 
-    def step(self, grads: Any, *, stream: Any = None) -> None:
+    def step(
+        self,
+        grads: Any = ACCUMULATED,
+        *,
+        grad_scale: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_nonfinite: bool = False,
+        zero_grad: bool = False,
+        stream: Any = None,
+    ) -> StepInfo:
         """Move every parameter by one step, in place.
 
         Parameters
         ----------
         grads
-            The structure of the parameters (for groups: a list with one structure a group), float32 or float64 arrays
-            of the parameters' shapes, any strides. None in place of an array: that tensor has no gradient this step; it
-            and its states are left alone and its own step count stays.
+            The structure of the parameters (for groups: a list with one structure a group), float arrays of the
+            parameters' shapes, of any of the dtypes there are, any strides. None in place of an array: that tensor has
+            no gradient this step; it and its states are left alone and its own step count stays.
+        grad_scale
+            Multiplies every gradient, in the same pass: ``1 / 65536`` takes a loss scale away.
+        clip_norm
+            Scales all gradients down where the 2-norm of all of them together (after ``grad_scale``) is larger: by
+            ``clip_norm / (norm + 1e-6)``, as torch does. Costs one more pass, over the gradients, that only reads.
+        clip_value
+            Limits every element of the gradients, after ``grad_scale`` and ``clip_norm``, to ``-clip_value`` and
+            ``clip_value``.
+        skip_nonfinite
+            Do nothing where an element of a gradient is infinite or NaN (one more reading pass, shared with
+            ``clip_norm``): nothing is changed then, and the step is not counted.
+        zero_grad
+            Set the gradients to zero as they are read.
         stream
             For device arrays: the CUDA stream to launch on (a handle, or a stream of torch, CuPy, numba or cuda.core),
             None for the default stream. The step is queued; whoever reads the parameters on another stream waits.
 
+        Returns
+        -------
+        StepInfo
+            ``grad_norm``: the norm of the gradients after ``grad_scale``, None where neither ``clip_norm`` nor
+            ``skip_nonfinite`` asked for it. ``skipped``: whether ``skip_nonfinite`` left everything as it was.
+
         Raises
         ------
         TypeError, ValueError
-            When the structure or an array does not fit. No parameter and no state is changed then.
+            When the structure, an array or an option does not fit. No parameter and no state is changed then.
         """
         with self._lock:
+            if self._swapped:
+                raise RuntimeError("step() inside use_ema(): the parameters hold their moving average")
+            if grads is ACCUMULATED:
+                return self._step_accumulated(grad_scale, clip_norm, clip_value, skip_nonfinite, stream)
+            if self._sums is not None and self._sums.added:
+                raise ValueError("step: there are accumulated gradients; step() without an argument takes them")
             gradients = grads if type(grads) is self._as_given else self._match(grads)
-            if self._edits.count != self._seen:
-                self._look_at_groups()
+            return self._step(gradients, grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad, stream)
+
+    def _step_accumulated(
+        self, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, stream: Any
+    ) -> StepInfo:
+        sums = self._sums
+        if sums is None or not sums.added:
+            raise ValueError("step: no gradients were given, and none were accumulated")
+        info = self._step(sums.gradients(), grad_scale, clip_norm, clip_value, skip_nonfinite, True, stream)
+        if info.skipped:  # they would be infinite for ever
+            for buffer in sums.buffers:
+                arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
+        sums.forget()
+        return info
+
+    def accumulate(self, grads: Any, *, stream: Any = None) -> None:
+        """Add the gradients of a micro-batch to a sum that ``step()``, without an argument, takes and sets to zero.
+
+        The sum is in float32 (float64 for float64 parameters), whatever the gradients are in; one pass for all tensors.
+        ``grad_scale=1 / n`` of the step makes a mean of it. Arguments and errors are those of :meth:`step`; None in
+        place of an array adds nothing.
+        """
+        with self._lock:
+            gradients = self._match(grads)
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
-            self._prepare()
-            if not self._engine.try_step(gradients):
-                self._step_checked(self._match(gradients) if gradients is grads else gradients)
+            if self._sums is None:
+                buffers = [self._empty(p, _compute(p), 0.0) for p in self._parameters]
+                self._sums = Sums(self._names, buffers, self._make_engine)
+            self._sums.add(gradients, lambda: self._looked_at(gradients, False), stream)
+
+    @property
+    def ema_params(self) -> Any:
+        """The moving averages of the parameters (``ema=``), in the structure of the parameters: the arrays themselves.
+
+        Raises
+        ------
+        RuntimeError
+            When the optimizer keeps none.
+        """
+        return tree.built(self._node, [memory.array for memory in self._averages()])
+
+    @contextlib.contextmanager
+    def use_ema(self) -> Iterator[None]:
+        """Have the parameters hold their moving averages for the length of a ``with`` block, then themselves again.
+
+        Raises
+        ------
+        RuntimeError
+            When the optimizer keeps none, or inside another such block.
+        """
+        with self._lock:
+            averages = self._averages()
+            if self._swapped:
+                raise RuntimeError("use_ema() inside use_ema()")
+            held = [arrays.read(parameter) for parameter in self._parameters]
+            self._swapped = True
+            for parameter, average in zip(self._parameters, averages, strict=True):
+                arrays.write(parameter, arrays.read(average))
+        try:
+            yield
+        finally:
+            with self._lock:
+                for parameter, values in zip(self._parameters, held, strict=True):
+                    arrays.write(parameter, values)
+                self._swapped = False
+
+    def _averages(self) -> list[Memory]:
+        if self._keeping.ema is None:
+            raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
+        return [others["ema"] for others in self._others]
+
+    def _step(
+        self,
+        gradients: list[Any],
+        grad_scale: Any,
+        clip_norm: Any,
+        clip_value: Any,
+        skip_nonfinite: Any,
+        zero_grad: Any,
+        stream: Any,
+    ) -> StepInfo:
+        if self._edits.count != self._seen:
+            self._look_at_groups()
+        if stream is not None or self.backend == "cuda":
+            self._use_stream(stream)
+        riding = AT_REST
+        if not (
+            grad_scale is None and clip_norm is None and clip_value is None and not skip_nonfinite and not zero_grad
+        ):
+            riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad)
+        if riding is not self._riding:
+            self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
+            self._riding = riding
+        if riding.looks_ahead:
+            return self._step_looking(gradients, riding)
+        self._prepare(riding.scale)
+        if not self._engine.try_step(gradients) and self._place_checked(gradients):
+            self._prepare(riding.scale)  # other tensors may have gradients now
+            self._engine.launch()
+        return MOVED
 
     @property
     def steps(self) -> int:
@@ -187,23 +356,47 @@ class Optimizer:
 
     def _match(self, grads: Any) -> list[Any]:
         if self._grouped and isinstance(grads, (list, tuple)) and grads:
-            grads = [g["params"] if isinstance(g, Mapping) and set(g) == {"params"} else g for g in grads]
+            grads = _unwrapped(grads)
         return tree.match(self._node, grads)
 
-    def _step_checked(self, gradients: list[Any]) -> None:
-        """The way of a step that the engine could not take at once: every gradient is looked at."""
+    def _step_looking(self, gradients: list[Any], riding: Riding) -> StepInfo:
+        """A step that has to know the norm of the gradients first."""
+        if not self._engine.try_place(gradients) and not self._place_checked(gradients):
+            return StepInfo(0.0, False)
+        squares, finite = self._engine.squares()
+        norm = math.sqrt(squares) * abs(riding.scale)
+        if riding.skip_nonfinite and not finite:
+            return StepInfo(norm, True)
+        self._prepare(riding.scale * riding.coefficient(norm))
+        self._engine.launch()
+        return StepInfo(norm, False)
+
+    def _place_checked(self, gradients: list[Any]) -> bool:
+        """What the engine could not take at once: look at every gradient and place it; whether there is one."""
+        if self._as_given is not None:  # they are as the caller gave them
+            gradients = self._match(gradients)
+        memories = self._looked_at(gradients, self._riding.zero_grad)
+        active = [number for number, memory in enumerate(memories) if memory is not None]
+        if not active:
+            return False
+        if self._riding.zero_grad:
+            clash = arrays.overlapping([memory for memory in memories if memory is not None])
+            if clash is not None:
+                one, other = (self._names[active[number]] for number in clash)
+                raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
+        if active != sorted(number for block in self._blocks for number in block.members):
+            self._restart(self._tensor_steps(), active)
+        self._engine.place(memories)
+        return True
+
+    def _looked_at(self, gradients: list[Any], written: bool) -> list[Memory | None]:
+        """The gradients, checked."""
         memories = [
-            None if g is None else arrays.gradient(g, name, p)
+            None if g is None else arrays.gradient(g, name, p, written)
             for g, name, p in zip(gradients, self._names, self._parameters, strict=True)
         ]
         self._refuse_overlap(memories)
-        active = [number for number, memory in enumerate(memories) if memory is not None]
-        if not active:
-            return
-        if active != sorted(number for block in self._blocks for number in block.members):
-            self._restart(self._tensor_steps(), active)
-            self._prepare()
-        self._engine.step(memories)
+        return memories
 
     def _look_at_groups(self) -> None:
         """Take in what was changed in the groups since the last step."""
@@ -211,11 +404,11 @@ class Optimizer:
         if any(group.rule is not rule for group, rule in zip(self._groups, self._rules, strict=True)):
             self._adapt()
         self._options = [group.scalar_options for group in self._groups]
-        self._scales = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
+        self._signs = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
         self._scheduled = [number for number, group in enumerate(self._groups) if callable(group.get("lr"))]
         self._seen = seen
 
-    def _prepare(self) -> None:
+    def _prepare(self, scale: float = 1.0) -> None:
         """Give the engine the numbers of the next step."""
         elapsed, options = self._elapsed(), self._options
         if self._scheduled:
@@ -225,7 +418,17 @@ class Optimizer:
                 options[number] = {**options[number], "lr": rate}
         for block in self._blocks:
             group, step = block.group, block.step + elapsed + 1
-            self._engine.prepare(block.slot, block.kinds, self._rules[group], step, options[group], self._scales[group])
+            riders = self._riders(scale * self._signs[group], step)
+            self._engine.prepare(block.slot, block.kinds, self._rules[group], step, options[group], riders)
+
+    def _riders(self, scale: float, step: int) -> tuple[float, ...]:
+        """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
+        clip, kept = self._riding.clip_value, self._keeping
+        if clip is None and kept.ema is None and not kept.stochastic:
+            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        keep = 0.0 if kept.ema is None else kept.ema
+        high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
+        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), 0.0, 0.0
 
     def _refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
         starts, ends, order = self._spans
@@ -293,37 +496,96 @@ class Optimizer:
             states = dict(held)
             for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):
                 if field not in states:
-                    states[field] = self._empty(parameter, value)
+                    states[field] = self._empty(parameter, self._state_dtype(parameter), value)
             made.append(states)
             fields = tuple(states[field] for field in group.rule.State._fields)
-            tensors.append(Tensor(name, group.rule, parameter, fields, *_expected_gradient(parameter)))
-        self._engine = self._make_engine(tensors)
+            kept = self._keeping
+            tensors.append(
+                Tensor(
+                    name, group.rule, parameter, fields, *_expected_gradient(parameter),
+                    others=self._others[number], master=kept.master, stochastic=kept.stochastic,
+                )
+            )  # fmt: skip
+        self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
         self._states, self._rules = made, rules
         self._set_slots()
 
-    def _empty(self, parameter: Memory, fill: float) -> Memory:
+    def _empty(self, parameter: Memory, dtype: np.dtype, fill: float) -> Memory:
         if self.backend == "cuda":
             from schuss_kernels import cuda
 
-            return cuda.allocate(parameter, parameter.dtype, fill)
-        return arrays.empty_like(parameter, parameter.dtype, fill)
+            return cuda.allocate(parameter, dtype, fill)
+        return arrays.empty_like(parameter, dtype, fill)
 
-    def _make_engine(self, tensors: list[Tensor]) -> Engine:
+    def _state_dtype(self, parameter: Memory) -> np.dtype:
+        return _compute(parameter) if self._keeping.state is None else self._keeping.state.dtype
+
+    def _beside(self, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
+        """What a tensor has beside its states: master weight, moving average, copy."""
+        others = {}
+        if self._keeping.master == "float32":
+            others["master"] = self._like(parameter, np.dtype(np.float32))
+        elif self._keeping.master:
+            others["master"] = self._empty(parameter, np.dtype(np.uint16), 0)
+        if self._keeping.ema is not None:
+            others["ema"] = self._like(parameter, _compute(parameter))
+        if copy is not None:
+            others["copy"] = copy  # written in the first step
+        return others
+
+    def _like(self, parameter: Memory, dtype: np.dtype) -> Memory:
+        """A new array with the parameter's values."""
+        made = self._empty(parameter, dtype, 0.0)
+        arrays.write(made, arrays.read(parameter).astype(dtype))
+        return made
+
+    def _check_storage(self) -> None:
+        kept = self._keeping
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            if kept.master and parameter.dtype.itemsize != 2:
+                raise ValueError(
+                    f"master={kept.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
+                )
+            if kept.master == "remainder" and parameter.dtype.name != "bfloat16":
+                raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
+        sixteen = kept.state is not None and kept.state.itemsize == 2
+        if kept.stochastic and not sixteen and (kept.master or all(p.dtype.itemsize > 2 for p in self._parameters)):
+            raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits")
+
+    def _copies(self, copy_to: Any) -> list[Memory | None]:
+        """The arrays that the parameters are copied to, checked."""
+        if copy_to is None:
+            return [None] * len(self._names)
+        grouped = self._grouped and isinstance(copy_to, (list, tuple))
+        given = tree.match(self._node, _unwrapped(copy_to) if grouped else copy_to, "copy_to")
+        copies: list[Memory | None] = [
+            arrays.copy(array, name, parameter)
+            for array, name, parameter in zip(given, self._names, self._parameters, strict=True)
+        ]
+        everything = [*self._parameters, *(copy for copy in copies if copy is not None)]
+        clash = arrays.overlapping(everything)
+        if clash is not None:
+            raise ValueError(
+                f"copy_to of {self._names[clash[1] - len(self._names)]!r} shares memory with another array"
+            )
+        return copies
+
+    def _make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         if self.backend == "numpy":
             from schuss_kernels.reference import ReferenceEngine
 
-            return ReferenceEngine(tensors, self._clock)
+            return ReferenceEngine(tensors, clock)
         if self.backend == "cuda":
             from schuss_kernels.cuda import CudaEngine
 
-            return CudaEngine(tensors, self._clock)
+            return CudaEngine(tensors, clock)
         if self.backend == "native":
             from schuss_kernels.native import NativeEngine
 
-            return NativeEngine(tensors, self._clock, self._threads, strict=self._strict)
+            return NativeEngine(tensors, clock, self._threads, strict=self._strict)
         from schuss_kernels.cpu import CpuEngine
 
-        return CpuEngine(tensors, self._clock, self._threads)
+        return CpuEngine(tensors, clock, self._threads)
 
     def _partition(self, members: Iterable[int], steps: Sequence[int]) -> list[_Block]:
         blocks: dict[tuple[int, int], _Block] = {}
@@ -413,13 +675,27 @@ def _always(rule: Rule) -> Select:
     return lambda **_: rule
 
 
-def _default(cls: type, name: str) -> Any:
-    """The default of a constructor's argument, from the class that names it."""
-    for base in cls.__mro__:
-        parameter = inspect.signature(base.__init__).parameters.get(name)  # type: ignore[misc]
-        if parameter is not None:
-            return parameter.default
-    return inspect.Parameter.empty
+def _defaults(cls: type) -> dict[str, Any]:
+    """The hyper-parameters of an optimizer class and their defaults: what its constructors name, but for ours."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__[: cls.__mro__.index(Optimizer)]:
+        for parameter in inspect.signature(base.__init__).parameters.values():  # type: ignore[misc]
+            plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if plain and parameter.name not in ("self", "params", *Common.__annotations__):
+                found.setdefault(parameter.name, parameter.default)
+    return found
+
+
+def _unwrapped(structures: Sequence[Any]) -> list[Any]:
+    """One structure a group, as it is or in the form ``{"params": structure}``."""
+    return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]
+
+
+def _compute(parameter: Memory) -> np.dtype:
+    """The dtype that a parameter is computed in."""
+    storage = storage_of(parameter.dtype)
+    assert storage is not None, parameter.dtype
+    return storage.compute
 
 
 def _expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:

@@ -46,6 +46,11 @@ def explain(optimizer: Optimizer) -> str:
             f"    parameter {p}, gradient {g}, states: {states or 'none'}",
             f"    {spec.bytes_per_element} bytes per parameter: each array is read once, all but the gradient written",
         ]
+        others = [f"{s.name} {s.storage.name}" for s in spec.streams[2 + len(spec.states) :]]
+        if others:
+            lines.append(f"    in the same pass: {', '.join(others)}")
+        if spec.stochastic:
+            lines.append("    rounded at random: " + ", ".join(spec.streams[n].name for n in spec.at_random))
         if spec.strided:
             names = ", ".join(repr(t.name) for t in tensors[:5]) + (", ..." if len(tensors) > 5 else "")
             lines.append(f"    slower: parameter and gradient are not dense in the same order ({names})")

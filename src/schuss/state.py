@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from schuss_kernels.engine import Memory
+from schuss_kernels.engine import OTHERS, Memory
+
+from . import arrays
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -18,18 +21,24 @@ FORMAT = 1
 
 def save(optimizer: Optimizer) -> dict[str, Any]:
     """The content of :meth:`Optimizer.state_dict`."""
+    if optimizer._swapped:
+        raise RuntimeError("state_dict() inside use_ema(): the parameters hold their moving average")
+    if optimizer._sums is not None and optimizer._sums.added:
+        raise RuntimeError("state_dict(): there are accumulated gradients that no step has taken yet")
     steps = optimizer._tensor_steps()
     groups = []
     for number, group in enumerate(optimizer.param_groups):
         options = {name: repr(value) if callable(value) else value for name, value in group.options.items()}
         groups.append({**options, "rule": group.rule.name, "params": _names(optimizer, number)})
+    random = {"random": {"seed": optimizer._keeping.seed}} if optimizer._keeping.stochastic else {}
     return {
         "schuss": FORMAT,
+        **random,
         "optimizer": type(optimizer).__name__,
         "steps": optimizer.steps,
         "param_groups": groups,
         "state": {
-            name: {"step": step, **{field: _to_host(memory) for field, memory in states.items()}}
+            name: {"step": step, **{field: arrays.read(memory) for field, memory in states.items()}}
             for name, step, states in zip(optimizer._names, steps, _in_use(optimizer), strict=True)
         },
     }
@@ -46,6 +55,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     if kind != type(optimizer).__name__:
         raise ValueError(f"state_dict: it belongs to {kind}, this optimizer is {type(optimizer).__name__}")
     steps = _count(_get(saved, "steps", "state_dict"), "state_dict['steps']")
+    seed = _seed(optimizer, saved)
     groups = _get(saved, "param_groups", "state_dict")
     if not isinstance(groups, Sequence) or len(groups) != len(optimizer.param_groups):
         raise ValueError(
@@ -95,18 +105,30 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         optimizer._adapt()
         raise
     for memory, value in writes:
-        _write(memory, value)
-    optimizer._states = in_use
+        arrays.write(memory, value)
+    fields = [set(states) - set(OTHERS) for states in in_use]
+    optimizer._states = [{name: held[name] for name in names} for names, held in zip(fields, in_use, strict=True)]
+    optimizer._keeping = dataclasses.replace(optimizer._keeping, seed=seed)
     optimizer._restart(tensor_steps)
     optimizer._steps_then = steps
 
 
+def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
+    """What random bits go on from: the saved seed where both round at random."""
+    random = "random" in saved
+    if random != optimizer._keeping.stochastic:
+        kept, own = ("stochastic", "nearest") if random else ("nearest", "stochastic")
+        raise ValueError(f"state_dict: it was rounded to {kept!r}, this optimizer rounds to {own!r}")
+    return _count(_get(saved["random"], "seed", "state_dict['random']"), "the seed") if random else 0
+
+
 def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
-    """Every tensor's states that its rule has now (options that were changed may have left others behind)."""
+    """Every tensor's states that its rule has now (options that were changed may have left others behind), its master
+    weight and its moving average."""
     rules = [optimizer.param_groups[group].rule for group in optimizer._group_of]
     return [
-        {field: states[field] for field in rule.State._fields}
-        for rule, states in zip(rules, optimizer._states, strict=True)
+        {**{field: states[field] for field in rule.State._fields}, **{n: m for n, m in others.items() if n != "copy"}}
+        for rule, states, others in zip(rules, optimizer._states, optimizer._others, strict=True)
     ]
 
 
@@ -132,6 +154,8 @@ def _checked(value: Any, memory: Memory, where: str) -> np.ndarray:
         raise TypeError(f"{where}: expected an array, got {type(value).__name__}")
     if value.shape != memory.shape:
         raise ValueError(f"{where}: expected shape {memory.shape}, got {value.shape}")
+    if value.dtype.kind == "V" and value.dtype.itemsize == 2 and memory.dtype.name == "bfloat16":
+        value = value.view(memory.dtype)  # what numpy's files make of it
     if value.dtype != memory.dtype:
         raise TypeError(f"{where}: expected dtype {memory.dtype}, got {value.dtype}")
     return value
@@ -161,20 +185,3 @@ def _count_of(groups: Any) -> str:
 
 def _names(optimizer: Optimizer, group: int) -> list[str]:
     return [name for name, owner in zip(optimizer._names, optimizer._group_of, strict=True) if owner == group]
-
-
-def _to_host(memory: Memory) -> np.ndarray:
-    if isinstance(memory.array, np.ndarray):
-        return memory.array.copy()
-    from schuss_kernels import cuda
-
-    return cuda.to_host(memory)
-
-
-def _write(memory: Memory, value: np.ndarray) -> None:
-    if isinstance(memory.array, np.ndarray):
-        memory.array[...] = value
-        return
-    from schuss_kernels import cuda
-
-    cuda.from_host(value, memory)

@@ -5,7 +5,7 @@ Everything that is not a list, a tuple or a mapping is a leaf. A leaf's name is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,18 @@ def _parse(value: Any, path: str, names: list[str], leaves: list[Any]) -> Node:
         for step, item in zip(steps, items, strict=True)
     )
     return Branch(path, keys, children, all(isinstance(child, Leaf) for child in children))
+
+
+def built(node: Node, leaves: Sequence[Any]) -> Any:
+    """A structure of the form ``node`` with other leaves, in order: dicts, and lists for whatever had no keys."""
+    return _built(node, iter(leaves))
+
+
+def _built(node: Node, leaves: Iterator[Any]) -> Any:
+    if isinstance(node, Leaf):
+        return next(leaves)
+    items = [_built(child, leaves) for child in node.children]
+    return items if node.keys is None else dict(zip(node.keys, items, strict=True))
 
 
 def is_flat_list(node: Node) -> bool:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adagrad
 
+from ..common import Common
 from ..optimizer import Optimizer
 
 
@@ -15,7 +16,7 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, maximize, threads, backend
+    params, **common
         See :class:`schuss.Optimizer`.
     lr
         Learning rate, at least 0, or a function of the number of steps made.
@@ -32,7 +33,7 @@ class Adagrad(Optimizer):
     --------
     >>> import numpy as np, schuss
     >>> w = np.array([1.0, 2.0])
-    >>> schuss.Adagrad([w], lr=0.5).step([np.array([3.0, -4.0])])
+    >>> info = schuss.Adagrad([w], lr=0.5).step([np.array([3.0, -4.0])])
     >>> w
     array([0.5, 2.5])
     """
@@ -45,13 +46,9 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        maximize: bool = False,
-        threads: int | None = None,
-        backend: str = "auto",
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params, adagrad.ADAGRAD, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value, eps=eps, maximize=maximize, threads=threads,
-            backend=backend,
+            initial_accumulator_value=initial_accumulator_value, eps=eps, **common,
         )  # fmt: skip

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adam
 
+from ..common import Common
 from ..optimizer import Optimizer
 
 
@@ -16,7 +17,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, maximize, threads, backend
+    params, **common
         See :class:`schuss.Optimizer`.
     lr
         Learning rate, at least 0, or a function of the number of steps made.
@@ -37,7 +38,7 @@ class Adam(Optimizer):
     --------
     >>> import numpy as np, schuss
     >>> w = np.array([1.0, 2.0])
-    >>> schuss.Adam([w], lr=0.1, eps=0.0).step([np.array([3.0, -4.0])])
+    >>> info = schuss.Adam([w], lr=0.1, eps=0.0).step([np.array([3.0, -4.0])])
     >>> w.round(6)
     array([0.9, 2.1])
     """
@@ -50,14 +51,11 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        threads: int | None = None,
-        backend: str = "auto",
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params, adam.select_adam, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-            maximize=maximize, threads=threads, backend=backend,
+            **common,
         )  # fmt: skip
 
 
@@ -69,7 +67,7 @@ class AdamW(Optimizer):
 
     Parameters
     ----------
-    params, maximize, threads, backend
+    params, **common
         See :class:`schuss.Optimizer`.
     lr
         Learning rate, at least 0, or a function of the number of steps made.
@@ -91,7 +89,7 @@ class AdamW(Optimizer):
     >>> import numpy as np, schuss
     >>> params = {"w": np.ones((2, 2), np.float32), "b": np.zeros(2, np.float32)}
     >>> opt = schuss.AdamW(params, lr=1e-3)
-    >>> opt.step({"w": np.ones((2, 2), np.float32), "b": None})
+    >>> info = opt.step({"w": np.ones((2, 2), np.float32), "b": None})
     >>> params["w"].round(4)
     array([[0.999, 0.999],
            [0.999, 0.999]], dtype=float32)
@@ -105,12 +103,9 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        threads: int | None = None,
-        backend: str = "auto",
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params, adam.select_adamw, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-            maximize=maximize, threads=threads, backend=backend,
+            **common,
         )  # fmt: skip

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from schuss_kernels.rules import rmsprop
 
+from ..common import Common
 from ..optimizer import Optimizer
 
 
@@ -17,7 +18,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, maximize, threads, backend
+    params, **common
         See :class:`schuss.Optimizer`.
     lr
         Learning rate, at least 0, or a function of the number of steps made.
@@ -38,7 +39,7 @@ class RMSprop(Optimizer):
     --------
     >>> import numpy as np, schuss
     >>> w = np.array([1.0, 2.0])
-    >>> schuss.RMSprop([w], lr=0.1, alpha=0.0, eps=0.0).step([np.array([3.0, -4.0])])
+    >>> info = schuss.RMSprop([w], lr=0.1, alpha=0.0, eps=0.0).step([np.array([3.0, -4.0])])
     >>> w
     array([0.9, 2.1])
     """
@@ -52,12 +53,9 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        *,
-        maximize: bool = False,
-        threads: int | None = None,
-        backend: str = "auto",
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params, rmsprop.select, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-            centered=centered, maximize=maximize, threads=threads, backend=backend,
+            centered=centered, **common,
         )  # fmt: skip

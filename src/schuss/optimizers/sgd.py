@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from schuss_kernels.rules import sgd
 
+from ..common import Common
 from ..optimizer import Optimizer
 
 
@@ -18,7 +19,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params, maximize, threads, backend
+    params, **common
         See :class:`schuss.Optimizer`.
     lr
         Learning rate, at least 0, or a function of the number of steps made.
@@ -40,7 +41,7 @@ class SGD(Optimizer):
     >>> import numpy as np, schuss
     >>> w = np.array([1.0, 2.0])
     >>> opt = schuss.SGD([w], lr=0.1, momentum=0.9)
-    >>> opt.step([np.array([1.0, 1.0])])
+    >>> info = opt.step([np.array([1.0, 1.0])])
     >>> w
     array([0.9, 1.9])
     """
@@ -53,12 +54,9 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        threads: int | None = None,
-        backend: str = "auto",
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params, sgd.select, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
-            nesterov=nesterov, maximize=maximize, threads=threads, backend=backend,
+            nesterov=nesterov, **common,
         )  # fmt: skip

@@ -232,7 +232,14 @@ class Optimizer:
             if self._sums is not None and self._sums.added:
                 raise ValueError("step: there are accumulated gradients; step() without an argument takes them")
             gradients = grads if type(grads) is self._as_given else self._match(grads)
-            return self._step(gradients, grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad, stream)
+            if self._edits.count != self._seen:
+                self._look_at_groups()
+            if stream is not None or self.backend == "cuda":
+                self._use_stream(stream)
+            if grad_scale is None and clip_norm is None and clip_value is None and not skip_nonfinite and not zero_grad:
+                return self._step(gradients, AT_REST)
+            riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad)
+            return self._step(gradients, riding)
 
     def _step_accumulated(
         self, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, stream: Any
@@ -240,7 +247,12 @@ class Optimizer:
         sums = self._sums
         if sums is None or not sums.added:
             raise ValueError("step: no gradients were given, and none were accumulated")
-        info = self._step(sums.gradients(), grad_scale, clip_norm, clip_value, skip_nonfinite, True, stream)
+        if self._edits.count != self._seen:
+            self._look_at_groups()
+        if stream is not None or self.backend == "cuda":
+            self._use_stream(stream)
+        riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
+        info = self._step(sums.gradients(), riding)
         if info.skipped:  # they would be infinite for ever
             for buffer in sums.buffers:
                 arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
@@ -304,25 +316,7 @@ class Optimizer:
             raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
         return [others["ema"] for others in self._others]
 
-    def _step(
-        self,
-        gradients: list[Any],
-        grad_scale: Any,
-        clip_norm: Any,
-        clip_value: Any,
-        skip_nonfinite: Any,
-        zero_grad: Any,
-        stream: Any,
-    ) -> StepInfo:
-        if self._edits.count != self._seen:
-            self._look_at_groups()
-        if stream is not None or self.backend == "cuda":
-            self._use_stream(stream)
-        riding = AT_REST
-        if not (
-            grad_scale is None and clip_norm is None and clip_value is None and not skip_nonfinite and not zero_grad
-        ):
-            riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad)
+    def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
         if riding is not self._riding:
             self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
             self._riding = riding
@@ -406,6 +400,9 @@ class Optimizer:
         self._options = [group.scalar_options for group in self._groups]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
         self._scheduled = [number for number, group in enumerate(self._groups) if callable(group.get("lr"))]
+        # What the riders' numbers are where nothing rides, which is mostly: made once.
+        same = self._keeping.ema is None and not self._keeping.stochastic
+        self._plain = [self._riders(sign, 0) for sign in self._signs] if same else None
         self._seen = seen
 
     def _prepare(self, scale: float = 1.0) -> None:
@@ -416,9 +413,10 @@ class Optimizer:
             for number in self._scheduled:
                 rate = self._groups[number].learning_rate(self._steps_then + elapsed)
                 options[number] = {**options[number], "lr": rate}
+        plain = self._plain if scale == 1.0 and self._riding.clip_value is None else None
         for block in self._blocks:
             group, step = block.group, block.step + elapsed + 1
-            riders = self._riders(scale * self._signs[group], step)
+            riders = self._riders(scale * self._signs[group], step) if plain is None else plain[group]
             self._engine.prepare(block.slot, block.kinds, self._rules[group], step, options[group], riders)
 
     def _riders(self, scale: float, step: int) -> tuple[float, ...]:

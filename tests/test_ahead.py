@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -133,8 +134,11 @@ def test_an_object_holds_kernels_and_nothing_else(level, tmp_path):
     """No other name is seen from outside, and none is asked for."""
     path, shards = tmp_path / "kernels.o", 24
     command = [sys.executable, "-m", "schuss_kernels.ahead", "objects", level]
-    done = subprocess.run([*command, "--shard", f"2/{shards}", "--output", str(path)], capture_output=True, text=True)
+    command += ["--shard", f"2/{shards}", "--output", str(path)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name], "it leaves nothing behind"
     numbers = range(1, len(ahead.wanted()), shards)
     listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
     symbols = [line.split()[-2:] for line in listed.splitlines()]

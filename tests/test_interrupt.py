@@ -165,7 +165,7 @@ def interrupted_run(backend, size, interrupted, after):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("interrupted", ["the first", "as before", "another rule"])
+@pytest.mark.parametrize("interrupted", STEPS)
 @pytest.mark.parametrize("kind", HOST)
 def test_interrupted_anywhere(kind, interrupted):
     """At every call and every return in turn."""

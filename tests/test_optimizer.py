@@ -167,6 +167,30 @@ def test_tensors_without_gradients_stand_still(backend):
     assert optimizer.steps == 7
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tensor_without_gradient_when_the_rule_changes(backend):
+    """It still stands at no step when its first gradient comes with the next rule."""
+    w, v, alone = ones(2), ones(2), ones(2)
+    optimizer, other = schuss.AdamW([w, v], backend=backend), schuss.AdamW([alone], amsgrad=True, backend="numpy")
+    optimizer.step([ones(2), None])
+    optimizer.param_groups[0]["amsgrad"] = True
+    optimizer.step([ones(2), ones(2)])
+    other.step([ones(2)])
+    assert_same_bits(v, alone)
+    assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [2, 1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_state_dict_of_a_rule_that_has_not_stepped_yet(backend):
+    """An option that was changed has chosen it, and a state with it."""
+    optimizer = schuss.SGD([ones(2)], lr=0.5, backend=backend)
+    optimizer.step([ones(2)])
+    optimizer.param_groups[0]["momentum"] = 0.9
+    saved = optimizer.state_dict()
+    assert saved["param_groups"][0]["rule"] == "sgd_momentum"
+    assert (saved["state"]["0"]["momentum_buffer"] == 0).all()
+
+
 def test_maximize_is_descent_on_the_negative(backend):
     w, v = arrays([50, 50], np.float32, 0)
     v[:] = w

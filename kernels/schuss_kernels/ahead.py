@@ -155,16 +155,22 @@ def compile_object(level: str, shard: int, shards: int) -> bytes:
     RuntimeError
         When a kernel needs more than machine code.
     """
-    features = _FEATURES.get(level, "")
-    os.environ["NUMBA_CPU_NAME"] = _OPTIMISE_FOR.get(level, level)
-    os.environ["NUMBA_CPU_FEATURES"] = features
-    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
+    with tempfile.TemporaryDirectory() as cache:  # numba's own would be filled with another processor's kernels
+        os.environ["NUMBA_CPU_NAME"] = _OPTIMISE_FOR.get(level, level)
+        os.environ["NUMBA_CPU_FEATURES"] = _FEATURES.get(level, "")
+        os.environ["NUMBA_CACHE_DIR"] = cache
+        return _compiled(level, shard, shards)
+
+
+def _compiled(level: str, shard: int, shards: int) -> bytes:
     import llvmlite.binding as llvm
 
     from . import cpu
 
     target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=level, features=features, opt=3, reloc="pic", codemodel="small")
+    machine = target.create_target_machine(
+        cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small"
+    )
     whole = llvm.parse_assembly("")
     for number, (key, compile_) in list(enumerate(wanted()))[shard::shards]:
         dispatcher, _ = compile_(cpu)

@@ -131,8 +131,8 @@ class Engine(ABC):
         """One int64: steps that moved tensors. Raised where they are moved, so that nothing (Ctrl-C) comes between."""
 
     @abstractmethod
-    def set_slots(self, slots: Sequence[int]) -> None:
-        """Give every tensor its slot of the scalars."""
+    def set_slots(self, slots: Sequence[int | None]) -> None:
+        """Give every tensor its slot of the scalars; None: it has no gradient in the steps to come."""
 
     @abstractmethod
     def prepare(
@@ -251,13 +251,14 @@ class PlanEngine(Engine):
         """Elements in a chunk, and at least in a span, of a plan over so many."""
         return plan.grain(elements), plan.grain(elements)
 
-    def set_slots(self, slots: Sequence[int]) -> None:
+    def set_slots(self, slots: Sequence[int | None]) -> None:
         for tensor, slot in zip(self.tensors, slots, strict=True):
-            tensor.slot = slot
+            tensor.slot = slot or 0
         rows = np.diff(self.plan.first_row)
         addresses = [self.scalars_address(t.slot, _storage(t.parameter.dtype).compute) for t in self.tensors]
         self.plan.rows[:, plan.SCALARS] = np.repeat(np.array(addresses, np.int64), rows)
-        self.changed()
+        self.gradients[:] = [0 if slot is None else -1 for slot in slots]
+        self._place()
 
     def prepare(
         self,

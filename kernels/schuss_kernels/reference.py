@@ -27,9 +27,9 @@ class ReferenceEngine(Engine):
         super().__init__(tensors, clock)
         self._slots: dict[int, tuple[int, dict[str, Any], tuple[float, ...]]] = {}
 
-    def set_slots(self, slots: Sequence[int]) -> None:
+    def set_slots(self, slots: Sequence[int | None]) -> None:
         for tensor, slot in zip(self.tensors, slots, strict=True):
-            tensor.slot = slot
+            tensor.slot = slot or 0
 
     def prepare(
         self,

@@ -140,7 +140,7 @@ class Optimizer:
         self._threads = None if threads is None else int(threads)
         self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
         self._since = self._steps_then = 0  # where the clock stood when the blocks were made, and the steps made then
-        self._edits = Edits()
+        self._edits, self._seen = Edits(), 0
         self._riding = AT_REST
         self._sums: Sums | None = None
         self._swapped = False
@@ -318,8 +318,9 @@ class Optimizer:
 
     def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
         if riding is not self._riding:
-            self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
-            self._riding = riding
+            with self._unsettled():
+                self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
+                self._riding = riding
         if riding.looks_ahead:
             return self._step_looking(gradients, riding)
         self._prepare(riding.scale)
@@ -378,10 +379,18 @@ class Optimizer:
             if clash is not None:
                 one, other = (self._names[active[number]] for number in clash)
                 raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
-        if active != sorted(number for block in self._blocks for number in block.members):
-            self._restart(self._tensor_steps(), active)
-        self._engine.place(memories)
+        with self._unsettled():
+            if active != sorted(number for block in self._blocks for number in block.members):
+                self._restart(self.steps, self._tensor_steps(), active)
+            self._engine.place(memories)
         return True
+
+    @contextlib.contextmanager
+    def _unsettled(self) -> Iterator[None]:
+        """Where an error, or Ctrl-C, ends what is done inside, the next step builds the engine anew."""
+        seen, self._seen = self._seen, -1
+        yield
+        self._seen = seen
 
     def _looked_at(self, gradients: list[Any], written: bool) -> list[Memory | None]:
         """The gradients, checked."""
@@ -395,7 +404,7 @@ class Optimizer:
     def _look_at_groups(self) -> None:
         """Take in what was changed in the groups since the last step."""
         seen = self._edits.count
-        if any(group.rule is not rule for group, rule in zip(self._groups, self._rules, strict=True)):
+        if self._seen < 0 or any(group.rule is not rule for group, rule in zip(self._groups, self._rules, strict=True)):
             self._adapt()
         self._options = [group.scalar_options for group in self._groups]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
@@ -504,9 +513,10 @@ class Optimizer:
                     others=self._others[number], master=kept.master, stochastic=kept.stochastic,
                 )
             )  # fmt: skip
-        self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
-        self._states, self._rules = made, rules
-        self._set_slots()
+        with self._unsettled():
+            self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
+            self._states, self._rules = made, rules
+            self._set_slots()
 
     def _empty(self, parameter: Memory, dtype: np.dtype, fill: float) -> Memory:
         if self.backend == "cuda":
@@ -597,16 +607,18 @@ class Optimizer:
                 block.kinds.append(storage.compute)
         return list(blocks.values())
 
-    def _restart(self, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
-        """Set every tensor's step count, and which tensors have gradients (all, where not given)."""
+    def _restart(self, made: int, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
+        """Set the steps made, every tensor's step count, and which tensors have gradients (all, where not given)."""
         everyone = range(len(steps))
-        self._steps_then, self._since = self.steps, self._clock.item()
-        self._blocks = self._partition(everyone if active is None else active, steps)
-        self._idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), steps)
-        self._set_slots()
+        blocks = self._partition(everyone if active is None else active, steps)
+        idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), steps)
+        since = self._clock.item()
+        with self._unsettled():
+            self._steps_then, self._since, self._blocks, self._idle = made, since, blocks, idle
+            self._set_slots()
 
     def _set_slots(self) -> None:
-        slots = [0] * len(self._names)
+        slots: list[int | None] = [None] * len(self._names)
         for block in self._blocks:
             for number in block.members:
                 slots[number] = block.slot
@@ -630,6 +642,8 @@ class Optimizer:
         A learning rate that is a function is written as its repr, and has to be given to the new optimizer too.
         """
         with self._lock:
+            if self._edits.count != self._seen:  # options may have chosen a rule with other states
+                self._look_at_groups()
             return state.save(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -109,8 +109,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     fields = [set(states) - set(OTHERS) for states in in_use]
     optimizer._states = [{name: held[name] for name in names} for names, held in zip(fields, in_use, strict=True)]
     optimizer._keeping = dataclasses.replace(optimizer._keeping, seed=seed)
-    optimizer._restart(tensor_steps)
-    optimizer._steps_then = steps
+    optimizer._restart(steps, tensor_steps)
 
 
 def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:

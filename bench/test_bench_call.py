@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from schuss import catalogue
 from schuss.commands import benchmark as checks
 from schuss.commands import latency, workloads
 
-ADAMW = workloads.VARIANTS["adamw"]
+ADAMW = catalogue.VARIANTS["adamw"]
 SHAPES = {"1x1000": [(1000,)], "62 small tensors": latency.small_resnet18()}
 
 

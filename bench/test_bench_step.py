@@ -16,6 +16,7 @@ import importlib.util
 
 import pytest
 
+from schuss import catalogue
 from schuss.commands import benchmark, workloads
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -28,9 +29,9 @@ def source(request: pytest.FixtureRequest) -> benchmark.Source:
     return benchmark.Source(workloads.workload(request.param))
 
 
-@pytest.fixture(scope="module", params=workloads.VARIANTS)
+@pytest.fixture(scope="module", params=catalogue.CLASSIC)
 def ready(request: pytest.FixtureRequest, source: benchmark.Source) -> benchmark.Field:
-    variant = workloads.VARIANTS[request.param]
+    variant = catalogue.VARIANTS[request.param]
     benchmark.check_small(variant)
     return benchmark.contenders(variant, source, with_torch=TORCH)
 

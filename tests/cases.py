@@ -48,7 +48,41 @@ CASES = [
     Case(schuss.AdamW, {}, "AdamW"),
     Case(schuss.AdamW, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.0}, "AdamW"),
     Case(schuss.AdamW, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}, "AdamW"),
+    Case(schuss.LAMB, {"lr": 0.01, "weight_decay": 0.1}),
+    Case(schuss.LAMB, {"lr": 0.1, "clip": True, "maximize": True}),
+    Case(schuss.SGD, {"convention": "paper", "momentum": 0.9, "weight_decay": 0.1}),
+    Case(schuss.SGD, {"convention": "paper", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    Case(schuss.SGD, {"convention": "keras", "momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
+    Case(schuss.SGD, {"convention": "keras", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    Case(schuss.Adagrad, {"convention": "keras", "weight_decay": 0.1}),
+    Case(schuss.Adagrad, {"convention": "optax", "weight_decay": 0.1}),
+    Case(schuss.Adagrad, {"convention": "optax", "initial_accumulator_value": 0.0, "eps": 0.0}),
+    Case(schuss.RMSprop, {"convention": "keras", "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "keras", "momentum": 0.9, "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "keras", "centered": True, "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "keras", "centered": True, "momentum": 0.9, "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "optax", "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "optax", "momentum": 0.9, "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "paper", "centered": True, "weight_decay": 0.1}),
+    Case(schuss.RMSprop, {"convention": "paper", "centered": True, "momentum": 0.9, "weight_decay": 0.1}),
+    Case(schuss.Adam, {"convention": "keras", "weight_decay": 0.1}),
+    Case(schuss.Adam, {"convention": "keras", "amsgrad": True, "weight_decay": 0.1}),
+    Case(schuss.Adam, {"convention": "optax", "amsgrad": True, "weight_decay": 0.1}),
+    Case(schuss.Adam, {"convention": "paper", "amsgrad": True, "weight_decay": 0.1}),
+    Case(schuss.AdamW, {"convention": "optax", "amsgrad": True, "weight_decay": 0.1}),
+    Case(schuss.AdamW, {"convention": "paper", "weight_decay": 0.01}),
+    Case(schuss.AdamW, {"convention": "paper", "amsgrad": True, "weight_decay": 0.01}),
 ]
+
+
+def one_a_rule() -> list[Case]:
+    """The first case of every rule: for what does not depend on the options."""
+    found: dict[str, Case] = {}
+    for case in CASES:
+        optimizer = case.make([np.ones(1)], **case.options, backend="numpy")
+        found.setdefault(optimizer._engine.tensors[0].rule.name, case)
+    return list(found.values())
+
 
 BACKENDS = ["numpy", "numba", pytest.param("native", marks=needs_native)]
 SIZES = [0, 1, 7, 8, 9, 31, 33, 63, 100, 1000, 65_537]

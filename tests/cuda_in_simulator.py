@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import traceback
 
 import numpy as np
-from cuda_models import SMALL, Host, Model, differences, moved
+from cuda_models import EIGHT, SMALL, Host, Model, differences, moved
 from schuss_kernels import cuda, cuda_device
 from schuss_kernels.engine import Memory
 from schuss_kernels.reference import ReferenceEngine
@@ -34,10 +35,10 @@ class DeviceArray:
         }
 
 
-def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), **options):
+def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), cases=SMALL, **options):
     results, squares = [], []
     for make in (cuda.CudaEngine, ReferenceEngine):
-        model = Model(rule, dtype, gradient_dtype, SMALL, Host(), **options)
+        model = Model(rule, dtype, gradient_dtype, cases, Host(), **options)
         engine = make(model.tensors)
         engine.ride(*ride, True)
         engine.place([model.place(case.gradient, model.gradient_dtype) for case in model.cases])
@@ -45,7 +46,7 @@ def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), **options
         results.append(model.run(engine))
     assert not differences(*results), differences(*results)
     assert squares[0] == squares[1]
-    assert moved(results[0], Model(rule, dtype, gradient_dtype, SMALL, Host(), **options).result())
+    assert moved(results[0], Model(rule, dtype, gradient_dtype, cases, Host(), **options).result())
 
 
 def equals_reference_in_16_bits():
@@ -57,6 +58,14 @@ def equals_reference_in_16_bits():
     equals_reference(adamw, np.float16, bfloat16, **{**kept, "state": np.float16})
     equals_reference(adamw, bfloat16, np.float32, (True, False), master="remainder", ema=True)
     equals_reference(adamw, bfloat16, bfloat16, master="float32", copy=np.float32)
+
+
+def equals_reference_in_8_bits():
+    few = [case for case in EIGHT if math.prod(case.parameter.shape) < 500]
+    cases = {"cases": few, "state": "8bit"}
+    equals_reference(RULES["adamw"], np.float32, np.float32, (True, True), least=2, **cases)
+    equals_reference(RULES["rmsprop_centered"], np.float64, np.float32, stochastic=True, ema=True, **cases)
+    equals_reference(RULES["sgd_momentum"], np.float16, np.float16, master="float32", copy=np.float32, **cases)
 
 
 def memory_goes_and_comes():
@@ -86,12 +95,16 @@ def large_states_are_filled():
         cuda._FILL = held
 
 
-def api_steps_and_saves():
+def api_steps_and_saves(shapes=((7, 5), (9,)), **options):
     draw = np.random.default_rng(0)
-    host = {"w": draw.standard_normal((7, 5)).astype(np.float32), "b": draw.standard_normal(9)}
+    w, b = (draw.standard_normal(shape) for shape in shapes)
+    host = {"w": w.astype(np.float32), "b": b}
     device = {name: value.copy() for name, value in host.items()}
-    expected = schuss.AdamW(host, lr=0.1, backend="numpy")
-    ours = schuss.AdamW({name: DeviceArray(value) for name, value in device.items()}, lr=0.1)
+
+    def ours_anew():
+        return schuss.AdamW({name: DeviceArray(value) for name, value in device.items()}, lr=0.1, **options)
+
+    expected, ours = schuss.AdamW(host, lr=0.1, backend="numpy", **options), ours_anew()
     assert ours.backend == "cuda"
     for step in range(4):
         gradients = {name: draw.standard_normal(value.shape).astype(value.dtype) for name, value in host.items()}
@@ -99,12 +112,25 @@ def api_steps_and_saves():
         ours.step({name: DeviceArray(value) for name, value in gradients.items()})
         if step == 1:
             saved = ours.state_dict()
-            ours = schuss.AdamW({name: DeviceArray(value) for name, value in device.items()}, lr=0.1)
+            ours = ours_anew()
             ours.load_state_dict(saved)
     for name, value in host.items():
         np.testing.assert_array_equal(device[name], value)
-        for field, state in expected.state_dict()["state"][name].items():
-            np.testing.assert_array_equal(ours.state_dict()["state"][name][field], state)
+        states, theirs = (optimizer.state_dict()["state"][name] for optimizer in (expected, ours))
+        assert states.keys() == theirs.keys()
+        for field, state in states.items():
+            np.testing.assert_array_equal(theirs[field], state)
+            assert np.asarray(theirs[field]).dtype == np.asarray(state).dtype
+    return ours
+
+
+def api_in_8_bits():
+    options = {"state_dtype": "8bit", "min_8bit_size": 300, "rounding": "stochastic", "ema": 0.9}
+    states = api_steps_and_saves(((23, 31), (299,)), **options).state_dict()["state"]
+    assert states["w"]["exp_avg"].dtype == np.int8
+    assert states["w"]["exp_avg_sq.scale"].shape == (3,)
+    assert states["b"]["exp_avg"].dtype == np.float64
+    assert "exp_avg.scale" not in states["b"]
 
 
 def main():
@@ -116,7 +142,9 @@ def main():
     tasks["adamw", "mixed64"] = (equals_reference, RULES["adamw"], f8, f4)
     if importlib.util.find_spec("ml_dtypes") is not None:
         tasks[("equals_reference_in_16_bits",)] = (equals_reference_in_16_bits,)
-    for function in (memory_goes_and_comes, large_states_are_filled, api_steps_and_saves):
+    for function in (
+        equals_reference_in_8_bits, memory_goes_and_comes, large_states_are_filled, api_steps_and_saves, api_in_8_bits,
+    ):  # fmt: skip
         tasks[(function.__name__,)] = (function,)
     said = {}
     for name, (function, *arguments) in tasks.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from schuss_kernels import plan, rounding
+from schuss_kernels import blocks, plan, rounding
 from schuss_kernels.engine import Memory, Tensor
+from schuss_kernels.rule import PARAMETER
+from schuss_kernels.storage import CODES, in_blocks
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5
@@ -55,6 +57,17 @@ SMALL = [
     Case(Array((7, 6)), Array((7, 6), (0, 0))),  # one number as the gradient of all
     Case(Array((2, 3, 2, 3), (1, -36, 4, 12), 2), Array((2, 3, 2, 3))),
 ]
+EIGHT = [
+    *(dense(size) for size in (1, 255, 256, 257, 1000)),
+    dense(300, parameter=1, gradient=3, states=1),
+    Case(Array(()), Array(())),
+    Case(Array((3, 0, 2)), Array((3, 0, 2))),
+    Case(Array((30, 35), (1, 30)), Array((30, 35))),  # F order, the gradient in C order
+    Case(Array((5, 90), (400, 3), 1), Array((5, 90))),  # sliced
+    Case(Array((400,), (-1,)), Array((400,))),  # reversed
+    Case(Array((2, 13, 2, 13), (1, -160, 4, 12), 2), Array((2, 13, 2, 13))),
+]
+EIGHT_LARGE = [dense(5000), dense(20_001, gradient=1), dense(7), Case(Array((90, 100), (1, 90)), Array((90, 100)))]
 MEDIUM = [*SMALL, *(dense(size) for size in (31, 1000)), Case(Array((50, 70), (1, 50)), Array((50, 70)))]
 LARGE = [dense(plan.CHUNK + 5), dense(7), dense(65_537, gradient=1), Case(Array((90, 500), (1, 90)), Array((90, 500)))]
 
@@ -99,13 +112,14 @@ class Model:
 
     def __init__(
         self, rule, dtype, gradient_dtype, cases, where, seed=0, state=None, master="", stochastic=False, ema=False,
-        copy=None,
+        copy=None, least=0,
     ):  # fmt: skip
+        """``state``: the dtype of the states, or ``"8bit"`` for those of tensors of at least ``least`` elements."""
         self.rule, self.where, self.cases = rule, where, cases
         self.dtype, self.gradient_dtype = np.dtype(dtype), np.dtype(gradient_dtype)
         self.options = options(rule)
         self.numbers = {name: self.options[name] for name in rule.scalar_names}
-        self.buffers = []
+        self.buffers, self.running = [], {}
         self.draw = np.random.default_rng(seed)
         self.tensors = []
         for number, case in enumerate(cases):
@@ -115,7 +129,16 @@ class Model:
             strides = plan.dense_strides(parameter.shape, order, 1)
             like = Array(parameter.shape, strides, case.states)
             compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-            states = tuple(self.place(like, state or compute, fill) for fill in initial)
+            if state == "8bit" and parameter.size >= least:
+                states = tuple(
+                    self.codes(like, storage, fill) if storage.in_blocks else self.place(like, storage.dtype)
+                    for storage, fill in zip(in_blocks(rule), initial, strict=True)
+                )
+            else:
+                kind = compute if state in (None, "8bit") else state
+                states = tuple(
+                    self.place(like, compute) if fill is PARAMETER else self.place(like, kind, fill) for fill in initial
+                )
             others = {}
             if master:
                 others["master"] = self.place(like, np.float32 if master == "float32" else np.uint16, 1)
@@ -150,6 +173,12 @@ class Model:
         owner = self.where.array(held, start, array, dtype, in_bytes)
         return Memory(owner, address + start, dtype, array.shape, in_bytes)
 
+    def codes(self, like, storage, fill):
+        """A new state in 8 bits, and its scales."""
+        code, scale = blocks.encode(np.full(1, fill, np.float32), storage is CODES)
+        scales = self.place(Array((blocks.count(math.prod(like.shape)),)), np.float32, scale[0])
+        return replace(self.place(like, storage.dtype, code[0]), scales=scales)
+
     def run(self, engine):
         """Four steps: all gradients; some missing; moved and some of them missing; moved, in C order. Every buffer."""
         gradients = [self.place(case.gradient, self.gradient_dtype) for case in self.cases]
@@ -161,10 +190,25 @@ class Model:
         return self.result()
 
     def step(self, engine, step, gradients):
+        """As the optimizer does: with a measure every tensor has a slot of its own, and two passes."""
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-        key = map(float, rounding.key(7, step))
-        engine.prepare(0, [compute], self.rule, step, self.numbers, (SCALE, 0.01, 0.9, 0.1, *key, 0.0, 0.0))
-        engine.step(gradients)
+        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, rounding.key(7, step)), 0.0, 0.0)
+        there = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        slots = there if self.rule.measure is not None else [0]
+        if self.rule.measure is not None:
+            engine.set_slots([None if g is None else number for number, g in enumerate(gradients)])
+        engine.place(gradients)
+        sums = [None] * len(gradients)
+        for measured in (False, True)[: 1 + (self.rule.measure is not None)]:
+            if measured:
+                sums = engine.measure()
+            for slot in slots:
+                running = self.running.get(slot, self.rule.running and self.rule.running())
+                given = None if sums[slot] is None else tuple(sums[slot].tolist())
+                engine.prepare(slot, [compute], self.rule, step, self.numbers, riders, running, given)
+                if self.rule.running is not None and measured == (self.rule.measure is not None):
+                    self.running[slot] = self.rule.running_after(step, self.numbers, running, given)
+        engine.launch()
 
     def result(self):
         return [self.where.get(held).copy() for held in self.buffers]

@@ -2,6 +2,8 @@
 
 That shows what the simulator cannot: types, addresses, vector accesses, compiled arithmetic. The engine around the
 kernels is the real one; only memory, streams and launches are this machine's.
+
+Threads that exchange numbers within a warp each have a stack, and give way to the next where they meet.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ import ctypes
 import functools
 import importlib.util
 import re
+import sys
 
 import llvmlite.binding as llvm
 import numpy as np
 from schuss_kernels import cuda, cuda_device
+from schuss_kernels.cuda_kernel import WARP
 
 CAPABILITY = (8, 0)
 
 _REGISTERS = re.compile(r'@"llvm\.nvvm\.read\.ptx\.sreg\.([a-z]+\.[xyz])"')
+_SHUFFLE = re.compile(r'@"?llvm\.nvvm\.shfl\.sync\.i32"?')
 _LIBRARY = {"sqrt": "sqrt", "fabs": "fabs"}  # libdevice function -> LLVM intrinsic of the same meaning
 
 
@@ -31,6 +36,11 @@ def missing():
     from numba.cuda import nvvm
 
     return None if nvvm.is_available() else "NVVM is not installed: pip install 'numba-cuda[cu13]' nvidia-cuda-nvcc"
+
+
+def warps_missing():
+    """Why kernels whose threads exchange numbers cannot run here, None where they can."""
+    return missing() or (None if sys.platform.startswith("linux") else "glibc's swapcontext is not there")
 
 
 @functools.cache
@@ -47,11 +57,13 @@ def squares_library(wanted):
 
 @functools.cache
 def executable(held):
-    """The kernel's IR as machine code: a C function, the special registers by name, and what owns both."""
+    """The kernel's IR as machine code: a C function, the special registers by name, where its threads meet (None: they
+    never do), and what owns all that."""
     texts = [re.sub(r"(?m)^target .*$", "", text) for text in held.llvm_strs]
     registers = sorted(set(_REGISTERS.findall("\n".join(texts))))
-    modules = [llvm.parse_assembly(_REGISTERS.sub(r'@"read.\1"', text)) for text in texts]
-    modules.append(llvm.parse_assembly(_support(registers)))
+    exchanges = any(_SHUFFLE.search(text) for text in texts)
+    texts = [_SHUFFLE.sub('@"shuffle"', _REGISTERS.sub(r'@"read.\1"', text)) for text in texts]
+    modules = [llvm.parse_assembly(text) for text in (*texts, _support(registers) + _MEETING * exchanges)]
     for module in modules[1:]:
         modules[0].link_in(module)
     modules[0].verify()
@@ -64,7 +76,8 @@ def executable(held):
     places = {
         name: ctypes.c_int32.from_address(engine.get_global_value_address(f"register.{name}")) for name in registers
     }
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address), places, engine
+    meeting = _Meeting(engine.get_global_value_address) if exchanges else None
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address), places, meeting, engine
 
 
 def _machine():
@@ -92,6 +105,89 @@ def _support(registers):
     return "\n".join(text)
 
 
+_THREADS = 64
+
+_MEETING = f"""
+@"meeting.waits" = global i32 0
+@"meeting.main" = global i64 0
+@"meeting.contexts" = global [{_THREADS} x i64] zeroinitializer
+@"meeting.values" = global [{_THREADS} x i32] zeroinitializer
+declare i32 @swapcontext(i64, i64)
+
+define void @"meet"(i32 %thread) noinline {{
+  store i32 1, i32* @"meeting.waits"
+  %place = getelementptr [{_THREADS} x i64], [{_THREADS} x i64]* @"meeting.contexts", i32 0, i32 %thread
+  %own = load i64, i64* %place
+  %main = load i64, i64* @"meeting.main"
+  %done = call i32 @swapcontext(i64 %own, i64 %main)
+  ret void
+}}
+
+define {{i32, i1}} @"shuffle"(i32 %mask, i32 %mode, i32 %value, i32 %distance, i32 %clamp) noinline {{
+  %thread = load i32, i32* @"register.tid.x"
+  %other = xor i32 %thread, %distance
+  %mine = getelementptr [{_THREADS} x i32], [{_THREADS} x i32]* @"meeting.values", i32 0, i32 %thread
+  %theirs = getelementptr [{_THREADS} x i32], [{_THREADS} x i32]* @"meeting.values", i32 0, i32 %other
+  store i32 %value, i32* %mine
+  call void @"meet"(i32 %thread)
+  %got = load i32, i32* %theirs
+  call void @"meet"(i32 %thread)
+  %result = insertvalue {{i32, i1}} {{i32 0, i1 true}}, i32 %got, 0
+  ret {{i32, i1}} %result
+}}
+"""
+"""IR for exchanges within a warp, all threads of which take part (``mode`` 3: by xor)."""
+
+
+class _Context(ctypes.Structure):
+    """A ucontext_t of glibc: its stack, and where its function returns to."""
+
+    _fields_ = (
+        ("flags", ctypes.c_ulong),
+        ("link", ctypes.c_void_p),
+        ("stack", ctypes.c_void_p),
+        ("stack_flags", ctypes.c_int),
+        ("stack_size", ctypes.c_size_t),
+        ("rest", ctypes.c_char * 8152),
+    )
+
+
+class _Meeting:
+    """Runs the threads of a block in turn, each until it waits for the others of its warp or is done."""
+
+    def __init__(self, address_of):
+        self._c = ctypes.PyDLL(None)  # nothing below needs Python's lock, and nothing else runs meanwhile
+        self._room = np.zeros((_THREADS + 1) * ctypes.sizeof(_Context) + 64, np.uint8)
+        self._stacks = np.zeros((_THREADS, 1 << 16), np.uint8)
+        first = self._room.ctypes.data + -self._room.ctypes.data % 64
+        places = [first + number * ctypes.sizeof(_Context) for number in range(_THREADS + 1)]
+        self._contexts = [_Context.from_address(place) for place in places]
+        self._pointers = [ctypes.c_void_p(place) for place in places]
+        ctypes.c_int64.from_address(address_of("meeting.main")).value = places[_THREADS]
+        (ctypes.c_int64 * _THREADS).from_address(address_of("meeting.contexts"))[:] = places[:_THREADS]
+        self._waits = ctypes.c_int32.from_address(address_of("meeting.waits"))
+
+    def run(self, function, threads, number, arguments):
+        """Call a C function as every thread; ``number`` is the register that says which."""
+        assert threads <= _THREADS
+        main = self._pointers[_THREADS]
+        for context, pointer, stack in zip(self._contexts, self._pointers, self._stacks[:threads], strict=False):
+            self._c.getcontext(pointer)
+            context.link, context.stack, context.stack_size = main.value, stack.ctypes.data, stack.size
+            self._c.makecontext(pointer, function, len(arguments), *map(ctypes.c_int64, arguments))
+        there = range(threads)
+        while there:
+            waiting = []
+            for thread in there:
+                number.value, self._waits.value = thread, 0
+                self._c.swapcontext(main, self._pointers[thread])
+                if self._waits.value:
+                    waiting.append(thread)
+            for warp in range(0, threads, WARP):
+                assert sum(warp <= thread < warp + WARP for thread in waiting) in (0, WARP), waiting
+            there = waiting
+
+
 class Event:
     """A place in the queue of a device."""
 
@@ -117,7 +213,7 @@ class Cpu(cuda_device.Device):
     one does its work as late as a device may: when an event is waited for, or at :meth:`finish`.
     """
 
-    threads = 64
+    threads = _THREADS
     most_blocks = 3  # fewer than rows: blocks have to stride
 
     def __init__(self, lazy=False):
@@ -165,15 +261,15 @@ class Cpu(cuda_device.Device):
         return self._started(wanted.form, squares_library(wanted))
 
     def _started(self, text, held):
-        function, registers, _ = executable(held)
+        function, registers, meeting, _ = executable(held)
 
         def launch(blocks, stream, *numbers):
             self.launches.append((text, blocks, stream, numbers))
-            self.do(self._walk, function, registers, blocks, numbers)
+            self.do(self._walk, function, registers, meeting, blocks, numbers)
 
         return launch
 
-    def _walk(self, function, registers, blocks, numbers):
+    def _walk(self, function, registers, meeting, blocks, numbers):
         """Call the kernel for every thread of a grid."""
         x, y = blocks
         shape = {"ntid.x": self.threads, "ntid.y": 1, "ntid.z": 1, "nctaid.x": x, "nctaid.y": y, "nctaid.z": 1}
@@ -184,6 +280,9 @@ class Cpu(cuda_device.Device):
             registers["ctaid.y"].value = block_y
             for block_x in range(x):
                 registers["ctaid.x"].value = block_x
+                if meeting is not None:
+                    meeting.run(function, self.threads, registers["tid.x"], numbers)
+                    continue
                 for thread in range(self.threads):
                     registers["tid.x"].value = thread
                     function(*numbers)

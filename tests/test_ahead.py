@@ -167,7 +167,7 @@ except RuntimeError as error:
     path = tmp_path / "curved.py"
     path.write_text(code, encoding="utf-8")
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
-    assert re.search(r"the kernel curved@.* calls .*exp.* and cannot be compiled ahead of time", done.stdout)
+    assert re.search(r"the kernel __main__\.update@.* calls .*exp.* and cannot be compiled ahead of time", done.stdout)
 
 
 def test_the_command(tmp_path, capsys):

@@ -13,7 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_models import LARGE, MEDIUM, SMALL, Array, Case, Gpu, Host, Model, dense, differences, moved
+from cuda_models import (
+    EIGHT,
+    EIGHT_LARGE,
+    LARGE,
+    MEDIUM,
+    SMALL,
+    Array,
+    Case,
+    Gpu,
+    Host,
+    Model,
+    dense,
+    differences,
+    moved,
+)
 from schuss_kernels import cuda, plan
 from schuss_kernels.cpu import CpuEngine
 from schuss_kernels.engine import Memory
@@ -24,15 +38,16 @@ from schuss_kernels.storage import STORAGES, Spec
 try:
     import cuda_on_cpu
 except ImportError as error:
-    MISSING = f"numba-cuda is not usable here: {error}"
+    MISSING = NO_WARPS = f"numba-cuda is not usable here: {error}"
 else:
-    MISSING = cuda_on_cpu.missing()
+    MISSING, NO_WARPS = cuda_on_cpu.missing(), cuda_on_cpu.warps_missing()
 
 FLOATS = [np.float32, np.float64]
 TYPES = [*((t, t) for t in FLOATS), (np.float32, np.float64), (np.float64, np.float32)]
 MIXED = "adamw"  # parameter and gradient of different types: one rule is enough
 
 needs_compiler = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+needs_warps = pytest.mark.skipif(NO_WARPS is not None, reason=str(NO_WARPS))
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 
@@ -61,7 +76,8 @@ def simulated():
 SIMULATED = [f"{rule} {name(dtype)}" for rule in RULES for dtype in FLOATS]
 if importlib.util.find_spec("ml_dtypes") is not None:
     SIMULATED += ["equals_reference_in_16_bits"]
-SIMULATED += ["adamw mixed", "adamw mixed64", "memory_goes_and_comes", "large_states_are_filled", "api_steps_and_saves"]
+SIMULATED += ["adamw mixed", "adamw mixed64", "equals_reference_in_8_bits", "memory_goes_and_comes"]
+SIMULATED += ["large_states_are_filled", "api_steps_and_saves", "api_in_8_bits"]
 
 
 @needs_compiler
@@ -74,13 +90,13 @@ def test_simulator(task):
 # ----------------------------------------------------------------------------------------------- compiled IR on the CPU
 
 
-def same_bits_as_the_cpu(rule, types, cases):
+def same_bits_as_the_cpu(rule, types, cases, **options):
     results = []
     for make in (cuda_on_cpu.Engine, CpuEngine):
-        model = Model(rule, *types, cases, Host())
+        model = Model(rule, *types, cases, Host(), **options)
         results.append(model.run(make(model.tensors)))
     assert not differences(*results), differences(*results)
-    assert moved(results[0], Model(rule, *types, cases, Host()).result())
+    assert moved(results[0], Model(rule, *types, cases, Host(), **options).result())
 
 
 @needs_compiler
@@ -104,21 +120,27 @@ KEPT = {
     "bfloat16, remainder": ("bfloat16", "float32", {"master": "remainder", "ema": True}),
     "float32, bfloat16 states": ("float32", "float32", {"state": "bfloat16", "copy": "bfloat16", "ema": True}),
     "float64, float16 states": ("float64", "bfloat16", {"state": "float16", "stochastic": True}),
+    "float32, 8 bits": ("float32", "float32", {"state": "8bit", "least": 256, "ema": True}),
+    "float64, 8 bits, stochastic": ("float64", "float16", {"state": "8bit", "stochastic": True}),
+    "bfloat16, 8 bits, stochastic": ("bfloat16", "float32", {"state": "8bit", "stochastic": True, "ema": True}),
+    "bfloat16, 8 bits, remainder": ("bfloat16", "float16", {"state": "8bit", "master": "remainder"}),
+    "float16, 8 bits, master": ("float16", "float16", {"state": "8bit", "master": "float32", "copy": "bfloat16"}),
 }
 
 
 @needs_compiler
 @pytest.mark.parametrize("ride", [(False, False), (True, True)], ids=["plain", "clipped and zeroed"])
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("kept", [pytest.param(k, marks=needs_warps) if "8 bits" in k else k for k in KEPT])
 def test_storages_and_riders(kept, ride):
     """Compiled IR against the CPU kernel, and the norm's squares too; both against the numpy reference elsewhere."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     types = {"bfloat16": ml_dtypes.bfloat16}
     p, g, options = KEPT[kept]
     options = {key: types.get(value, value) if key in ("state", "copy") else value for key, value in options.items()}
+    cases = EIGHT if options.get("state") == "8bit" else MEDIUM
     results, squares = [], []
     for make in (cuda_on_cpu.Engine, CpuEngine):
-        model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), MEDIUM, Host(), **options)
+        model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), cases, Host(), **options)
         engine = make(model.tensors)
         engine.ride(*ride, True)
         gradients = [model.place(case.gradient, model.gradient_dtype) for case in model.cases]
@@ -173,10 +195,11 @@ def test_gpu_equals_the_cpu_kernel(rule):
     from schuss_kernels import cuda_device
 
     for types in types_of(rule):
-        for cases in (MEDIUM, LARGE):
+        eight = {"state": "8bit", "least": 2, "stochastic": True}
+        for cases, options in ((MEDIUM, {}), (LARGE, {}), (EIGHT, {"state": "8bit"}), (EIGHT_LARGE, eight)):
             results = []
             for make, where in ((cuda.CudaEngine, Gpu(cuda_device.current())), (CpuEngine, Host())):
-                model = Model(rule, *types, cases, where)
+                model = Model(rule, *types, cases, where, **options)
                 results.append(model.run(make(model.tensors)))
             assert not differences(*results), differences(*results)
 

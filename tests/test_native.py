@@ -19,6 +19,7 @@ from processes import python
 from schuss_kernels import ahead, native, plan
 from schuss_kernels.rule import Rule
 from schuss_kernels.rules import COMPILED, RULES
+from schuss_kernels.storage import BY_NAME, Spec
 
 import schuss
 
@@ -235,11 +236,24 @@ def test_one_family_of_rules_that_is_newer_than_its_kernels(monkeypatch):
     assert schuss.SGD([ones(3)]).backend == "native"
 
 
+def test_rules_that_differ_in_their_numbers_share_kernels():
+    f32, names = BY_NAME["float32"], ("adamw", "adam_keras", "adam")
+    torch, keras, other = (native.key(RULES[name], Spec(RULES[name], f32, f32, (f32, f32))) for name in names)
+    assert torch == keras != other
+    sharing: dict[tuple[str, str], set[object]] = {}
+    for rule in COMPILED.values():
+        sharing.setdefault((rule.update.__module__, rule.update.__name__), set()).add(rule.update)
+        twins = [twin for twin in COMPILED.values() if twin.update is rule.update]
+        assert {twin.State._fields for twin in twins} == {rule.State._fields}
+        assert {twin.Scalars._fields for twin in twins} == {rule.Scalars._fields}
+    assert all(len(updates) == 1 for updates in sharing.values()), "a key names one update"
+
+
 @pytest.mark.parametrize("name", native._MADE_FROM)
 def test_keys_follow_the_source_files(name, monkeypatch):
     rule, spec = ahead.specs()[0]
     key, checksum = native.key(rule, spec), native._checksum
-    assert key.startswith(f"{rule.name}@")
+    assert key.startswith(f"{native._name(rule)}@")
     with monkeypatch.context() as changed:
         changed.setattr(native, "_checksum", lambda path: checksum(path) ^ path.endswith(name))
         native._engine_checksum.cache_clear()

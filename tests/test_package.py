@@ -49,7 +49,7 @@ def documented():
 def test_docstrings(name):
     """Every module says what it is for, and its examples run."""
     module = pytest.importorskip(name, reason="an optional dependency is not installed", exc_type=ImportError)
-    assert module.__doc__ or name.startswith("schuss.optimizers."), f"{name} has no docstring"
+    assert module.__doc__ or name.startswith("schuss.optim."), f"{name} has no docstring"
     scope = vars(schuss.schedules).copy() if name == "schuss.schedules" else None
     assert doctest.testmod(module, extraglobs=scope).failed == 0
 

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import CASES, arrays, assert_same_bits
+from cases import arrays, assert_same_bits, one_a_rule
 from schuss_kernels import rounding
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import BF16, F16, Spec
@@ -126,6 +126,7 @@ def test_a_master_weight_in_two_halves():
 
 # ------------------------------------------------------------------------------------------------- kernel == reference
 
+EIGHT = {"state_dtype": "8bit", "min_8bit_size": 0}
 KEPT = {
     "float32, bfloat16 states": (np.float32, np.float32, {"state_dtype": "bfloat16"}),
     "float32, float16 states": (np.float32, np.float32, {"state_dtype": "float16"}),
@@ -143,14 +144,20 @@ KEPT = {
     ),
     "float64, bfloat16 states": (np.float64, np.float16, {"state_dtype": "bfloat16"}),
     "float64, float32 states": (np.float64, np.float64, {"state_dtype": "float32"}),
+    "float32, 8-bit states": (np.float32, np.float32, EIGHT),
+    "float32, 8-bit states, stochastic": (np.float32, np.float16, {**EIGHT, "rounding": "stochastic", "seed": 5}),
+    "bfloat16, 8-bit states, stochastic": (BFLOAT16, BFLOAT16, {**EIGHT, "rounding": "stochastic"}),
+    "bfloat16, 8-bit states, remainder": (BFLOAT16, BFLOAT16, {**EIGHT, "master": "remainder"}),
+    "float64, 8-bit states": (np.float64, np.float64, EIGHT),
+    "float32, 8-bit states of large tensors": (np.float32, np.float32, {"state_dtype": "8bit", "min_8bit_size": 1000}),
 }  # fmt: skip
 
-SHAPES = [(0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (20_001,)]
+SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 
 
 def everything(optimizer):
     """The bits of all that an optimizer moves."""
-    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.kept())]
+    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.kept(), *t.scales())]
     return [raw(memory.array) for memory in memories]
 
 
@@ -158,7 +165,7 @@ def raw(array):
     """Bits; every NaN is the same."""
     dense = np.ascontiguousarray(array)
     bits = dense.view(f"u{dense.dtype.itemsize}")
-    if dense.dtype.name == "uint16":
+    if dense.dtype.kind in "iu":
         return bits
     return np.where(np.isnan(dense.astype(np.float64)), bits.dtype.type(0xFFFF), bits)
 
@@ -169,13 +176,13 @@ def assert_same_everything(one, other):
 
 
 @pytest.mark.parametrize("kept", KEPT)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", one_a_rule(), ids=str)
 def test_every_optimizer_in_every_storage(case, kept):
     """What runs by itself (kernels compiled ahead of time, numba's where there are none) equals the reference."""
     dtype, gradient_dtype, options = KEPT[kept]
     if options.get("state_dtype") and not case.make([np.ones(1)], **case.options)._engine.tensors[0].states:
         options = {name: value for name, value in options.items() if name != "state_dtype"}
-        if dtype != np.float16 and "rounding" in options and "master" in options:
+        if dtype not in (np.float16, BFLOAT16) or "master" in options:  # nothing is rounded to few bits then
             options = {name: value for name, value in options.items() if name != "rounding"}
     ours, reference = (
         case.make(arrays(SHAPES, dtype, 0), **case.options, **options, backend=backend) for backend in ("auto", "numpy")
@@ -308,6 +315,8 @@ def test_bytes():
     assert moved(BFLOAT16, BFLOAT16, state_dtype="bfloat16") == "14"
     assert moved(BFLOAT16, BFLOAT16, state_dtype="bfloat16", master="remainder") == "18"
     assert moved(BFLOAT16, BFLOAT16, master="float32") == "28"
+    assert moved(np.float32, np.float32, **EIGHT) == "16.1"
+    assert moved(np.float32, np.float32, state_dtype="8bit") == "28", "ten elements are a small tensor"
     assert moved(np.float32, np.float32, ema=0.9, copy_to=[np.zeros(10, BFLOAT16)]) == "38"
 
 
@@ -323,6 +332,9 @@ BAD = [
     (np.float32, {"state_dtype": 16}, "state_dtype: expected"),
     (BFLOAT16, {"seed": 1.5}, "seed: expected a whole number"),
     (BFLOAT16, {"seed": -1}, "seed: expected a number of at least 0"),
+    (np.float32, {"state_dtype": "8bits"}, "state_dtype: expected .*, got '8bits', did you mean '8bit'"),
+    (np.float32, {"min_8bit_size": 1.5}, "min_8bit_size: expected a whole number, got 1.5"),
+    (np.float32, {"min_8bit_size": -1}, "min_8bit_size: expected a number of at least 0"),
     (np.float32, {"ema": 1.0}, "ema: expected at least 0 and below 1, got 1.0"),
     (np.float32, {"ema": "0.9"}, "ema: expected a number"),
 ]

@@ -6,7 +6,7 @@ static void run_rows(const schuss_table *table, int64_t first, int64_t last)
 {
     for (int64_t number = first; number < last; number++) {
         const int64_t *row = table->rows + number * table->width;
-        if (row[ROW_GRAD] != 0) {
+        if (row[ROW_GRAD] != 0 && row[table->column] != 0) {
             int64_t returned;
             void *raised;
             ((schuss_kernel)(intptr_t)row[table->column])(&returned, &raised, (int64_t)(intptr_t)row);

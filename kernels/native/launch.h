@@ -15,7 +15,7 @@ typedef struct {
     int64_t width, count;
     const int64_t *spans; /* span i is rows spans[i] to spans[i + 1] */
     int64_t span_count;
-    int column; /* the kernels to run: ROW_KERNEL, ROW_SQUARES */
+    int column; /* the kernels to run: ROW_KERNEL, ROW_SQUARES, ROW_MEASURE; 0: none for the row */
 } schuss_table;
 
 /* Threads take spans from a common counter, so one that is interrupted holds up a span, not its share of the work. */

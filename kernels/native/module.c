@@ -38,15 +38,24 @@ static PyObject *plan_run(PyObject *self, PyObject *team)
     Py_RETURN_NONE;
 }
 
-static PyObject *plan_look(PyObject *self, PyObject *team)
+static PyObject *run_column(PyObject *self, int column, bool share)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    bool share = team == Py_True;
-    plan->table.column = ROW_SQUARES;
+    plan->table.column = column;
     Py_BEGIN_ALLOW_THREADS
     launch(&plan->table, plan->threads, share);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+static PyObject *plan_look(PyObject *self, PyObject *team)
+{
+    return run_column(self, ROW_SQUARES, team == Py_True);
+}
+
+static PyObject *plan_measure(PyObject *self, PyObject *team)
+{
+    return run_column(self, ROW_MEASURE, team == Py_True);
 }
 
 static PyObject *plan_place(PyObject *self, PyObject *gradients)
@@ -217,6 +226,7 @@ static PyMethodDef plan_methods[] = {
      "one is not as in the step before (dtype, shape, strides, clear of the parameters): Python has to look at them."},
     {"place", plan_place, METH_O,
      "place(gradients) -> bool\n\nThe first half of step: put a tuple of arrays, which the caller holds, into the plan."},
+    {"measure", plan_measure, METH_O, "measure(share)\n\nAdd up what the rules measure, without the interpreter lock."},
     {"look", plan_look, METH_O, "look(share)\n\nAdd up the squares of the gradients, without the interpreter lock."},
     {"run", plan_run, METH_O, "run(share)\n\nRun the plan as it is and raise the clock, without the interpreter lock."},
     {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,

@@ -24,7 +24,7 @@ from typing import Any
 from . import expected, native, plan
 from .rule import Rule
 from .rules import COMPILED
-from .storage import BF16, F16, F32, F64, STORAGES, Spec, Squares
+from .storage import BF16, F16, F32, F64, STORAGES, Spec, Squares, Storage, in_blocks
 
 X86 = ("x86-64", "x86-64-v3", "x86-64-v4")
 """Levels of the x86-64 psABI, least demanding first; LLVM has processors of these names."""
@@ -77,6 +77,13 @@ SIXTEEN = ((F32, F32, BF16), (F32, BF16, F32), (BF16, BF16, BF16), (BF16, BF16, 
 up."""
 
 
+RIDING: tuple[dict[str, Any], ...] = ({"zero": True}, {"ema": True}, {"zero": True, "ema": True, "copy": BF16})
+"""What else dense float32 kernels do."""
+
+EIGHT = ((F32, F32, False), (F32, F32, True), (BF16, BF16, False))
+"""Parameter, gradient and rounding (at random or not) of the dense kernels with states in 8 bits."""
+
+
 def specs() -> list[tuple[Rule, Spec]]:
     """What is compiled: every rule, for the storages that are common."""
     made: dict[tuple[Rule, Spec], None] = {}
@@ -85,20 +92,32 @@ def specs() -> list[tuple[Rule, Spec]]:
         for parameter, gradient, strided in itertools.product(PLAIN, PLAIN, (False, True)):
             made[rule, Spec(rule, parameter, gradient, (parameter,) * count, strided)] = None
         for parameter, gradient, state in SIXTEEN:
-            made[rule, Spec(rule, parameter, gradient, (state,) * count)] = None
-    return list(made)
+            made[rule, Spec(rule, parameter, gradient, _states(rule, state))] = None
+        for parameter, gradient, stochastic in EIGHT:
+            made[rule, Spec(rule, parameter, gradient, in_blocks(rule), stochastic=stochastic and count > 0)] = None
+        for riders in RIDING:
+            made[rule, Spec(rule, F32, F32, (F32,) * count, **riders)] = None
+        for master in ("float32", "remainder"):
+            made[rule, Spec(rule, BF16, BF16, (F32,) * count, master=master)] = None
+        made[rule, Spec(rule, BF16, BF16, _states(rule, BF16), stochastic=True)] = None
+    return [*made, *dict.fromkeys((rule, spec.measuring()) for rule, spec in made if rule.measure is not None)]
+
+
+def _states(rule: Rule, storage: Storage) -> tuple[Storage, ...]:
+    """The states of a float32 computation; those that are weights are kept as computed."""
+    return tuple(F32 if field in rule.weights else storage for field in rule.State._fields)
 
 
 def wanted() -> list[tuple[str, Callable[[Any], Any]]]:
     """Every kernel's key, and what compiles it when it is given the module :mod:`.cpu`."""
-    made: list[tuple[str, Callable[[Any], Any]]] = [
-        (native.key(rule, spec), partial(_compile_step, rule, spec)) for rule, spec in specs()
-    ]
+    made: dict[str, Callable[[Any], Any]] = {}
+    for rule, spec in specs():
+        made.setdefault(native.key(rule, spec), partial(_compile_step, rule, spec))
     for storage in STORAGES.values():
         for strided in (False, True):
             squares = Squares(storage, strided)
-            made.append((native.squares_key(squares), partial(_compile_squares, squares)))
-    return made
+            made[native.squares_key(squares)] = partial(_compile_squares, squares)
+    return list(made.items())
 
 
 def _compile_step(rule: Rule, spec: Spec, cpu: Any) -> Any:
@@ -116,7 +135,7 @@ def symbol(level: str, number: int) -> str:
 
 def columns() -> str:
     """``columns.h``: the numbers of the tables' columns, so that they are written down once."""
-    lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES")]
+    lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(expected, name)}" for name in names]
     return "\n".join(["/* From plan.py and expected.py, by ahead.py. */", *lines, ""])

@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import types
 
-from .intrinsics import compiled_update, number_type, tuple_type
+from .intrinsics import compiled_measure, compiled_update, number_type, tuple_type
 from .rule import Rule, RuleError
 from .storage import Spec
 
@@ -32,6 +32,8 @@ def told_in_the_rules_words(rule: Rule, spec: Spec) -> Iterator[None]:
         raise
     except Exception as error:  # numba wraps what goes wrong inside a rule in errors of many kinds
         update_compiles(rule, spec)
+        if spec.measure:
+            measure_compiles(rule, spec)
         raise RuleError(f"rule {rule.name!r}: numba cannot compile its kernel: {_reason(error)}") from error
 
 
@@ -68,9 +70,33 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
         raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
 
 
+def measure_compiles(rule: Rule, spec: Spec) -> None:
+    """Raise a :class:`RuleError` where the measure does not compile or returns something else than it should."""
+    number = number_type(spec)
+    measure = compiled_measure(spec, rule)
+    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
+    try:
+        measure.compile(signature)
+    except Exception as error:
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile measure(): {_reason(error)}") from error
+    result = measure.overloads[signature].signature.return_type
+    sums = rule.Sums._fields
+    if not isinstance(result, types.BaseTuple) or len(result) != len(sums):
+        expected = f"{rule.Sums.__name__}({', '.join(sums)})"
+        raise RuleError(f"rule {rule.name!r}: measure() must return {expected}; it returns {_words(result)}")
+    wrong = [name for name, kind in zip(sums, result, strict=True) if kind != number]
+    if wrong:
+        raise RuleError(
+            f"rule {rule.name!r}: measure() must return numbers of type {number}; {', '.join(wrong)} is none. "
+            f"{_LITERALS}"
+        )
+
+
 def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
     """Raise where a kernel calls into Python or allocates, or is all float32 outside and computes in float64 inside."""
     update_compiles(rule, spec)
+    if spec.measure:
+        measure_compiles(rule, spec)
     code = library.get_llvm_str()
     if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
         raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
@@ -79,8 +105,8 @@ def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
 
 
 def single(spec: Spec) -> bool:
-    """Whether a kernel stores and computes in float32 or less, so that it has no business with float64."""
-    return max(s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)) <= 4
+    """Whether a kernel stores and computes in float32 or less, and adds nothing up: it has no business with float64."""
+    return not spec.measure and max(s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)) <= 4
 
 
 def slip(rule: Rule, spec: Spec) -> RuleError:

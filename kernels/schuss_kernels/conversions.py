@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from . import blocks
+
 _I16, _I32, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
 
 SIGN, INFINITY = 0x80000000, 0x7F800000
@@ -81,9 +83,13 @@ def _to_bfloat16(builder: Any, value: Any, draw: Any) -> Any:
     if draw is None:
         odd = builder.and_(builder.lshr(raw, i32(raw, 16)), i32(raw, 1))
         draw = builder.add(odd, i32(raw, 0x7FFF))
-    rounded = builder.lshr(builder.add(raw, draw), i32(raw, 16))
-    nan = builder.or_(builder.lshr(builder.and_(raw, i32(raw, SIGN)), i32(raw, 16)), i32(raw, 0x7FC0))
-    return builder.trunc(builder.select(is_nan(builder, raw), nan, rounded), _like(raw, _I16))
+    rounded = builder.select(builder.fcmp_unordered("uno", value, value), _quiet(builder, raw), builder.add(raw, draw))
+    return builder.trunc(builder.lshr(rounded, i32(raw, 16)), _like(raw, _I16))
+
+
+def _quiet(builder: Any, raw: Any) -> Any:
+    """A NaN of the same sign, its bits those of a bfloat16."""
+    return builder.or_(builder.and_(raw, i32(raw, SIGN)), i32(raw, 0x7FC00000))
 
 
 def is_nan(builder: Any, raw: Any) -> Any:
@@ -122,7 +128,7 @@ def _to_half(builder: Any, value: Any, draw: Any) -> Any:
     else:
         # A denormal: so many times the smallest one, and a random part of another, cut off.
         times = builder.fmul(number(builder, size), _constant(value, _F32, 2.0**24))
-        part = builder.fmul(builder.uitofp(draw, value.type), _constant(value, _F32, 2.0**-16))
+        part = builder.fmul(builder.sitofp(draw, value.type), _constant(value, _F32, 2.0**-16))
         denormal = builder.fptosi(builder.fadd(times, part), raw.type)
         more = builder.lshr(draw, i32(raw, 3))
     normal = builder.lshr(builder.add(builder.add(size, i32(raw, -_HALF_BIAS & 0xFFFFFFFF)), more), i32(raw, 13))
@@ -144,10 +150,10 @@ def split(builder: Any, value: Any) -> tuple[Any, Any]:
     With ties to even two float32 would have the same halves.
     """
     raw = bits(builder, value)
-    low = builder.select(is_nan(builder, raw), i32(raw, 0), builder.and_(raw, i32(raw, 0xFFFF)))
-    high = builder.lshr(builder.add(raw, i32(raw, 0x8000)), i32(raw, 16))
-    nan = builder.or_(builder.lshr(builder.and_(raw, i32(raw, SIGN)), i32(raw, 16)), i32(raw, 0x7FC0))
-    high = builder.select(is_nan(builder, raw), nan, high)
+    nan = builder.fcmp_unordered("uno", value, value)
+    low = builder.select(nan, i32(raw, 0), builder.and_(raw, i32(raw, 0xFFFF)))
+    high = builder.select(nan, _quiet(builder, raw), builder.add(raw, i32(raw, 0x8000)))
+    high = builder.lshr(high, i32(raw, 16))
     kind = _like(raw, _I16)
     return builder.trunc(high, kind), builder.trunc(low, kind)
 
@@ -158,3 +164,55 @@ def joined(builder: Any, high: Any, low: Any) -> Any:
     high, low = builder.zext(high, kind), builder.zext(low, kind)
     up = builder.lshr(low, i32(low, 15))  # it was rounded away from zero
     return number(builder, builder.or_(builder.shl(builder.sub(high, up), i32(low, 16)), low))
+
+
+def from_code(builder: Any, code: Any, signed: bool, scale: Any) -> Any:
+    """An 8-bit code and its block's scale as float32: :func:`.blocks.decode`."""
+    kind = _like(code, _I32)
+    wide = builder.sext(code, kind) if signed else builder.zext(code, kind)
+    size = wide
+    if signed:
+        size = builder.select(builder.icmp_signed("<", wide, i32(wide, 0)), builder.neg(wide), wide)
+    raw = bits(builder, builder.sitofp(size, _like(code, _F32)))
+    raw = builder.add(builder.shl(raw, i32(raw, blocks.shift(signed))), i32(raw, blocks.offset(signed)))
+    raw = builder.select(builder.icmp_signed("==", wide, i32(wide, 0)), i32(raw, 0), raw)
+    if signed:
+        raw = builder.or_(raw, builder.and_(wide, i32(wide, SIGN)))
+    return builder.fmul(number(builder, raw), scale)
+
+
+def to_code(builder: Any, value: Any, signed: bool, inverse: Any, limit: Any, draw: Any = None) -> Any:
+    """A float32 as an 8-bit code: :func:`.blocks.encode`. ``inverse`` and ``limit`` are those of :func:`scale_of`."""
+    raw = bits(builder, value)
+    size = builder.and_(raw, i32(raw, blocks.MAGNITUDE)) if signed else raw
+    share = bits(builder, builder.fmul(number(builder, size), inverse))
+    share = builder.select(builder.icmp_signed("<", share, limit), share, limit)
+    if not signed:
+        share = builder.select(builder.icmp_signed(">", share, i32(raw, 0)), share, i32(raw, 0))
+    shift = blocks.shift(signed)
+    more = blocks.ONE - (blocks.ONE >> shift) + (blocks.octaves(signed) << 23)
+    level = number(builder, builder.add(builder.ashr(share, i32(raw, shift)), i32(raw, more)))
+    if draw is None:
+        part = _constant(value, _F32, 0.5)
+    else:
+        part = builder.fmul(builder.sitofp(draw, value.type), _constant(value, _F32, 2.0**-16))
+    code = builder.fptosi(builder.fadd(level, part), raw.type)
+    if signed:
+        minus = builder.ashr(raw, i32(raw, 31))
+        code = builder.sub(builder.xor(code, minus), minus)
+    else:  # what is above zero stays above it
+        least = builder.select(builder.icmp_signed("<", share, i32(raw, 1)), share, i32(raw, 1))
+        code = builder.select(builder.icmp_signed(">", code, least), code, least)
+    return builder.trunc(code, _like(raw, ir.IntType(8)))
+
+
+def scale_of(builder: Any, peak: Any) -> tuple[Any, Any, Any]:
+    """From the largest magnitude of a block, as bits: its scale, one over it, and the limit of the shares."""
+    one, least, most = _F32(1.0), _F32(float(blocks.LEAST)), _F32(float(blocks.MOST))
+    scale = builder.fmul(number(builder, peak), _F32(float(blocks.UP)))
+    scale = builder.select(builder.fcmp_ordered(">", scale, least), scale, least)
+    scale = builder.select(builder.fcmp_ordered("<", scale, most), scale, most)
+    odd = builder.icmp_signed(">=", peak, _I32(blocks.INFINITE))
+    limit = builder.select(odd, _I32(0), _I32(blocks.TOP))
+    inverse = builder.fdiv(one, scale)
+    return builder.select(odd, _F32(float("nan")), scale), inverse, limit

@@ -15,15 +15,22 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import check, conversions, headers, intrinsics, launch, lowering, rounding, storage
+from . import blocks, check, conversions, headers, intrinsics, launch, lowering, rounding, storage
+from .blocks import SIZE
 from .host import HostEngine
 from .intrinsics import (
     add_squares,
+    add_up,
     addresses,
     apply,
+    close_block,
     gather,
+    keep,
     load,
+    measured,
+    open_block,
     rider_numbers,
+    room,
     row_key,
     rule_scalars,
     scratch,
@@ -31,7 +38,7 @@ from .intrinsics import (
     table,
 )
 from .launch import jit
-from .plan import BLOCK, COUNT, GRAD, KERNEL, LAYOUT, PARAM, SCALARS, SQUARES, START, SUMS
+from .plan import BLOCK, COUNT, GRAD, KERNEL, LAYOUT, MEASURE, MEASURED, PARAM, SCALARS, SQUARES, START, SUMS
 from .rule import Rule
 from .storage import Spec, Squares
 
@@ -52,7 +59,7 @@ if hasattr(os, "register_at_fork"):
 def _sources_digest() -> str:
     """Of the files whose change numba's cache would not see."""
     digest = hashlib.sha256()
-    for module in (storage, conversions, rounding, lowering, intrinsics):
+    for module in (storage, blocks, conversions, rounding, lowering, intrinsics):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -69,14 +76,37 @@ def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
         parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
         for i in range(table(row, COUNT)):
             p_at, g_at = i * parameter_bytes, i * gradient_bytes
-            p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r)
+            p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, ())
             p, s = apply(spec, p, g, s, h)
-            store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, key, start + i)
+            store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, (), key, start)
 
     return dense
 
 
-def _strided(spec: str) -> Any:
+def _dense_blocks(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def dense_blocks(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start = row_key(spec, r, row), table(row, START)
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
+        waiting, count = scratch(), table(row, COUNT)
+        for first in range(0, count, SIZE):
+            last = min(first + SIZE, count)
+            block = open_block(spec, others, waiting, first)
+            for i in range(first, last):
+                p_at, g_at = i * parameter_bytes, i * gradient_bytes
+                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
+                p, s = apply(spec, p, g, s, h)
+                store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, block, key, start)
+            close_block(spec, others, block, first, last, key, start)
+
+    return dense_blocks
+
+
+def _strided(spec: str, step: int) -> Any:
+    """``step``: elements after which the block of the states in 8 bits is closed; more than there are, without such."""
+
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
@@ -85,9 +115,12 @@ def _strided(spec: str) -> Any:
         walk, count = table(row, LAYOUT), table(row, COUNT)
         inner = table(walk, 0) - 1
         size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
+        waiting = scratch()
         done = 0
         while done < count:
             # Where the walk stands: the element's index taken apart, innermost axis first.
+            opened = done - done % step
+            closes = min(opened + step, count)
             outer = (start + done) // size
             first = start + done - outer * size
             parameter = table(row, PARAM) + first * p_stride
@@ -98,15 +131,63 @@ def _strided(spec: str) -> Any:
                 parameter += index * table(walk, 2 + 3 * axis)
                 gradient += index * table(walk, 3 + 3 * axis)
                 outer = rest
-            run = min(size - first, count - done)
+            block = open_block(spec, others, waiting, opened)
+            run = min(size - first, closes - done)
             for i in range(run):
                 p_at, g_at = i * p_stride, i * g_stride
-                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, done + i, r)
+                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, done + i, r, block)
                 p, s = apply(spec, p, g, s, h)
-                store(spec, parameter, p_at, gradient, g_at, others, done + i, p, s, r, key, start + done + i)
+                store(spec, parameter, p_at, gradient, g_at, others, done + i, p, s, r, block, key, start)
             done += run
+            if done == closes:
+                close_block(spec, others, block, opened, closes, key, start)
 
     return strided
+
+
+def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def measure_dense(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
+        kept, count = room(spec), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            for opened in range(first, last, SIZE):
+                block = open_block(spec, others, 0, opened)
+                for i in range(opened, min(opened + SIZE, last)):
+                    p_at, g_at = i * parameter_bytes, i * gradient_bytes
+                    p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
+                    keep(spec, kept, i - first, measured(spec, p, g, s, h))
+            add_up(spec, kept, last - first, table(row, MEASURED) + first // BLOCK * sum_bytes)
+
+    return measure_dense
+
+
+def _measure_strided(spec: str, sum_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def measure_strided(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        start, others, walk = table(row, START), addresses(spec, row), table(row, LAYOUT)
+        kept, count = room(spec), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            for i in range(first, last):
+                rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
+                for axis in range(table(walk, 0) - 1, -1, -1):
+                    outer = rest // table(walk, 1 + 3 * axis)
+                    index = rest - outer * table(walk, 1 + 3 * axis)
+                    parameter += index * table(walk, 2 + 3 * axis)
+                    gradient += index * table(walk, 3 + 3 * axis)
+                    rest = outer
+                block = open_block(spec, others, 0, i - i % SIZE)
+                p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
+                keep(spec, kept, i - first, measured(spec, p, g, s, h))
+            add_up(spec, kept, last - first, table(row, MEASURED) + first // BLOCK * sum_bytes)
+
+    return measure_strided
 
 
 def _squares_dense(code: str, size: int, digest: str) -> Any:
@@ -183,7 +264,13 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
         if text not in _kernels:  # another thread may have been first; a kernel in use must not be replaced
             intrinsics.KNOWN[text] = (spec, rule)
             sizes = (spec.parameter.itemsize, spec.gradient.itemsize)
-            made = _strided(text) if spec.strided else _dense(text, *sizes)
+            if spec.measure:
+                sums = 8 * len(rule.Sums._fields)
+                made = _measure_strided(text, sums) if spec.strided else _measure_dense(text, *sizes, sums)
+            elif spec.strided:
+                made = _strided(text, SIZE if spec.in_blocks else 1 << 62)
+            else:
+                made = (_dense_blocks if spec.in_blocks else _dense)(text, *sizes)
             _check_before_saving(made, rule, spec)
             _kernels[text] = made, _address(made)
         return _kernels[text]
@@ -242,6 +329,9 @@ class CpuEngine(HostEngine):
 
     def add_squares(self) -> None:
         self._run(SQUARES, int(self._spare.ctypes.data))
+
+    def add_measures(self) -> None:
+        self._run(MEASURE, int(self._spare.ctypes.data))
 
     def _run(self, column: int, clock: int) -> None:
         last = len(self.plan.rows)

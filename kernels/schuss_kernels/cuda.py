@@ -14,7 +14,7 @@ import numpy as np
 
 from . import plan, storage
 from .engine import LANES, Memory, PlanEngine, Tensor
-from .plan import COUNT, KERNEL, LAYOUT, SQUARES, SUMS
+from .plan import COUNT, KERNEL, LAYOUT, MEASURE, MEASURED, SQUARES, SUMS
 from .rule import Rule
 from .storage import Spec, Squares
 
@@ -211,7 +211,7 @@ class CudaEngine(PlanEngine):
         self.stream = stream
         self.device = self.open_device()
         self._numbers: dict[str, int] = {}
-        self._launches: list[Any] = []
+        self._launches: list[Any] = [None]  # a kernel's number is never 0: that says that there is none
         self._scalars: dict[np.dtype, _Table] = {}
         self._await = _producers([tensor.parameter for tensor in tensors])
         super().__init__(tensors, clock)
@@ -249,8 +249,13 @@ class CudaEngine(PlanEngine):
             self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
             first = (rows[:, SUMS] - sums.ctypes.data) // sums.strides[0]
             rows[:, SUMS] = self._sums.address + first * (LANES * 2 * 8)
+        measured = self.plan.measured
+        if len(measured):  # by lane as well
+            self._measured = _Table(self.device, (len(measured) * LANES,), np.float64)
+            first = (rows[:, MEASURED] - measured.ctypes.data) // 8
+            rows[:, MEASURED] = self._measured.address + first * (LANES * 8)
         self._order = np.argsort(rows[:, KERNEL], kind="stable")
-        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES)}
+        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES, MEASURE)}
         self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
         self._sent = np.zeros(0, np.int64)
 
@@ -280,11 +285,22 @@ class CudaEngine(PlanEngine):
         self._sums.write(lanes, stream)  # tensors without a gradient add nothing
         self._launch(SQUARES)
         found = self.device.read(self._sums.address, lanes.nbytes).view(np.float64).reshape(lanes.shape)
-        halves = found[: len(self.plan.sums)]
-        while halves.shape[1] > 1:
-            middle = halves.shape[1] // 2
-            halves = halves[:, :middle] + halves[:, middle:]
-        self.plan.sums[:] = halves[:, 0]
+        self.plan.sums[:] = _folded(found[: len(self.plan.sums)])
+
+    def add_measures(self) -> None:
+        size = len(self.plan.measured)
+        if not size:
+            return
+        stream = self.device.stream(stream_handle(self.stream))
+        self._measured.write(np.zeros(size * LANES), stream)  # tensors without a gradient add nothing
+        self._launch(MEASURE)
+        found = self.device.read(self._measured.address, size * LANES * 8).view(np.float64)
+        ends = self.plan.first_sum.tolist()
+        for tensor, first, end in zip(self.tensors, ends, ends[1:], strict=False):
+            if end > first:
+                count = len(tensor.rule.Sums._fields)
+                halves = found[first * LANES : end * LANES].reshape(-1, LANES, count)
+                self.plan.measured[first:end] = _folded(halves).reshape(-1)
 
     def _launch(self, column: int) -> None:
         if not self._runs[column]:
@@ -296,6 +312,8 @@ class CudaEngine(PlanEngine):
         self._send(stream)
         width = self.plan.rows.strides[0]
         for run in self._runs[column]:
+            if column == MEASURE and not run.kernel:
+                continue  # the rule has no measure
             blocks = (min(run.count, self.device.most_blocks), run.slices)
             self._launches[run.kernel](blocks, stream, self._rows.address + run.first * width, width, run.count)
 
@@ -315,3 +333,11 @@ def _producers(memories: Sequence[Memory | None]) -> set[int]:
     """The streams that the owners of arrays say must be waited for."""
     streams = (getattr(memory, "stream", None) for memory in memories)
     return {stream or _LEGACY_DEFAULT for stream in streams if stream is not None}
+
+
+def _folded(lanes: np.ndarray) -> np.ndarray:
+    """The sums of all lanes (axis 1), halves first."""
+    while lanes.shape[1] > 1:
+        middle = lanes.shape[1] // 2
+        lanes = lanes[:, :middle] + lanes[:, middle:]
+    return lanes[:, 0]

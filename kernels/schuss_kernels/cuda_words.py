@@ -12,13 +12,14 @@ from numba import cuda, types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
-from . import lowering
+from . import cuda_blocks, lowering
+from .blocks import SIZE
 from .engine import RIDERS
 from .intrinsics import number_type, tuple_type
 from .lowering import GLOBAL, INT64, PARAMETER
 from .plan import STATES, TENSOR
 from .rule import Rule, specialise
-from .storage import Spec, Squares
+from .storage import F64, Spec, Squares
 
 
 class Words:
@@ -31,8 +32,7 @@ class Words:
         riders = types.UniTuple(number, RIDERS)
         rest = spec.streams[lowering.FIRST_STATE :]
         places = types.UniTuple(types.int64, len(rest)) if rest else types.Tuple(())
-        # A device function asks for the current device unless it is inlined before it is compiled.
-        update = specialise(rule.update, spec.compute.type, cuda.jit(device=True, inline="always")).py_func
+        update = specialise(rule.update, spec.compute.type, inlined).py_func
         update_type = types.Tuple((number, state))(number, number, state, scalars)
         compiled: list[Any] = []
 
@@ -64,7 +64,7 @@ class Words:
                         results = new
                     else:
                         results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
-                draw = lowering.Draw(element, key, place) if spec.stochastic else None
+                draw = lowering.Draw(element, key, INT64(0), place) if spec.stochastic else None
                 lowering.store_element(element, results, ride, draw)
                 return context.get_dummy_value()
 
@@ -127,8 +127,75 @@ class Words:
 
             return types.int64(types.int64, types.int64, places), build
 
+        if spec.measure:
+            self._measuring(rule, spec, number, state, scalars, riders, places, rest)
         self.addresses, self.misaligned, self.row_key = addresses, misaligned, row_key
-        self.rider_numbers, self.rule_scalars = rider_numbers, rule_scalars
+        self.rider_numbers, self.rule_scalars, self.inlined = rider_numbers, rule_scalars, inlined
+        if spec.in_blocks and not spec.measure:
+            kinds = places, riders, scalars
+            self.open_block, self.largest, self.close_block = cuda_blocks.words(spec, new_values, table, *kinds)
+
+    def _measuring(
+        self, rule: Rule, spec: Spec, number: Any, state: Any, scalars: Any, riders: Any, places: Any, rest: Any
+    ) -> None:
+        """The words that add up the rule's measure."""
+        count = len(rule.Sums._fields)
+        sums = types.UniTuple(types.float64, count)
+        measure = specialise(rule.measure, spec.compute.type, inlined).py_func  # type: ignore[arg-type]
+        shape = types.BaseTuple.from_types([number] * count, rule.Sums)
+        compiled: list[Any] = []
+
+        @intrinsic
+        def no_sums(typing):
+            def build(context, builder, signature, args):
+                zero = lowering.ir.DoubleType()(0.0)
+                return context.make_tuple(builder, sums, [zero] * count)
+
+            return sums(), build
+
+        @intrinsic
+        def add_measured(typing, before, parameter, gradient, others, index, numbers, h):
+            kind = shape(number, number, state, scalars)
+
+            def build(context, builder, signature, args):
+                before, parameter, gradient, others, index, numbers, h = args
+                bases = cgutils.unpack_tuple(builder, others, len(rest))
+                offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
+                here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
+                element = lowering.Element(builder, spec, here, 1, True, GLOBAL)
+                if spec.in_blocks:
+                    block = builder.sdiv(index, INT64(SIZE))
+                    scales = bases[len(bases) - len(spec.in_blocks) :]
+                    found = [lowering.load_scale(builder, address, block, GLOBAL) for address in scales]
+                    element.block = lowering.Block(found, lambda *_: None)
+                p, g, *states = lowering.load_element(element, cgutils.unpack_tuple(builder, numbers, RIDERS))
+                if not compiled:
+                    compiled.append(context.compile_subroutine(builder, measure, kind, caching=False))
+                arguments = [p, g, context.make_tuple(builder, state, states), h]
+                made = cgutils.unpack_tuple(
+                    builder, context.call_internal(builder, compiled[0].fndesc, kind, arguments), count
+                )
+                wide = [F64.narrow(builder, value, spec.compute) for value in made]
+                so_far = cgutils.unpack_tuple(builder, before, count)
+                return context.make_tuple(
+                    builder, sums, [builder.fadd(one, more) for one, more in zip(so_far, wide, strict=True)]
+                )
+
+            where = (types.int64, types.int64, places, types.int64)
+            return sums(sums, *where, riders, scalars), build
+
+        @intrinsic
+        def write_sums(typing, address, index, values):
+            def build(context, builder, signature, args):
+                place = builder.inttoptr(args[0], lowering.ir.DoubleType().as_pointer(GLOBAL))
+                first = builder.mul(args[1], INT64(count))
+                for number, value in enumerate(cgutils.unpack_tuple(builder, args[2], count)):
+                    builder.store(value, builder.gep(place, [builder.add(first, INT64(number))]), align=8)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, sums), build
+
+        self.no_sums, self.add_measured, self.write_sums = no_sums, add_measured, write_sums
 
 
 @intrinsic
@@ -141,12 +208,17 @@ def table(typing, address, index):
     return types.int64(types.int64, types.int64), build
 
 
+def inlined(function: Any) -> Any:
+    """A Python function as a word. One that is not inlined before it is compiled asks for the current device."""
+    return cuda.jit(device=True, inline="always")(function)
+
+
 class SquaresWords:
     """The words for adding up the squares of gradients."""
 
     def __init__(self, wanted: Squares) -> None:
         storage = wanted.gradient
-        self.table = table
+        self.table, self.inlined = table, inlined
 
         @intrinsic
         def gradient(typing, address):

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import plan
 from .rule import Rule
-from .storage import Spec, Squares, Storage, storage_of
+from .storage import STATE_STORAGES, Spec, Squares, Storage, storage_of
 
 SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW = range(6)
 RIDERS = 8
@@ -29,13 +29,17 @@ _TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 @dataclass(frozen=True)
 class Memory:
-    """An array as a kernel sees it. ``strides`` in bytes; ``array`` is what owns the memory."""
+    """An array as a kernel sees it. ``strides`` in bytes; ``array`` is what owns the memory.
+
+    ``scales``: of a state in 8 bits, one float32 for every block of its codes in the order of the walk.
+    """
 
     array: Any
     address: int
     dtype: np.dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    scales: Memory | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> int:
@@ -80,7 +84,7 @@ class Tensor:
             self.rule,
             _storage(self.parameter.dtype),
             _storage(self.gradient_dtype),
-            tuple(_storage(state.dtype) for state in self.states),
+            tuple(STATE_STORAGES[state.dtype.name] for state in self.states),
             strided,
             self.master,
             self.stochastic,
@@ -93,6 +97,10 @@ class Tensor:
     def kept(self) -> list[Memory]:
         """The states and the others."""
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
+
+    def scales(self) -> list[Memory]:
+        """Those of the states in 8 bits."""
+        return [state.scales for state in self.states if state.scales is not None]
 
     def walk(self) -> np.ndarray | None:
         p = self.parameter
@@ -143,8 +151,14 @@ class Engine(ABC):
         step: int,
         options: Mapping[str, Any],
         riders: tuple[float, ...],
+        running: Any = None,
+        sums: Any = None,
     ) -> None:
-        """Set the numbers of a slot: the riders' (see :data:`RIDERS`), and what ``rule`` needs at ``step``."""
+        """Set the numbers of a slot: the riders' (see :data:`RIDERS`), and what ``rule`` needs at ``step``.
+
+        ``running``: its running numbers, as they are before the step. ``sums``: what was measured for it; without
+        them the numbers are those to measure with.
+        """
 
     @abstractmethod
     def place(self, gradients: Sequence[Memory | None]) -> None:
@@ -157,6 +171,10 @@ class Engine(ABC):
     @abstractmethod
     def squares(self) -> tuple[float, bool]:
         """The sum of the squares of all gradients, in float64, and whether all of them are finite."""
+
+    @abstractmethod
+    def measure(self) -> list[np.ndarray]:
+        """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
         """Place and launch."""
@@ -199,6 +217,10 @@ class PlanEngine(Engine):
         """Run the kernels of the SQUARES column; wait for ``plan.sums``."""
 
     @abstractmethod
+    def add_measures(self) -> None:
+        """Run the kernels of the MEASURE column; wait for ``plan.measured``."""
+
+    @abstractmethod
     def scalars_address(self, slot: int, kind: np.dtype) -> int:
         """Where the kernels find a slot of the scalars."""
 
@@ -239,6 +261,9 @@ class PlanEngine(Engine):
                     gradient_itemsize=spec.gradient.itemsize,
                     states=[memory.address for memory in kept],
                     state_itemsizes=[memory.dtype.itemsize for memory in kept],
+                    scales=[memory.address for memory in tensor.scales()],
+                    measure=self._measure_kernel(tensor, spec),
+                    sums=0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
                     walk=walk,
                 )
             )
@@ -268,8 +293,10 @@ class PlanEngine(Engine):
         step: int,
         options: Mapping[str, Any],
         riders: tuple[float, ...],
+        running: Any = None,
+        sums: Any = None,
     ) -> None:
-        self.scalars.write(slot, kinds, (*riders, *rule.scalars_at(step, options)))
+        self.scalars.write(slot, kinds, (*riders, *rule.scalars_at(step, options, running, sums)))
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         """Put the gradients into the plan, building it anew where a layout or dtype differs."""
@@ -297,6 +324,21 @@ class PlanEngine(Engine):
         self.add_squares()
         return total(self.plan.sums)
 
+    def measure(self) -> list[np.ndarray]:
+        self.plan.measured[:] = 0.0  # tensors without a gradient add nothing
+        self.add_measures()
+        counts = [0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields) for tensor in self.tensors]
+        ends = self.plan.first_sum.tolist()
+        return [
+            folded(self.plan.measured[first:end].reshape(-1, count)) if count else np.zeros(0)
+            for first, end, count in zip(ends, ends[1:], counts, strict=False)
+        ]
+
+    def _measure_kernel(self, tensor: Tensor, spec: Spec) -> int:
+        if tensor.rule.measure is None or not tensor.parameter.size:
+            return 0
+        return self.kernel(tensor.rule, spec.measuring())
+
     def _squares_kernel(self, spec: Spec) -> int:
         return self.squares_kernel(Squares(spec.gradient, spec.strided)) if self.looks else 0
 
@@ -307,6 +349,11 @@ class PlanEngine(Engine):
         advance = np.repeat(np.array(itemsizes, np.int64) * (self.gradients != 0), counts)
         rows[:, plan.GRAD] = np.repeat(self.gradients, counts) + rows[:, plan.START] * advance
         self.changed()
+
+
+def folded(sums: np.ndarray) -> np.ndarray:
+    """The sums of all blocks, (blocks, sums), in their order."""
+    return np.cumsum(sums, axis=0)[-1] if len(sums) else np.zeros(sums.shape[1])
 
 
 def total(sums: np.ndarray) -> tuple[float, bool]:

@@ -15,10 +15,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from . import lowering
+from .blocks import SIZE
 from .engine import RIDERS
 from .plan import BLOCK, STATES, TENSOR
 from .rule import Rule, specialise
-from .storage import STORAGES, Spec, Storage
+from .storage import F32, F64, STORAGES, Spec, Storage
 
 GRADIENTS: dict[str, Storage] = {storage.code: storage for storage in STORAGES.values()}
 """Storage codes -> what a kernel that adds up squares reads."""
@@ -47,9 +48,29 @@ def compiled_update(spec: Spec, rule: Rule) -> Any:
     return _UPDATES[key]
 
 
+def compiled_measure(spec: Spec, rule: Rule) -> Any:
+    """The rule's measure as a numba function of the spec's compute type."""
+    key = (f"{rule.key}.measure", spec.compute.name)
+    if key not in _UPDATES:
+        assert rule.measure is not None
+        _UPDATES[key] = specialise(rule.measure, spec.compute.type, njit(error_model="numpy"))
+    return _UPDATES[key]
+
+
 def apply(spec, p, g, s, h):
     """The rule's update of one element."""
     raise RuntimeError("only for compiled kernels")
+
+
+def measured(spec, p, g, s, h):
+    """The rule's measure of one element."""
+    raise RuntimeError("only for compiled kernels")
+
+
+@overload(measured, prefer_literal=True)
+def _measured(spec, p, g, s, h):
+    measure = compiled_measure(*KNOWN[spec.literal_value])
+    return lambda spec, p, g, s, h: measure(p, g, s, h)
 
 
 @overload(apply, prefer_literal=True)
@@ -173,6 +194,60 @@ def row_key(typing, spec, riders, row):
     return types.int32(spec, riders, types.int64), build
 
 
+def _block_type(spec: Spec) -> Any:
+    """What :func:`open_block` returns."""
+    count = len(spec.in_blocks)
+    return types.Tuple([types.int64, *[types.float32] * count]) if count else types.Tuple(())
+
+
+@intrinsic(prefer_literal=True)
+def open_block(typing, spec, others, scratch, first):
+    """What the elements of a block need, from number ``first`` of the row on, where states are in 8 bits: where their
+    new values wait, and their scales. An empty tuple where none are."""
+    held, _ = KNOWN[spec.literal_value]
+    result = _block_type(held)
+
+    def build(context, builder, signature, args):
+        count = len(held.in_blocks)
+        if not count:
+            return context.make_tuple(builder, result, [])
+        number = builder.sdiv(args[3], lowering.INT64(SIZE))
+        scales = cgutils.unpack_tuple(builder, args[1], len(others))[len(others) - count :]
+        loaded = [lowering.load_scale(builder, address, number) for address in scales]
+        base = builder.sub(args[2], builder.mul(args[3], lowering.INT64(4)))
+        return context.make_tuple(builder, result, [base, *loaded])
+
+    return result(spec, others, types.int64, types.int64), build
+
+
+@intrinsic(prefer_literal=True)
+def close_block(typing, spec, others, block, first, last, key, start):
+    """Write codes and scales of a block, elements ``first`` to ``last`` of the row, where states are in 8 bits."""
+    held, _ = KNOWN[spec.literal_value]
+
+    def build(context, builder, signature, args):
+        if held.in_blocks:
+            _, streams, block_, first_, last_, key_, start_ = args
+            scratch = lowering.Scratch(held, builder.extract_value(block_, 0))
+
+            def draws(element, index):
+                return lowering.Draw(element, key_, start_, index) if held.stochastic else None
+
+            unpacked = cgutils.unpack_tuple(builder, streams, len(others))
+            lowering.close_block(builder, held, scratch, unpacked, first_, last_, draws)
+        return context.get_dummy_value()
+
+    return types.void(spec, others, block, types.int64, types.int64, types.int32, types.int64), build
+
+
+def _block(builder: Any, held: Spec, value: Any, index: Any) -> lowering.Block | None:
+    if not held.in_blocks:
+        return None
+    base, *scales = cgutils.unpack_tuple(builder, value, 1 + len(held.in_blocks))
+    scratch = lowering.Scratch(held, base)
+    return lowering.Block(scales, lambda builder, number, value: scratch.store(builder, number, index, value))
+
+
 def _element(builder: Any, held: Spec, args: Sequence[Any]) -> lowering.Element:
     """The element at ``(parameter, its offset, gradient, its offset, the others' addresses, index)``."""
     parameter, p_offset, gradient, g_offset, others, index = args
@@ -187,35 +262,39 @@ _WHERE = (types.int64,) * 4
 
 
 @intrinsic(prefer_literal=True)
-def load(typing, spec, parameter, p_offset, gradient, g_offset, others, index, riders):
-    """Parameter, gradient and the rule's ``State`` of an element."""
+def load(typing, spec, parameter, p_offset, gradient, g_offset, others, index, riders, block):
+    """Parameter, gradient and the rule's ``State`` of an element. ``block``: from :func:`open_block`."""
     held, rule = KNOWN[spec.literal_value]
     number, state = number_type(held), tuple_type(rule.State, held)
     result = types.Tuple((number, number, state))
 
     def build(context, builder, signature, args):
         numbers = cgutils.unpack_tuple(builder, args[7], RIDERS)
-        p, g, *states = lowering.load_element(_element(builder, held, args[1:7]), numbers)
+        element = _element(builder, held, args[1:7])
+        element.block = _block(builder, held, args[8], args[6])
+        p, g, *states = lowering.load_element(element, numbers)
         return context.make_tuple(builder, result, [p, g, context.make_tuple(builder, state, states)])
 
-    return result(spec, *_WHERE, others, types.int64, riders), build
+    return result(spec, *_WHERE, others, types.int64, riders, block), build
 
 
 @intrinsic(prefer_literal=True)
-def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, p, state, riders, key, count):
-    """Write an element's new parameter and ``State``, and what rides along. ``count``: its number in the tensor."""
+def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, p, state, riders, block, key, start):
+    """Write an element's new parameter and ``State``, and what rides along. ``start``: the number of the
+    row's first element in the tensor."""
     held, _ = KNOWN[spec.literal_value]
 
     def build(context, builder, signature, args):
         element = _element(builder, held, args[1:7])
         states = cgutils.unpack_tuple(builder, args[8], len(held.states))
         numbers = cgutils.unpack_tuple(builder, args[9], RIDERS)
-        draw = lowering.Draw(element, args[10], args[11]) if held.stochastic else None
+        element.block = _block(builder, held, args[10], args[6])
+        draw = lowering.Draw(element, args[11], args[12], args[6]) if held.stochastic else None
         lowering.store_element(element, [args[7], *states], numbers, draw)
         return context.get_dummy_value()
 
     where = (spec, *_WHERE, others, types.int64)
-    return types.void(*where, number_type(held), state, riders, types.int32, types.int64), build
+    return types.void(*where, number_type(held), state, riders, block, types.int32, types.int64), build
 
 
 @intrinsic(prefer_literal=True)
@@ -251,9 +330,57 @@ def scratch(typing):
     """The address of one BLOCK of the largest numbers on the stack."""
 
     def build(context, builder, signature, args):
-        kind = lowering.ir.ArrayType(lowering.ir.DoubleType(), BLOCK)
+        kind = lowering.ir.ArrayType(lowering.INT64, BLOCK)  # integers: who looks for float64 shall find none
         with builder.goto_entry_block():  # not cgutils.alloca_once, which fills it with zeros
             place = builder.alloca(kind)
         return builder.ptrtoint(place, lowering.INT64)
 
     return types.int64(), build
+
+
+@intrinsic(prefer_literal=True)
+def room(typing, spec):
+    """The address of one BLOCK of a rule's sums on the stack, one sum after the other."""
+    held, rule = KNOWN[spec.literal_value]
+
+    def build(context, builder, signature, args):
+        kind = lowering.ir.ArrayType(lowering.INT64, BLOCK * held.compute.itemsize // 8 * len(rule.Sums._fields))
+        with builder.goto_entry_block():
+            place = builder.alloca(kind)
+        return builder.ptrtoint(place, lowering.INT64)
+
+    return types.int64(spec), build
+
+
+@intrinsic(prefer_literal=True)
+def keep(typing, spec, address, index, sums):
+    """Put an element's measure into a room, at place ``index``."""
+    held, rule = KNOWN[spec.literal_value]
+    count = len(rule.Sums._fields)
+
+    def build(context, builder, signature, args):
+        size = held.compute.itemsize
+        kind = lowering.ir.FloatType() if size == 4 else lowering.ir.DoubleType()
+        for number, value in enumerate(cgutils.unpack_tuple(builder, args[3], count)):
+            offset = builder.add(builder.mul(args[2], lowering.INT64(size)), lowering.INT64(number * BLOCK * size))
+            place = builder.inttoptr(builder.add(args[1], offset), kind.as_pointer())
+            builder.store(value, place, align=size)
+        return context.get_dummy_value()
+
+    return types.void(spec, types.int64, types.int64, sums), build
+
+
+@intrinsic(prefer_literal=True)
+def add_up(typing, spec, address, count, sums):
+    """Add up the first ``count`` places of a room, and write the sums."""
+    held, rule = KNOWN[spec.literal_value]
+    storage = F32 if held.compute.itemsize == 4 else F64
+
+    def build(context, builder, signature, args):
+        for number in range(len(rule.Sums._fields)):
+            row = builder.add(args[1], lowering.INT64(number * BLOCK * storage.itemsize))
+            total, _ = lowering.squares(builder, storage, row, args[2], squared=False)
+            lowering.store_double(builder, args[3], lowering.INT64(number), total)
+        return context.get_dummy_value()
+
+    return types.void(spec, types.int64, types.int64, types.int64), build

@@ -54,7 +54,7 @@ def jit(**options: Any) -> Any:
 def _rows(rows, width, first, last, column):
     for number in range(first, last):
         row = rows + number * width
-        if table(row, GRAD) != 0:
+        if table(row, GRAD) != 0 and table(row, column) != 0:
             call_kernel(table(row, column), row)
 
 

@@ -7,6 +7,7 @@ with the square of the streams, and the second, scalar loop behind them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from . import conversions
+from . import blocks, conversions
 from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE
-from .rounding import INDEX_FACTOR, KEY_FACTORS, MIX_FIRST, MIX_SECOND
-from .storage import Spec, Storage
+from .rounding import KEY_FACTORS, MIX_FIRST, MIX_NEXT, MIX_SECOND
+from .storage import CODES, F32, Spec, Storage
 
 PARAMETER, GRADIENT, FIRST_STATE = range(3)
 GENERIC, GLOBAL = 0, 1  # address spaces: any memory, device memory (of CUDA)
@@ -47,10 +48,20 @@ def _mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
 
 
 @dataclass
+class Block:
+    """The block of 256 that an element is in. ``scales``: of every state in 8 bits. ``keep(builder, number, value)``:
+    what becomes of the new value of such a state, in float32, the ``number``-th of them."""
+
+    scales: Sequence[Any]
+    keep: Callable[[Any, int, Any], None]
+
+
+@dataclass
 class Element:
     """Where one element (or ``lanes`` neighbours) lies: an address and an offset in bytes for every stream.
 
-    ``align``: whether every access is to a multiple of its size.
+    ``align``: whether every access is to a multiple of its size. ``block``: where states are kept in 8 bits. ``there``:
+    whether there is such an element; without it zeros are loaded and nothing is stored. None: there is.
     """
 
     builder: Any
@@ -59,18 +70,32 @@ class Element:
     lanes: int = 1
     align: bool = False
     space: int = GENERIC
+    block: Block | None = None
+    there: Any = None
 
     def load(self, stream: int) -> Any:
         """What is stored."""
+        if self.there is None:
+            return self._load(stream)
+        before = self.builder.basic_block
+        with self.builder.if_then(self.there):
+            value, inside = self._load(stream), self.builder.basic_block
+        found = self.builder.phi(value.type)
+        found.add_incoming(ir.Constant(value.type, None), before)
+        found.add_incoming(value, inside)
+        return found
+
+    def store(self, stream: int, value: Any) -> None:
+        """Write what is to be stored."""
+        with contextlib.nullcontext() if self.there is None else self.builder.if_then(self.there):
+            pointer, size = self._pointer(stream)
+            _mark(self.builder, self.builder.store(value, pointer, align=size), stream, len(self.spec.streams))
+
+    def _load(self, stream: int) -> Any:
         pointer, size = self._pointer(stream)
         value = self.builder.load(pointer, align=size)
         _mark(self.builder, value, stream, len(self.spec.streams))
         return value
-
-    def store(self, stream: int, value: Any) -> None:
-        """Write what is to be stored."""
-        pointer, size = self._pointer(stream)
-        _mark(self.builder, self.builder.store(value, pointer, align=size), stream, len(self.spec.streams))
 
     def _pointer(self, stream: int) -> tuple[Any, int]:
         storage = self.spec.streams[stream].storage
@@ -83,7 +108,7 @@ def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
     """Parameter, gradient (scaled, limited) and states, in the compute type."""
     builder, spec = element.builder, element.spec
     values = [
-        stream.storage.widen(builder, element.load(number), spec.compute) if stream.reads else None
+        _widened(element, number) if stream.reads else None
         for number, stream in enumerate(spec.streams[: FIRST_STATE + len(spec.states)])
     ]
     if spec.master == "float32":
@@ -116,8 +141,12 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
         element.store(PARAMETER, _stored(element, PARAMETER, parameter, draw))
         if spec.master:
             element.store(spec.number("master"), parameter)
-    for number, state in enumerate(states, FIRST_STATE):
-        element.store(number, _stored(element, number, state, draw))
+    for number, state in enumerate(states):
+        if element.block is not None and spec.states[number].in_blocks:
+            single = F32.narrow(builder, state, spec.compute)
+            element.block.keep(builder, spec.in_blocks.index(number), single)
+        else:
+            element.store(FIRST_STATE + number, _stored(element, FIRST_STATE + number, state, draw))
     if spec.zero:
         kind = (
             spec.gradient.llvm_type() if element.lanes == 1 else ir.VectorType(spec.gradient.llvm_type(), element.lanes)
@@ -134,11 +163,107 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
         element.store(spec.number("copy"), spec.copy.narrow(builder, parameter, spec.compute))
 
 
+def _widened(element: Element, stream: int) -> Any:
+    """What is stored, in the compute type."""
+    storage, spec, builder = element.spec.streams[stream].storage, element.spec, element.builder
+    if element.block is None or not storage.in_blocks:
+        return storage.widen(builder, element.load(stream), spec.compute)
+    scale = element.block.scales[spec.in_blocks.index(stream - FIRST_STATE)]
+    value = conversions.from_code(builder, element.load(stream), storage is CODES, scale)
+    return F32.widen(builder, value, spec.compute)
+
+
 def _stored(element: Element, stream: int, value: Any, draw: Draw | None) -> Any:
     storage, spec = element.spec.streams[stream].storage, element.spec
     if draw is not None and stream in spec.at_random:
         return storage.narrow(element.builder, value, spec.compute, draw(stream))
     return storage.narrow(element.builder, value, spec.compute)
+
+
+def load_scale(builder: Any, address: Any, number: Any, space: int = GENERIC) -> Any:
+    """Scale number ``number`` of those at ``address``."""
+    return builder.load(_scale(builder, address, number, space), align=4)
+
+
+def store_scale(builder: Any, scale: Any, address: Any, number: Any, space: int = GENERIC) -> None:
+    """Write it."""
+    builder.store(scale, _scale(builder, address, number, space), align=4)
+
+
+def _scale(builder: Any, address: Any, number: Any, space: int) -> Any:
+    return _pointer(builder, address, builder.mul(number, INT64(4)), ir.FloatType(), space)
+
+
+def larger(builder: Any, value: Any, peak: Any) -> Any:
+    """The larger of a float32's magnitude and ``peak``, both as bits: so a NaN is the largest."""
+    size = builder.and_(conversions.bits(builder, value), ir.IntType(32)(blocks.MAGNITUDE))
+    return builder.select(builder.icmp_signed(">", size, peak), size, peak)
+
+
+def store_codes(element: Element, values: Sequence[Any], factors: Sequence[Any], draw: Draw | None) -> None:
+    """Write the codes of an element's states in 8 bits. ``factors``: for each its block's, as
+    :func:`.conversions.scale_of` gives them after the scale."""
+    builder, spec = element.builder, element.spec
+    for state, value, (inverse, limit) in zip(spec.in_blocks, values, factors, strict=True):
+        stream = FIRST_STATE + state
+        bits = draw(stream) if draw is not None else None
+        signed = spec.states[state] is CODES
+        element.store(stream, conversions.to_code(builder, value, signed, inverse, limit, bits))
+
+
+@dataclass
+class Scratch:
+    """Where new values of the states in 8 bits wait until their block's scale is known, float32, a block for each."""
+
+    spec: Spec
+    base: Any
+    """An address, so that element ``index`` of the row is at ``base + 4 * index``."""
+
+    def at(self, builder: Any, number: int, index: Any) -> Any:
+        """Of the ``number``-th state in 8 bits: a pointer."""
+        offset = builder.add(builder.mul(index, INT64(4)), INT64(number * 4 * blocks.SIZE))
+        return _pointer(builder, self.base, offset, ir.FloatType(), GENERIC)
+
+    def store(self, builder: Any, number: int, index: Any, value: Any) -> None:
+        self._mark(builder, builder.store(value, self.at(builder, number, index), align=4), number)
+
+    def load(self, builder: Any, number: int, index: Any) -> Any:
+        value = builder.load(self.at(builder, number, index), align=4)
+        self._mark(builder, value, number)
+        return value
+
+    def _mark(self, builder: Any, instruction: Any, number: int) -> None:
+        streams = len(self.spec.streams)
+        _mark(builder, instruction, streams + number, streams + len(self.spec.in_blocks))
+
+
+def close_block(
+    builder: Any, spec: Spec, scratch: Scratch, others: Sequence[Any], first: Any, last: Any, draws: Callable[..., Any]
+) -> None:
+    """Write the codes and the scale of a block, elements ``first`` to ``last`` of a row, from what is in ``scratch``.
+
+    ``others``: the addresses of the streams after the gradient. ``draws(element, index)``: the element's :class:`Draw`,
+    or None.
+    """
+    i32 = ir.IntType(32)
+    count, here = len(spec.in_blocks), builder.sub(last, first)
+    peaks = [cgutils.alloca_once_value(builder, i32(0)) for _ in range(count)]
+    with cgutils.for_range(builder, here) as loop:
+        index = builder.add(first, loop.index)
+        for number, peak in enumerate(peaks):
+            value = scratch.load(builder, number, index)
+            builder.store(larger(builder, value, builder.load(peak)), peak)
+    factors = []
+    for peak, address in zip(peaks, others[len(others) - count :], strict=True):
+        scale, *rest = conversions.scale_of(builder, builder.load(peak))
+        factors.append(rest)
+        store_scale(builder, scale, address, builder.sdiv(first, INT64(blocks.SIZE)))
+    with cgutils.for_range(builder, here) as loop:
+        index = builder.add(first, loop.index)
+        places = [(address, index) for address in (INT64(0), INT64(0), *others)]  # only those of the codes count
+        element = Element(builder, spec, places)
+        values = [scratch.load(builder, number, index) for number in range(count)]
+        store_codes(element, values, factors, draws(element, index))
 
 
 def _each(builder: Any, function: Callable[..., Any], *values: Any) -> Any:
@@ -186,18 +311,21 @@ def mixed(builder: Any, word: Any) -> Any:
 class Draw:
     """The random bits of one element (or of ``lanes`` neighbours): 16 for every stream that is rounded at random.
 
-    The element's number in the tensor and the tensor's key, hashed: the same for any thread count and chunking.
+    The element's number in the tensor (``start + index``) and the tensor's key, hashed: the same for any thread count
+    and chunking.
     """
 
-    def __init__(self, element: Element, key: Any, index: Any) -> None:
-        self._builder, self._spec = element.builder, element.spec
-        first = element.builder.trunc(index, ir.IntType(32))
+    def __init__(self, element: Element, key: Any, start: Any, index: Any) -> None:
+        self._builder, self._spec = builder, _ = element.builder, element.spec
+        kind = ir.IntType(32)
+        # Both in 32 bits before they meet: a loop then counts in 32 bits too, twice as many to a vector.
+        first = builder.trunc(index, kind)
+        key = builder.add(key, builder.trunc(start, kind))
         if element.lanes > 1:
-            kind = ir.VectorType(ir.IntType(32), element.lanes)
-            first = element.builder.add(_spread(element.builder, first, kind(None)), kind(list(range(element.lanes))))
-            key = _spread(element.builder, key, first)
-        product = element.builder.mul(first, conversions.i32(first, INDEX_FACTOR))
-        self._words = [mixed(element.builder, element.builder.xor(product, key))]
+            lanes = ir.VectorType(kind, element.lanes)
+            first = builder.add(_spread(builder, first, lanes(None)), lanes(list(range(element.lanes))))
+            key = _spread(builder, key, first)
+        self._words = [mixed(builder, builder.add(first, key))]
 
     def __call__(self, stream: int) -> Any:
         """16 random bits, in 32."""
@@ -205,7 +333,8 @@ class Draw:
         place = self._spec.at_random.index(stream)
         while len(self._words) <= place // 2:
             last = self._words[-1]
-            self._words.append(mixed(builder, builder.add(last, conversions.i32(last, INDEX_FACTOR))))
+            word = builder.mul(builder.add(last, conversions.i32(last, MIX_NEXT)), conversions.i32(last, MIX_FIRST))
+            self._words.append(builder.xor(word, builder.lshr(word, conversions.i32(word, 15))))
         word = self._words[place // 2]
         if place % 2:
             return builder.lshr(word, conversions.i32(word, 16))
@@ -218,10 +347,10 @@ def store_double(builder: Any, address: Any, index: Any, value: Any) -> None:
     builder.store(value, builder.gep(table, [index]), align=8)
 
 
-def squares(builder: Any, storage: Storage, address: Any, count: Any) -> tuple[Any, Any]:
+def squares(builder: Any, storage: Storage, address: Any, count: Any, *, squared: bool = True) -> tuple[Any, Any]:
     """The sum of the squares of ``count`` dense gradients in float64, and 0.0, or NaN where one is not finite.
 
-    Element ``i`` goes to sum ``i % LANES``; the sums are then added up in halves.
+    Element ``i`` goes to sum ``i % LANES``; the sums are then added up in halves. Not ``squared``: the plain sum.
     """
     whole = builder.sdiv(count, INT64(LANES))
     size = INT64(storage.itemsize)
@@ -241,7 +370,7 @@ def squares(builder: Any, storage: Storage, address: Any, count: Any) -> tuple[A
         stored = storage.llvm_type() if lanes == 1 else ir.VectorType(storage.llvm_type(), lanes)
         value = builder.load(_pointer(builder, address, offset, stored, GENERIC), align=1)
         value = storage.widen(builder, value, np.dtype(np.float64))
-        add(builder.fmul(value, value), total, lane)
+        add(builder.fmul(value, value) if squared else value, total, lane)
         if storage.itemsize == 8:  # squares of smaller numbers never overflow
             add(builder.fsub(value, value), odd, lane)
 

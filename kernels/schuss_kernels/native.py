@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from . import rules
 from .engine import Tensor
 from .host import HostEngine
 from .rule import Rule
-from .rules import COMPILED
 from .storage import BY_NAME, Spec, Squares, storage_of
 
 LEVEL = "SCHUSS_LEVEL"
@@ -27,6 +27,7 @@ LEVEL = "SCHUSS_LEVEL"
 _MADE_FROM = (
     "rule.py",
     "storage.py",
+    "blocks.py",
     "plan.py",
     "conversions.py",
     "rounding.py",
@@ -95,8 +96,17 @@ def available() -> str | None:
 
 
 def key(rule: Rule, spec: Spec) -> str:
-    """What a kernel is known by: the rule, the source files it was compiled from, and how the values are stored."""
-    return f"{rule.name}@{_sources(rule)}|{spec.form}"
+    """What a kernel is known by: the update, the source files it was compiled from, and how the values are stored.
+
+    Rules that differ in their numbers alone share their update, and its kernels.
+    """
+    return f"{_name(rule, spec.measure)}@{_sources(rule)}|{spec.form}"
+
+
+def _name(rule: Rule, measure: bool = False) -> str:
+    """The function that the kernels of a rule run: its update, or its measure."""
+    function = rule.measure if measure and rule.measure is not None else rule.update
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def _sources(rule: Rule) -> str:
@@ -124,7 +134,7 @@ def squares_key(wanted: Squares) -> str:
 
 def kernel(rule: Rule, spec: Spec) -> int | None:
     """The address of a kernel, None where it was not compiled ahead of time."""
-    if COMPILED.get(rule.name) is not rule:
+    if not rules.is_built_in(rule):
         return None
     return library().kernels.get(key(rule, spec))
 
@@ -142,13 +152,13 @@ def outdated() -> list[str]:
     there = library().kernels
     return [
         name
-        for name, rule in COMPILED.items()
-        if not any(known.startswith(f"{name}@{_sources(rule)}|") for known in there)
+        for name, rule in rules.COMPILED.items()
+        if not any(known.startswith(f"{_name(rule)}@{_sources(rule)}|") for known in there)
     ]
 
 
 def _why_not(rule: Rule, spec: Spec) -> str:
-    if COMPILED.get(rule.name) is not rule:
+    if not rules.is_built_in(rule):
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
     if rule.name in outdated():
         return f"the kernels of rule {rule.name!r} were compiled from other source files; install schuss again"
@@ -213,8 +223,10 @@ class NativeEngine(HostEngine):
         step: int,
         options: Mapping[str, Any],
         riders: tuple[float, ...],
+        running: Any = None,
+        sums: Any = None,
     ) -> None:
-        self._plan.scalars(slot, riders, rule.scalars_at(step, options))
+        self._plan.scalars(slot, riders, rule.scalars_at(step, options, running, sums))
 
     def try_step(self, gradients: list[Any]) -> bool:
         return self._plan.step(gradients, self.workers > 1 and _team_at_work())
@@ -227,6 +239,9 @@ class NativeEngine(HostEngine):
 
     def add_squares(self) -> None:
         self._plan.look(self.workers > 1 and _team_at_work())
+
+    def add_measures(self) -> None:
+        self._plan.measure(self.workers > 1 and _team_at_work())
 
     def squares_kernel(self, wanted: Squares) -> int:
         address = library().kernels.get(squares_key(wanted))

@@ -10,8 +10,11 @@
     GRAD     the same for the gradient; 0: the tensor has none this step, the row is skipped
     SQUARES  which kernel adds up the squares of the row's gradient, as KERNEL
     SUMS     address of what it writes: two float64 for every BLOCK elements of the chunk
+    MEASURE  which kernel adds up the rule's measure, as KERNEL; 0: it has none
+    MEASURED address of what it writes: the rule's sums, float64, for every BLOCK elements of the chunk
     STATES   and after it: address of the chunk's first element of each state, then of master weight, moving average and
-             copy, as far as there are any (always dense, in the order of the walk)
+             copy, as far as there are any (always dense, in the order of the walk), then of the chunk's first scale of
+             each state in 8 bits
 
 A *walk* is how a strided tensor is gone through: ``ndim``, then size, parameter stride and gradient stride in bytes for
 each axis, outermost first.
@@ -24,7 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, STATES = range(11)
+from .blocks import SIZE
+
+KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, MEASURE, MEASURED, STATES = range(13)
 
 CHUNK = 256 * 1024
 """Elements in a row at most, and elements a thread takes at once where there are many: long enough to stream. (With 64
@@ -33,6 +38,8 @@ Ki a step over ResNet18 took one to three hundredths more.)"""
 BLOCK = 1024
 """Elements whose squares are added up together. Blocks start at multiples of it, whatever the chunks: the sum of all of
 them is the same bits for any cut."""
+
+_SCALE_BYTES = 4
 
 _LEAST, SHARES = 8 * 1024, 64
 """A smaller plan is cut finer, into about so many shares of at least so many elements, to balance the threads."""
@@ -56,6 +63,9 @@ class Part:
     states: Sequence[int]
     state_itemsizes: Sequence[int]
     walk: np.ndarray | None = None
+    scales: Sequence[int] = ()
+    measure: int = 0
+    sums: int = 0
 
 
 @dataclass
@@ -65,6 +75,7 @@ class Plan:
     ``rows``: int64 (rows, width). ``spans``: int64 row numbers, span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``.
     ``first_row``: int64 (tensors + 1), the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``.
     ``walks``: the walks that LAYOUT points into. ``sums``: float64 (blocks, 2), what SUMS points into.
+    ``measured``: float64, what MEASURED points into, of tensor ``t`` from ``first_sum[t]`` on.
     """
 
     rows: np.ndarray
@@ -72,6 +83,8 @@ class Plan:
     first_row: np.ndarray
     walks: np.ndarray
     sums: np.ndarray
+    measured: np.ndarray
+    first_sum: np.ndarray
     elements: int
 
 
@@ -131,15 +144,21 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     blocks = [-(-part.size // BLOCK) for part in parts]
     sums = np.zeros((sum(blocks), 2))
     firsts = np.cumsum([0, *blocks])[:-1].tolist()
+    first_sum = np.cumsum([0, *(count * part.sums for count, part in zip(blocks, parts, strict=True))])
+    measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(part.states) for part in parts), default=0)
+    width = STATES + max((len(part.states) + len(part.scales) for part in parts), default=0)
     values = np.zeros((len(parts), width), dtype=np.int64)  # a tensor's first row
     advance = np.zeros((len(parts), width), dtype=np.int64)  # what an element further adds to it
+    scaled = np.zeros((len(parts), width), dtype=np.int64)  # what a block of states in 8 bits adds
     for number, (value, step, part) in enumerate(zip(values, advance, parts, strict=True)):
         end = STATES + len(part.states)
+        value[end : end + len(part.scales)] = part.scales
+        scaled[number, end : end + len(part.scales)] = _SCALE_BYTES
         value[:STATES] = (
             part.kernel, part.scalars, part.size, 0, 0, number, part.parameter, part.gradient, part.squares,
-            sums.ctypes.data + firsts[number] * sums.strides[0],
+            sums.ctypes.data + firsts[number] * sums.strides[0], part.measure,
+            measured.ctypes.data + int(first_sum[number]) * 8,
         )  # fmt: skip
         value[STATES:end] = part.states
         step[START] = 1
@@ -155,9 +174,12 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
     rows += np.repeat(advance, counts, axis=0) * start[:, None]
+    rows += np.repeat(scaled, counts, axis=0) * (start // SIZE)[:, None]
     rows[:, SUMS] += start // BLOCK * sums.strides[0]
+    per_block = np.repeat(np.array([part.sums for part in parts], np.int64), counts) * 8
+    rows[:, MEASURED] += start // BLOCK * per_block
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
-    return Plan(rows, cut(rows, span), first_row, walks, sums, int(rows[:, COUNT].sum()))
+    return Plan(rows, cut(rows, span), first_row, walks, sums, measured, first_sum, int(rows[:, COUNT].sum()))
 
 
 def cut(rows: np.ndarray, span: int) -> np.ndarray:

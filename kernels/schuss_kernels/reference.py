@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from . import plan, rounding
-from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE, Engine, Memory, Tensor, total
+from . import blocks, plan, rounding
+from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE, Engine, Memory, Tensor, folded, total
 from .rule import Rule, RuleError, specialise
 from .storage import Spec
 
@@ -39,8 +39,15 @@ class ReferenceEngine(Engine):
         step: int,
         options: Mapping[str, Any],
         riders: tuple[float, ...],
+        running: Any = None,
+        sums: Any = None,
     ) -> None:
-        self._slots[slot] = step, dict(options), riders
+        given = dict(options)
+        if rule.running is not None:
+            given["running"] = running
+        if sums is not None:
+            given["sums"] = rule.Sums(*sums)
+        self._slots[slot] = step, given, riders
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         self._gradients = list(gradients)
@@ -54,6 +61,24 @@ class ReferenceEngine(Engine):
             ]
             return total(np.concatenate([np.zeros((0, 2)), *sums]))
 
+    def measure(self) -> list[np.ndarray]:
+        with np.errstate(all="ignore"):
+            return [
+                np.zeros(0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields))
+                if gradient is None or tensor.rule.measure is None
+                else self._measured(tensor, gradient.array)
+                for tensor, gradient in zip(self.tensors, self._gradients, strict=True)
+            ]
+
+    def _measured(self, tensor: Tensor, gradient: np.ndarray) -> np.ndarray:
+        _, p, g, state, (step, options, _) = self._loaded(tensor, gradient)
+        options.pop("sums", None)
+        rule = tensor.rule
+        measure = rule.reference_measure or measured_element_by_element(rule)
+        order = plan.memory_order(p.shape, tensor.parameter.strides)
+        sums = [_lane_sums(_in_row(values, order)) for values in measure(p, g, state, step, **options)]
+        return folded(np.stack(sums, axis=1))
+
     def launch(self) -> None:
         with np.errstate(all="ignore"):
             for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True)):
@@ -61,18 +86,25 @@ class ReferenceEngine(Engine):
                     self._step(number, tensor, gradient.array)
         self.clock[0] += 1
 
-    def _step(self, number: int, tensor: Tensor, gradient: np.ndarray) -> None:
+    def _loaded(self, tensor: Tensor, gradient: np.ndarray) -> tuple[Spec, np.ndarray, np.ndarray, Any, Any]:
+        """What a rule is given: parameter, gradient (scaled, limited) and state in the compute type."""
         step, options, riders = self._slots[tensor.slot]
         spec = tensor.spec(False, self.clip, self.zero)
-        rule, kind, others = tensor.rule, spec.compute.type, tensor.others
-
+        kind = spec.compute.type
         p = _parameter(tensor, spec)
         g = gradient.astype(spec.compute) * kind(riders[SCALE])
         if self.clip:
             most = kind(riders[CLIP])
             g = np.where(g > most, most, g)  # not numpy.clip: a NaN stays one here too, but -0.0 may not
             g = np.where(g < -most, -most, g)
-        state = rule.State(*(memory.array.astype(spec.compute) for memory in tensor.states))
+        order = plan.memory_order(p.shape, tensor.parameter.strides)
+        state = tensor.rule.State(*(_read(memory, order).astype(spec.compute) for memory in tensor.states))
+        return spec, p, g, state, (step, dict(options), riders)
+
+    def _step(self, number: int, tensor: Tensor, gradient: np.ndarray) -> None:
+        spec, p, g, state, (step, options, riders) = self._loaded(tensor, gradient)
+        rule, kind, others = tensor.rule, spec.compute.type, tensor.others
+        order = plan.memory_order(p.shape, tensor.parameter.strides)
         reference = rule.reference or element_by_element(rule)
         moved, state = reference(p, g, state, step, **options)
 
@@ -80,7 +112,6 @@ class ReferenceEngine(Engine):
         draws = dict(
             zip(spec.at_random, rounding.draws(halves, number, p.size, len(spec.at_random)), strict=True)
         )  # fmt: skip
-        order = plan.memory_order(p.shape, tensor.parameter.strides)
         if spec.master == "remainder":
             high, low = rounding.split(moved)
             tensor.parameter.array[...] = high.view(tensor.parameter.dtype)
@@ -102,18 +133,25 @@ class ReferenceEngine(Engine):
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
     """For every BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
-    order = plan.memory_order(parameter.shape, parameter.strides)
-    values = gradient.transpose(order) if gradient.ndim else gradient
-    values = values.astype(np.float64).reshape(-1)
-    sums = np.zeros((-(-values.size // plan.BLOCK), 2))
-    for number, first in enumerate(range(0, values.size, plan.BLOCK)):
-        block = values[first : first + plan.BLOCK]
-        lanes = np.zeros((-(-block.size // LANES), LANES))
-        lanes.reshape(-1)[: block.size] = block
-        halves = np.cumsum(lanes * lanes, axis=0)[-1]  # one after the other, as numpy.sum does not promise
+    values = _in_row(gradient, plan.memory_order(parameter.shape, parameter.strides)).astype(np.float64)
+    odd = [
+        0.0 if np.isfinite(values[first : first + plan.BLOCK]).all() else np.nan
+        for first in range(0, values.size, plan.BLOCK)
+    ]
+    return np.stack([_lane_sums(values * values), np.array(odd)], axis=1)
+
+
+def _lane_sums(row: np.ndarray) -> np.ndarray:
+    """For every BLOCK elements their sum in float64, added up as the kernels do."""
+    sums = np.zeros(-(-row.size // plan.BLOCK))
+    for number, first in enumerate(range(0, row.size, plan.BLOCK)):
+        block = row[first : first + plan.BLOCK].astype(np.float64)
+        lanes = np.zeros((1 + -(-block.size // LANES), LANES))  # kernels start from zero: no sum is -0.0
+        lanes[1:].reshape(-1)[: block.size] = block
+        halves = np.cumsum(lanes, axis=0)[-1]  # one after the other, as numpy.sum does not promise
         while halves.size > 1:
             halves = halves[: halves.size // 2] + halves[halves.size // 2 :]
-        sums[number] = halves[0], 0.0 if np.isfinite(block).all() else np.nan
+        sums[number] = halves[0]
     return sums
 
 
@@ -127,16 +165,39 @@ def _parameter(tensor: Tensor, spec: Spec) -> np.ndarray:
     return array.astype(spec.compute)
 
 
+def _read(memory: Memory, order: Sequence[int]) -> np.ndarray:
+    """What the memory holds."""
+    if memory.scales is None:
+        return np.asarray(memory.array)
+    decoded = blocks.decode(_in_row(memory.array, order), memory.scales.array)
+    return _out_of_row(decoded, memory.shape, order)
+
+
+def _in_row(values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """Values one after the other, in the order of the walk."""
+    return np.ascontiguousarray(values.transpose(order) if values.ndim else values).reshape(-1)
+
+
+def _out_of_row(values: np.ndarray, shape: Sequence[int], order: Sequence[int]) -> np.ndarray:
+    """The other way round."""
+    return values.reshape([shape[axis] for axis in order]).transpose(np.argsort(order)) if order else values.reshape(())
+
+
 def _write(memory: Memory, values: np.ndarray, draw: np.ndarray | None, order: Sequence[int]) -> None:
     """Round values to what the memory holds; ``draw``: at random, its bits in the order of the walk."""
+    if memory.scales is not None:
+        signed = memory.dtype == np.int8
+        codes, scales = blocks.encode(_in_row(values, order).astype(np.float32), signed, draw)
+        memory.array[...] = _out_of_row(codes, memory.shape, order)
+        memory.scales.array[...] = scales
+        return
     if draw is None:
         memory.array[...] = (
             values if values.dtype.itemsize < 8 or memory.dtype.itemsize > 2 else values.astype(np.float32)
         )
         return
-    in_walk = values.transpose(order) if values.ndim else values
-    made = rounding.rounded(np.ascontiguousarray(in_walk).reshape(-1), memory.dtype, draw).reshape(in_walk.shape)
-    memory.array[...] = made.transpose(np.argsort(order)) if values.ndim else made
+    made = rounding.rounded(_in_row(values, order), memory.dtype, draw)
+    memory.array[...] = _out_of_row(made, memory.shape, order)
 
 
 _MATH = SimpleNamespace(
@@ -147,13 +208,39 @@ _MATH.fabs, _MATH.pow = np.fabs, np.power
 
 def scalar_update(rule: Rule, kind: type) -> Callable[..., Any]:
     """``update`` as plain Python on numpy scalars of ``kind``, with numpy's roots and logarithms (NaN, not errors)."""
+    return as_python(rule.update, kind)
 
+
+def as_python(function: Any, kind: type) -> Callable[..., Any]:
     def wrap(function: Any) -> Any:
         scope = function.__globals__
         scope.update({name: _MATH for name, value in scope.items() if value is math})
         return function
 
-    return specialise(rule.update, kind, wrap)
+    made: Callable[..., Any] = specialise(function, kind, wrap)
+    return made
+
+
+def _scalars(rule: Rule, kind: type, step: int, options: dict[str, Any]) -> Any:
+    """What a reference is given, as a kernel's scalars."""
+    running, sums = options.pop("running", None), options.pop("sums", None)
+    return rule.Scalars(*map(kind, rule.scalars_at(step, options, running, sums)))
+
+
+def measured_element_by_element(rule: Rule) -> Callable[..., Any]:
+    """The measure in numpy for a rule that brings none: its measure, called for every element."""
+
+    def reference_measure(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
+        kind = p.dtype.type
+        measure, h = as_python(rule.measure, kind), _scalars(rule, kind, step, options)
+        made = [np.empty_like(p) for _ in rule.Sums._fields]
+        for index in np.ndindex(p.shape):
+            values = measure(p[index], g[index], rule.State(*(array[index] for array in s)), h)
+            for array, value in zip(made, values, strict=True):
+                array[index] = value
+        return rule.Sums(*made)
+
+    return reference_measure
 
 
 def element_by_element(rule: Rule) -> Callable[..., Any]:
@@ -162,7 +249,7 @@ def element_by_element(rule: Rule) -> Callable[..., Any]:
     def reference(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
         kind = p.dtype.type
         update = scalar_update(rule, kind)
-        h = rule.Scalars(*map(kind, rule.scalars_at(step, options)))
+        h = _scalars(rule, kind, step, options)
         moved, states = np.empty_like(p), [np.empty_like(array) for array in s]
         for index in np.ndindex(p.shape):
             value, new = update(p[index], g[index], rule.State(*(array[index] for array in s)), h)

@@ -11,7 +11,7 @@ import numpy as np
 
 MIX_FIRST, MIX_SECOND = 0x7FEB352D, 0x846CA68B
 KEY_FACTORS = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)
-INDEX_FACTOR = 0x9E3779B1
+MIX_NEXT = 0x9E3779B1
 
 _BITS = 24  # of a key's half: a float32 holds them exactly
 
@@ -43,11 +43,12 @@ def draws(halves: tuple[int, int], tensor: int, size: int, streams: int) -> list
     """16 random bits for every element of each of ``streams`` arrays."""
     words = np.array([*halves, tensor], np.uint32) * np.array(KEY_FACTORS, np.uint32)
     start = _mixed(np.array([words.sum(dtype=np.uint32)], np.uint32))
-    word = _mixed((np.arange(size, dtype=np.uint64).astype(np.uint32) * np.uint32(INDEX_FACTOR)) ^ start)
+    word = _mixed(np.arange(size, dtype=np.uint64).astype(np.uint32) + start)
     made: list[np.ndarray] = []
     while len(made) < streams:
         made += [word & np.uint32(0xFFFF), word >> np.uint32(16)]
-        word = _mixed(word + np.uint32(INDEX_FACTOR))
+        word = (word + np.uint32(MIX_NEXT)) * np.uint32(MIX_FIRST)
+        word = word ^ (word >> np.uint32(15))
     return made[:streams]
 
 

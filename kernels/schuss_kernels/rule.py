@@ -42,6 +42,16 @@ NOT_NEGATIVE = Interval(0.0)
 FRACTION = Interval(0.0, 1.0)
 
 
+class _Parameter:
+    """What ``initial`` puts in place of a number for a state that starts as the parameter itself."""
+
+    def __repr__(self) -> str:
+        return "PARAMETER"
+
+
+PARAMETER: Any = _Parameter()
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """One optimizer as a scalar rule.
@@ -66,11 +76,31 @@ class Rule:
         Without one, ``backend="numpy"`` evaluates ``update`` element by element.
     initial
         ``initial(*, ...) -> State`` of numbers the state starts from; zeros when not given. It receives the
-        hyper-parameters it names.
+        hyper-parameters it names. :data:`PARAMETER` in place of a number: a copy of the parameter, which is a weight
+        and always kept as it is computed.
     limits
         Hyper-parameter name -> :class:`Interval`. What is not named must be finite; ``lr`` must not be negative.
     paper
         Where the optimizer comes from.
+    running
+        A namedtuple class with defaults: numbers that go from step to step on the host, such as a sum of learning
+        rates. ``scalars(step, running, *, lr, ...)`` then returns ``(Scalars, Running)``, the second what they are
+        after the step; ``reference`` takes the keyword argument ``running``, as it is before it.
+    Sums
+        A namedtuple class: what is added up over the elements of a tensor (or of all) before the update.
+    measure
+        ``measure(p, g, s, h) -> Sums``: an element's share of the sums, written as ``update`` is. A first pass over
+        memory adds them up, in float64 and in an order that neither threads nor chunks change.
+    finish
+        ``finish(h, sums, step) -> Scalars``: on the host, the scalars with what follows from the sums; with running
+        numbers ``finish(h, sums, step, running) -> (Scalars, Running)``, which go on from what ``scalars`` returned.
+    over
+        ``"tensor"``: every tensor has its own sums (and scalars, and running numbers); ``"all"``: a group has one.
+    reference_measure
+        ``measure`` in whole-array numpy: ``reference_measure(p, g, s, step, *, lr, ...) -> Sums`` of arrays. A rule
+        with a measure gives ``reference`` the keyword argument ``sums``.
+    not_negative
+        The states that are never below zero, such as second moments: in 8 bits they keep smaller values than others.
 
     Raises
     ------
@@ -87,6 +117,13 @@ class Rule:
     initial: Callable[..., Any] | None = None
     limits: Mapping[str, Interval] = field(default_factory=dict)
     paper: str = ""
+    not_negative: tuple[str, ...] = ()
+    running: Any = None
+    Sums: Any = None
+    measure: Callable[..., Any] | None = None
+    finish: Callable[..., Any] | None = None
+    over: str = "tensor"
+    reference_measure: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -101,13 +138,39 @@ class Rule:
         count = len(inspect.signature(self.update).parameters)
         if count != 4:
             raise RuleError(f"rule {self.name!r}: update takes (p, g, s, h); this one takes {count} arguments")
-        if not inspect.signature(self.scalars).parameters:
+        self._check_measure()
+        for state in self.not_negative:
+            if state not in self.State._fields:
+                raise RuleError(f"rule {self.name!r}: not_negative: {state!r} is none of its states")
+        if self.running is not None and not hasattr(self.running, "_field_defaults"):
+            raise RuleError(f"rule {self.name!r}: running must be a namedtuple class; got {self.running!r}")
+        if self.running is not None and set(self.running._fields) != set(self.running._field_defaults):
+            raise RuleError(f"rule {self.name!r}: running must have a default for every number")
+        given = [p for p in inspect.signature(self.scalars).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        if not given:
             raise RuleError(f"rule {self.name!r}: scalars takes (step, *, lr, ...); this one takes nothing")
+        if self.running is not None and len(given) != 2:
+            raise RuleError(f"rule {self.name!r}: scalars takes (step, running, *, lr, ...) where there is running")
+
+    def _check_measure(self) -> None:
+        if self.over not in ("tensor", "all"):
+            raise RuleError(f"rule {self.name!r}: over must be 'tensor' or 'all'; got {self.over!r}")
+        parts = {"Sums": self.Sums, "measure": self.measure, "finish": self.finish}
+        missing = [name for name, part in parts.items() if part is None]
+        if len(missing) == len(parts):
+            return
+        if missing:
+            raise RuleError(f"rule {self.name!r}: Sums, measure and finish go together; {missing[0]} is missing")
+        if not (isinstance(self.Sums, type) and issubclass(self.Sums, tuple) and hasattr(self.Sums, "_fields")):
+            raise RuleError(f"rule {self.name!r}: Sums must be a namedtuple class; got {self.Sums!r}")
+        for part in ("measure", "finish"):
+            if not isinstance(getattr(self, part), types.FunctionType):
+                raise RuleError(f"rule {self.name!r}: {part} must be a plain function; got {getattr(self, part)!r}")
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """Hyper-parameter name -> default, ``inspect.Parameter.empty`` where there is none."""
-        parameters = list(inspect.signature(self.scalars).parameters.values())[1:]
+        parameters = self._options_of_scalars()
         if self.initial is not None:
             parameters += inspect.signature(self.initial).parameters.values()
         named = [q for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL)]
@@ -117,9 +180,16 @@ class Rule:
         """The values ``option`` may take."""
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
 
-    def scalars_at(self, step: int, options: Mapping[str, Any]) -> Any:
-        """``scalars`` for one step; ``options`` are those of :attr:`scalar_names`."""
-        values = self.scalars(step, **options)
+    def _options_of_scalars(self) -> list[inspect.Parameter]:
+        before = 1 if self.running is None else 2
+        return list(inspect.signature(self.scalars).parameters.values())[before:]
+
+    def scalars_at(self, step: int, options: Mapping[str, Any], running: Any = None, sums: Any = None) -> Any:
+        """``scalars`` for one step; ``options`` are those of :attr:`scalar_names`, ``running`` as it is before.
+
+        ``sums``: what was measured; without them the scalars are those to measure with.
+        """
+        values = self._numbers(step, options, running, sums)[0]
         if type(values) is not self.Scalars:
             raise RuleError(
                 f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; "
@@ -127,8 +197,26 @@ class Rule:
             )
         return values
 
-    def initial_state(self, options: Mapping[str, Any]) -> tuple[float, ...]:
-        """The numbers a new state is filled with."""
+    def running_after(self, step: int, options: Mapping[str, Any], running: Any, sums: Any = None) -> Any:
+        """The running numbers after a step."""
+        return self._numbers(step, options, running, sums)[1]
+
+    def _numbers(self, step: int, options: Mapping[str, Any], running: Any, sums: Any) -> tuple[Any, Any]:
+        if self.running is None:
+            values = self.scalars(step, **options)
+            return (values if sums is None else self.finish(values, self.Sums(*sums), step)), None  # type: ignore[misc]
+        made = self._pair("scalars", self.scalars(step, running, **options))
+        if sums is None:
+            return made
+        return self._pair("finish", self.finish(made[0], self.Sums(*sums), step, made[1]))  # type: ignore[misc]
+
+    def _pair(self, name: str, made: Any) -> tuple[Any, Any]:
+        if not (type(made) is tuple and len(made) == 2 and type(made[1]) is self.running):
+            raise RuleError(f"rule {self.name!r}: {name}() must return (Scalars, Running); it returned {made!r}")
+        return made
+
+    def initial_state(self, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The numbers a new state is filled with, :data:`PARAMETER` for the parameter itself."""
         if self.initial is None:
             return (0.0,) * len(self.State._fields)
         values = self.initial(**{name: options[name] for name in inspect.signature(self.initial).parameters})
@@ -140,9 +228,18 @@ class Rule:
         return tuple(values)
 
     @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """The states that start as the parameter."""
+        if self.initial is None:
+            return ()
+        needed = inspect.signature(self.initial).parameters
+        values = self.initial(**{name: self.options[name] for name in needed})
+        return tuple(name for name, value in zip(self.State._fields, values, strict=True) if value is PARAMETER)
+
+    @cached_property
     def scalar_names(self) -> tuple[str, ...]:
         """The hyper-parameters that ``scalars`` (and ``reference``) take."""
-        parameters = list(inspect.signature(self.scalars).parameters.values())[1:]
+        parameters = self._options_of_scalars()
         return tuple(q.name for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL))
 
     @cached_property
@@ -152,6 +249,9 @@ class Rule:
 
         digest = hashlib.sha256()
         _feed(digest, self.update, set())
+        if self.measure is not None:
+            _feed(digest, self.measure, set())
+            digest.update(repr(self.Sums._fields).encode())
         digest.update(repr((self.State._fields, self.Scalars._fields)).encode())
         return f"{self.name}@{digest.hexdigest()[:16]}"
 

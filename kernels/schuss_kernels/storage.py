@@ -7,10 +7,12 @@ registers. The code below speaks to an LLVM builder, so the CPU and the CUDA ker
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from . import blocks
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -42,7 +44,12 @@ class Storage:
         """The LLVM type that is loaded and stored."""
         from llvmlite import ir
 
-        return {8: ir.DoubleType(), 4: ir.FloatType(), 2: ir.IntType(16)}[self.itemsize]
+        return {8: ir.DoubleType(), 4: ir.FloatType(), 2: ir.IntType(16), 1: ir.IntType(8)}[self.itemsize]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is a code of 8 bits, that needs its block's scale."""
+        return self.itemsize == 1
 
     def widen(self, builder: Any, value: Any, compute: np.dtype) -> Any:
         """A loaded value (or vector) as ``compute``."""
@@ -90,18 +97,39 @@ def names() -> str:
     return f"{', '.join(most)} or {last}"
 
 
+CODES = Storage("q8", "int8", 1, _SINGLE)
+POSITIVE_CODES = Storage("u8", "uint8", 1, _SINGLE)
+"""States in blocks of 8-bit codes, with a scale each: see :mod:`.blocks`."""
+
+STATE_STORAGES = {**BY_NAME, CODES.name: CODES, POSITIVE_CODES.name: POSITIVE_CODES}
+"""What states may be kept in."""
+
+
+def in_blocks(rule: Rule) -> tuple[Storage, ...]:
+    """What the states of a rule are kept in where they are kept in 8 bits (and computed in float32)."""
+    return tuple(
+        F32 if field in rule.weights else POSITIVE_CODES if field in rule.not_negative else CODES
+        for field in rule.State._fields
+    )
+
+
 REMAINDER = Storage("rem", "uint16", 2, _SINGLE)
 """The low 16 bits of a float32 whose bfloat16 is the parameter itself: together they are the master weight."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One of the arrays that a kernel walks, and whether it is read and written."""
+    """One of the arrays that a kernel walks, and whether it is read and written. ``share``: elements to one entry."""
 
     name: str
     storage: Storage
     reads: bool = True
     writes: bool = True
+    share: int = 1
+
+    @property
+    def bytes_per_element(self) -> float:
+        return self.storage.itemsize * (self.reads + self.writes) / self.share
 
 
 @dataclass(frozen=True)
@@ -124,6 +152,7 @@ class Spec:
     master weight of a 16-bit parameter. ``stochastic``: 16-bit parameters (without a master) and states are rounded at
     random. ``clip``: gradients are limited to the clip value. ``zero``: gradients are set to zero. ``ema``: the moving
     average of the parameters is updated. ``copy``: the storage of a copy of the parameters that is written.
+    ``measure``: nothing is written, the rule's measure is added up.
     """
 
     rule: Rule
@@ -137,14 +166,20 @@ class Spec:
     zero: bool = False
     ema: bool = False
     copy: Storage | None = None
+    measure: bool = False
 
     @property
     def compute(self) -> np.dtype:
         return self.parameter.compute
 
+    def measuring(self) -> Spec:
+        """What adds up the rule's measure of the same tensor."""
+        return replace(self, stochastic=False, zero=False, ema=False, copy=None, measure=True)
+
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
-        """Parameter, gradient, the states, then what is there of master weight, moving average and copy."""
+        """Parameter, gradient, the states, then what is there of master weight, moving average and copy, then the
+        scales of the states in blocks."""
         fields = zip(self.rule.State._fields, self.states, strict=True)
         made = [
             Stream("parameter", self.parameter, reads=self.master != "float32"),
@@ -157,18 +192,26 @@ class Spec:
             made.append(Stream("ema", BY_NAME[self.compute.name]))
         if self.copy is not None:
             made.append(Stream("copy", self.copy, reads=False))
+        made += [
+            Stream(f"{self.rule.State._fields[number]} scale", F32, share=blocks.SIZE) for number in self.in_blocks
+        ]
         return tuple(made)
 
     @functools.cached_property
+    def in_blocks(self) -> tuple[int, ...]:
+        """Numbers of the states that are kept in blocks of 8-bit codes."""
+        return tuple(number for number, storage in enumerate(self.states) if storage.in_blocks)
+
+    @functools.cached_property
     def at_random(self) -> tuple[int, ...]:
-        """The streams that are rounded at random: what has 16 bits, and nothing beside it that keeps the rest."""
+        """The streams that are rounded at random: what has 16 bits or 8, and nothing beside it that keeps the rest."""
         if not self.stochastic:
             return ()
         last = 2 + len(self.states)
         return tuple(
             number
             for number, stream in enumerate(self.streams[:last])
-            if stream.storage.itemsize == 2 and number != 1 and not (number == 0 and self.master)
+            if stream.storage.itemsize <= 2 and number != 1 and not (number == 0 and self.master)
         )
 
     def number(self, name: str) -> int:
@@ -176,9 +219,9 @@ class Spec:
         return next(n for n, stream in reversed(list(enumerate(self.streams))) if stream.name == name)
 
     @property
-    def bytes_per_element(self) -> int:
+    def bytes_per_element(self) -> float:
         """Bytes one element moves."""
-        return sum(stream.storage.itemsize * (stream.reads + stream.writes) for stream in self.streams)
+        return sum(stream.bytes_per_element for stream in self.streams)
 
     def __str__(self) -> str:
         return f"{self.rule.key}|{self.form}"
@@ -196,6 +239,7 @@ class Spec:
                 ("zero", self.zero),
                 ("ema", self.ema),
                 (f"copy-{self.copy.code}" if self.copy else "", self.copy),
+                ("measure", self.measure),
             )
             if there
         ]

@@ -11,19 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 from schuss_kernels.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
+from .catalogue import CLASSES
 from .loss_scale import DynamicLossScale
 from .optimizer import Optimizer
-from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from .riding import StepInfo
 
 if TYPE_CHECKING:
-    from . import schedules
+    from . import plots, problems, schedules
+    from .catalogue import optimizers
+    from .descent import minimize, scipy_method
+    from .differences import check_gradient
+    from .named import make
+    from .optim.adagrad import Adagrad
+    from .optim.adam import Adam, AdamW
+    from .optim.lamb import LAMB
+    from .optim.rmsprop import RMSprop
+    from .optim.sgd import SGD
+    from .strategies import batches
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FINITE",
     "FRACTION",
+    "LAMB",
     "NOT_NEGATIVE",
     "SGD",
     "Adagrad",
@@ -36,11 +47,34 @@ __all__ = [
     "Rule",
     "RuleError",
     "StepInfo",
+    "batches",
+    "check_gradient",
+    "make",
+    "minimize",
+    "optimizers",
+    "plots",
+    "problems",
     "schedules",
+    "scipy_method",
 ]
+
+# Imported when they are used. A module is its own name; what is in one stands beside its module's name.
+_LATER = {
+    **{name: f"optim.{module}" for name, module in CLASSES.items()},
+    "batches": "strategies",
+    "check_gradient": "differences",
+    "make": "named",
+    "minimize": "descent",
+    "optimizers": "catalogue",
+    "plots": "plots",
+    "problems": "problems",
+    "schedules": "schedules",
+    "scipy_method": "descent",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "schedules":  # imported when it is used
-        return importlib.import_module("schuss.schedules")
-    raise AttributeError(f"module 'schuss' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'schuss' has no attribute {name!r}")
+    module = importlib.import_module(f"schuss.{_LATER[name]}")
+    return module if _LATER[name] == name else getattr(module, name)

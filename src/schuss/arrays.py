@@ -225,3 +225,28 @@ def _seen(memory: Memory) -> np.ndarray:
         }
 
     return np.asarray(_Interface())
+
+
+class Spans:
+    """Where parameters lie, to find gradients that lie there too."""
+
+    def __init__(self, parameters: Sequence[Memory], names: Sequence[str]) -> None:
+        self._parameters, self._names = parameters, names
+        spans = [[p.address + edge for edge in p.extent()] for p in parameters]
+        self._order = sorted(range(len(spans)), key=spans.__getitem__)
+        self._starts, self._ends = np.array(spans, np.int64)[self._order].T
+
+    def refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
+        """Raise a ValueError where a gradient, one a parameter, shares memory with a parameter."""
+        reach = np.maximum.accumulate(self._ends)  # of all parameters that start no later
+        spans = [(0, 0) if m is None else m.extent() for m in memories]
+        where = np.array([0 if m is None else m.address for m in memories], np.int64)
+        lows, highs = (where[:, None] + np.array(spans, np.int64)).T
+        last = np.searchsorted(self._starts, highs, side="left")  # parameters before it start below the gradient's end
+        for number in np.flatnonzero((last > 0) & (reach[last - 1] > lows) & (highs > lows)).tolist():
+            for place in np.flatnonzero(self._ends[: last[number]] > lows[number]).tolist():
+                memory, other = memories[number], self._order[place]
+                assert memory is not None
+                if overlap(self._parameters[other], memory):
+                    name, owner = self._names[number], self._names[other]
+                    raise ValueError(f"gradient of {name!r} shares memory with parameter {owner!r}; pass a copy")

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from . import catalogue
 from .commands.console import CommandError
 from .nearest import hint
 
 EXAMPLES = """\
 examples:
   schuss info                                        what is installed and usable here
-  schuss demo                                        train a small network with every optimizer
+  schuss demo                                        a tour of gradient descent, with pictures
+  schuss demo rosenbrock --optimizer adam,momentum   one problem
   schuss bench --quick                               measure for a minute
   schuss bench --optimizer adamw --workload resnet18 --json adamw.json
+"""
+
+
+DEMO = """\
+problems:
+  bids_roi, bids_roi_100                  a straight line through points: one parameter, two
+  sine_parabola                           25 sin x - x^2, uphill to the nearest maximum
+  sigmoid_neuron, sigmoid_neuron_b        y = sigmoid(w x + b) on two toy sets
+  quadratic, ripples, rosenbrock          functions of two numbers
+  linear_regression, logistic_regression  on data that scikit-learn ships, against the known solution
+  blobs_network, digits_mlp               networks, written in NumPy
+  resnet18                                steps of real size: the time of each beside the memory's floor
+
+examples:
+  schuss demo
+  schuss demo rosenbrock --optimizer adam,momentum --epochs 500
+  schuss demo digits_mlp --optimizer adam --strategy mini-batch --batch-size 32,64,128
+  schuss demo bids_roi_100 --optimizer sgd --strategy batch,mini-batch,stochastic --batch-size 20
+  schuss demo quadratic --lr 0.001,0.003,0.01,0.03,0.1 --out pictures
+
+Several learning rates, batch sizes or strategies are compared. Pictures of the same name are replaced.
 """
 
 
@@ -84,10 +108,11 @@ def run_bench(args: argparse.Namespace) -> int:
         torch=not args.no_torch,
         reference=not args.no_reference,
         latency=args.latency or (every and not args.quick),
+        storage=args.storage,
         json=args.json,
     )
     if args.optimizer is not None:
-        settings.variants = console.choose(args.optimizer, tuple(workloads.VARIANTS), "--optimizer")
+        settings.variants = console.choose(args.optimizer, tuple(catalogue.VARIANTS), "--optimizer")
     if args.workload is not None:
         settings.workloads = console.choose(args.workload, workloads.WORKLOADS, "--workload")
     elif args.quick:
@@ -98,19 +123,27 @@ def run_bench(args: argparse.Namespace) -> int:
 
 def run_demo(args: argparse.Namespace) -> int:
     """``schuss demo``."""
-    from .commands import console, demo, workloads
+    from .commands import demo
 
-    keys = tuple(workloads.VARIANTS)
-    chosen = keys if args.optimizer is None else console.choose(args.optimizer, keys, "--optimizer")
-    demo.run(chosen, epochs=args.epochs, batch_size=args.batch_size, seed=args.seed)
+    settings = demo.Settings(
+        problem=args.problem,
+        optimizer=args.optimizer,
+        strategy=args.strategy,
+        batch_sizes=args.batch_size,
+        lrs=args.lr,
+        epochs=args.epochs,
+        seed=args.seed,
+        out=args.out,
+    )
+    demo.run(settings)
     return 0
 
 
-def run_info(_: argparse.Namespace) -> int:
+def run_info(args: argparse.Namespace) -> int:
     """``schuss info``."""
     from .commands import info
 
-    print(info.text())
+    print(info.optimizers() if args.optimizers else info.text())
     return 0
 
 
@@ -122,7 +155,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"schuss {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
 
-    names = "names joined by commas, such as sgd,adamw-amsgrad (default: every optimizer in every form)"
+    names = "names joined by commas, such as sgd,adamw-amsgrad (default: the classic ones, sgd to adamw)"
     bench = commands.add_parser(
         "bench",
         help="measure every optimizer beside the memory's limit, numpy and torch",
@@ -150,24 +183,42 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         action="store_true",
         help="measure the cost of a call, of new gradients and of a cold start as well (a full run does)",
     )
+    bench.add_argument(
+        "--storage",
+        action="store_true",
+        help="measure values kept in 16 and 8 bits as well, and a step that does everything, on resnet18 and 500x1000",
+    )
     bench.add_argument("--json", metavar="FILE", help="write machine, versions and all figures to FILE")
 
     demo = commands.add_parser(
         "demo",
-        help="train a small network with every optimizer",
-        description="Train a small network, written in NumPy, on scikit-learn's handwritten digits with every\n"
-        "optimizer: the same start and the same batches for each. Needs: pip install 'schuss[demo]'.",
+        help="see gradient descent at work: problems, optimizers, data strategies, pictures",
+        description="Run optimizers on problems from a straight line to a network, print what came of it, write\n"
+        "pictures. Without a PROBLEM: a tour of them all, under a minute. Needs: pip install 'schuss[demo]'.",
+        epilog=DEMO,
     )
-    demo.add_argument("--optimizer", metavar="NAMES", help=names)
-    demo.add_argument("--epochs", type=_count, default=20, metavar="N", help="passes over the data (default: 20)")
-    demo.add_argument("--batch-size", type=_count, default=64, metavar="N", help="images a step (default: 64)")
-    demo.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the start and the batches (default: 0)")
+    demo.add_argument("problem", nargs="?", metavar="PROBLEM", help="one of those below (default: the tour)")
+    some = "names joined by commas, such as adam,momentum,sgd (default: one of each kind; digits_mlp, resnet18: all)"
+    demo.add_argument("--optimizer", metavar="NAMES", help=some)
+    demo.add_argument(
+        "--strategy", metavar="NAMES", help="some of batch,mini-batch,stochastic (default: the problem's)"
+    )
+    demo.add_argument("--batch-size", type=_counts, metavar="N,...", help="rows a step, of mini-batch: 32,64,128")
+    demo.add_argument("--lr", type=_rates, metavar="R,...", help="learning rates (default: good ones, by optimizer)")
+    demo.add_argument("--epochs", type=_count, metavar="N", help="passes over the data, or steps where there is none")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the order of the data (default: 0)")
+    demo.add_argument("--out", default="schuss-demo", metavar="DIR", help="where pictures go (default: ./schuss-demo)")
 
     info = commands.add_parser(
         "info",
         help="say what is installed, what runs a step here, and what is missing",
         description="Versions, processor, instruction-set levels, threads, CUDA, where compiled kernels are kept, and\n"
         "what is missing and how to get it.",
+    )
+    info.add_argument(
+        "--optimizers",
+        action="store_true",
+        help="list every optimizer instead: its name, class, states, bytes a parameter, kind and source",
     )
     return parser, {"bench": bench, "demo": demo, "info": info}
 
@@ -178,6 +229,24 @@ def _count(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _whole(text, 0)
+
+
+def _counts(text: str) -> list[int]:
+    return list(dict.fromkeys(_count(part) for part in text.split(",")))
+
+
+def _rates(text: str) -> list[float]:
+    return list(dict.fromkeys(_rate(part) for part in text.split(",")))
+
+
+def _rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}")
+    return number
 
 
 def _whole(text: str, least: int) -> int:

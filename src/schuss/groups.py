@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
 import numpy as np
 from schuss_kernels.rule import Interval, Rule
 
+from . import conventions
 from .nearest import hint
 
 Select = Callable[..., Rule]
@@ -27,20 +28,29 @@ class ParamGroup(dict[str, Any]):
     """The options of some parameters; ``group["lr"] = 1e-4`` between steps takes effect at the next one.
 
     Keys are the optimizer's hyper-parameters, ``maximize`` and ``params`` (the structure that was passed; it cannot be
-    replaced). A value that does not fit raises at once and leaves the group as it was.
+    replaced). A value that does not fit raises at once and leaves the group as it was. Another ``convention`` changes
+    the arithmetic from the next step on, and no number: the defaults are taken when the group is made.
     """
 
     def __init__(
-        self, number: int, select: Select, defaults: Mapping[str, Any], given: Mapping[str, Any], edits: Edits
+        self,
+        number: int,
+        select: Select,
+        defaults: Mapping[str, Any],
+        given: Mapping[str, Any],
+        edits: Edits,
+        known: conventions.Conventions,
     ) -> None:
         self._edits = edits
         self._where = f"parameter group {number}"
         self._select = select
         self._defaults = dict(defaults)
+        self._conventions = known
         unknown = [name for name in given if name not in defaults and name not in FIXED]
         if unknown:
             raise TypeError(unknown_option(unknown[0], defaults, self._where))
         options = {name: given.get(name, default) for name, default in defaults.items()}
+        options = conventions.filled(options, known, self._where)
         missing = [name for name, value in options.items() if value is Parameter.empty]
         if missing:
             raise TypeError(f"{self._where}: the hyper-parameter {missing[0]!r} has no default and was not given")
@@ -51,6 +61,8 @@ class ParamGroup(dict[str, Any]):
         super().__init__(params=given["params"], **checked)
 
     def _checked(self, name: str, value: Any) -> Any:
+        if name == "convention" and self._conventions:
+            return conventions.checked(value, self._conventions, self._where)
         return check(name, value, self._defaults[name], self.rule.interval(name), self._where)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -148,3 +160,21 @@ def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
     """What to say of an option that does not exist."""
     meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else hint(name, known)
     return f"{where}: unknown option {name!r}{meant} (the options are {', '.join(known)})"
+
+
+def as_groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
+    """The parameter groups, and whether the caller wrote them as groups."""
+    params = _kept(params)
+    if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
+        return [{**group, "params": _kept(group["params"])} for group in params], True
+    return [{"params": params}], False
+
+
+def _kept(params: Any) -> Any:
+    """The parameters in a form that can be gone through more than once."""
+    return list(params) if isinstance(params, Iterator) else params
+
+
+def unwrapped(structures: Sequence[Any]) -> list[Any]:
+    """One structure a group, as it is or in the form ``{"params": structure}``."""
+    return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]

@@ -5,44 +5,24 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from schuss_kernels import plan
 from schuss_kernels.engine import Engine, Memory, Tensor
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
-from schuss_kernels.storage import storage_of
 
-from . import arrays, report, state, tree
+from . import arrays, backends, report, state, storing, tree
 from .accumulation import Sums
-from .common import Common, keeping
+from .common import MIN_8BIT_SIZE, Common, keeping
+from .conventions import Conventions
+from .counts import Counts, History, running_before
 from .forks import step_lock
-from .groups import Edits, ParamGroup, Select, unknown_option
+from .groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
 from .riding import AT_REST, MOVED, Riding, StepInfo
-
-BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
-
-
-@dataclass
-class _Block:
-    """Tensors of one group that have made the same number of steps, and so share their scalars.
-
-    ``step``: steps they had made when the optimizer's clock stood at ``_since``.
-    """
-
-    group: int
-    step: int
-    members: list[int]
-    kinds: list[np.dtype]
-
-    @property
-    def slot(self) -> int:
-        return self.members[0]
-
+from .swapping import Swap
 
 ACCUMULATED: Any = object()
 """What :meth:`Optimizer.step` takes in place of gradients: what was accumulated."""
@@ -71,12 +51,16 @@ class Optimizer:
         else ``"numba"`` (compiled when first used). ``"numpy"`` runs the reference: slow, no compiler.
     state_dtype
         How states are kept: ``"float32"``, ``"bfloat16"``, ``"float16"`` (or the dtype), None: as they are computed.
+        ``"8bit"``: as codes of 8 bits, with a float32 scale for every 256 (:mod:`schuss_kernels.blocks` says how).
+        States that are weights themselves are always kept as they are computed.
+    min_8bit_size
+        Tensors of fewer elements keep their states as they are computed, where the others' are in 8 bits.
     master
         For 16-bit parameters: ``"float32"`` keeps a float32 weight beside each; ``"remainder"``, for bfloat16, only the
         16 bits that are missing in it (it is then rounded to nearest, ties away from zero).
     rounding
-        Of what has 16 bits and no master weight: ``"nearest"`` (ties to even), or ``"stochastic"``: up as often as the
-        value lies near to it. The random bits come from ``seed``, the step and the element; threads do not matter.
+        Of what has 16 bits (or 8) and no master weight: ``"nearest"`` (ties to even), or ``"stochastic"``: up as often
+        as the value lies near to it. The random bits come from ``seed``, the step and the element.
     seed
         Whole number from 0 to 2**64 - 1.
     ema
@@ -103,6 +87,8 @@ class Optimizer:
     array([0.5, 0.5, 0.5], dtype=float32)
     """
 
+    _conventions: ClassVar[Conventions] = {}
+
     def __init__(
         self,
         params: Any,
@@ -117,6 +103,7 @@ class Optimizer:
         seed: int = 0,
         ema: float | None = None,
         copy_to: Any = None,
+        min_8bit_size: int = MIN_8BIT_SIZE,
         **options: Any,
     ) -> None:
         if isinstance(rule, Rule):
@@ -130,25 +117,22 @@ class Optimizer:
         unknown = [name for name in options if name not in defaults]
         if unknown:
             raise TypeError(unknown_option(unknown[0], defaults, type(self).__name__))
-        if backend not in BACKENDS:
-            raise ValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+        backends.check(backend)
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
         if threads is not None and not (whole and threads >= 1):
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
-        self._keeping = keeping(state_dtype, master, rounding, seed, ema)
+        self._keeping = keeping(state_dtype, master, rounding, seed, ema, min_8bit_size)
         self._lock = step_lock()
         self._threads = None if threads is None else int(threads)
         self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
-        self._since = self._steps_then = 0  # where the clock stood when the blocks were made, and the steps made then
         self._edits, self._seen = Edits(), 0
         self._riding = AT_REST
         self._sums: Sums | None = None
-        self._swapped = False
-
         given = {**options, "maximize": maximize}
-        groups, self._grouped = _groups(params)
+        groups, self._grouped = as_groups(params)
         self._groups = tuple(
-            ParamGroup(i, select, defaults, {**given, **group}, self._edits) for i, group in enumerate(groups)
+            ParamGroup(i, select, defaults, {**given, **group}, self._edits, self._conventions)
+            for i, group in enumerate(groups)
         )
         structures = [group["params"] for group in groups]
         self._node, self._names, leaves = tree.parse(structures if self._grouped else structures[0])
@@ -158,20 +142,21 @@ class Optimizer:
             raise ValueError("params: there is no array to optimize")
 
         self._parameters = [arrays.parameter(leaf, name) for leaf, name in zip(leaves, self._names, strict=True)]
+        self._swap = Swap(self._parameters)
         clash = arrays.overlapping(self._parameters)
         if clash is not None:
             one, other = (self._names[number] for number in clash)
             raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
-        self._check_storage()
+        storing.check(self._keeping, self._names, self._parameters)
         copies = self._copies(copy_to)
-        spans = [[p.address + edge for edge in p.extent()] for p in self._parameters]
-        order = sorted(range(len(spans)), key=spans.__getitem__)
-        self._spans = *np.array(spans, np.int64)[order].T, order  # first bytes, ends and numbers, by address
-        self.backend, self._strict = self._choose(backend), backend != "auto"
+        self._spans = arrays.Spans(self._parameters, self._names)
+        rules = [self._groups[group].rule for group in self._group_of]
+        self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
-        self._others = [self._beside(*pair) for pair in zip(self._parameters, copies, strict=True)]
-        self._blocks = self._partition(range(len(leaves)), [0] * len(leaves))
-        self._idle: list[_Block] = []
+        self._others = [
+            storing.beside(self.backend, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
+        ]
+        self._counts = Counts(self._clock, self._group_of, [storing.compute(p) for p in self._parameters])
         self._adapt()
         self._look_at_groups()
 
@@ -225,8 +210,8 @@ class Optimizer:
             When the structure, an array or an option does not fit. No parameter and no state is changed then.
         """
         with self._lock:
-            if self._swapped:
-                raise RuntimeError("step() inside use_ema(): the parameters hold their moving average")
+            if self._swap.why:
+                self._swap.refuse("step()")
             if grads is ACCUMULATED:
                 return self._step_accumulated(grad_scale, clip_norm, clip_value, skip_nonfinite, stream)
             if self._sums is not None and self._sums.added:
@@ -267,11 +252,12 @@ class Optimizer:
         place of an array adds nothing.
         """
         with self._lock:
+            self._swap.refuse("accumulate()")
             gradients = self._match(grads)
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
             if self._sums is None:
-                buffers = [self._empty(p, _compute(p), 0.0) for p in self._parameters]
+                buffers = [storing.empty(self.backend, p, storing.compute(p), 0.0) for p in self._parameters]
                 self._sums = Sums(self._names, buffers, self._make_engine)
             self._sums.add(gradients, lambda: self._looked_at(gradients, False), stream)
 
@@ -297,19 +283,14 @@ class Optimizer:
         """
         with self._lock:
             averages = self._averages()
-            if self._swapped:
-                raise RuntimeError("use_ema() inside use_ema()")
-            held = [arrays.read(parameter) for parameter in self._parameters]
-            self._swapped = True
-            for parameter, average in zip(self._parameters, averages, strict=True):
-                arrays.write(parameter, arrays.read(average))
+            self._swap.refuse("use_ema()")
+            values = [arrays.read(average) for average in averages]
+            self._swap.put(values, "inside use_ema(): the parameters hold their moving average")
         try:
             yield
         finally:
             with self._lock:
-                for parameter, values in zip(self._parameters, held, strict=True):
-                    arrays.write(parameter, values)
-                self._swapped = False
+                self._swap.back()
 
     def _averages(self) -> list[Memory]:
         if self._keeping.ema is None:
@@ -321,7 +302,7 @@ class Optimizer:
             with self._unsettled():
                 self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
                 self._riding = riding
-        if riding.looks_ahead:
+        if self._measures or (riding is not AT_REST and riding.looks_ahead):
             return self._step_looking(gradients, riding)
         self._prepare(riding.scale)
         if not self._engine.try_step(gradients) and self._place_checked(gradients):
@@ -332,16 +313,12 @@ class Optimizer:
     @property
     def steps(self) -> int:
         """Calls of :meth:`step` that moved something."""
-        return self._steps_then + self._elapsed()
+        return self._counts.steps
 
     @property
     def param_groups(self) -> tuple[ParamGroup, ...]:
         """One dict a group; options can be changed between steps."""
         return self._groups
-
-    def _elapsed(self) -> int:
-        """Steps made since the blocks were."""
-        return self._clock.item() - self._since
 
     def _use_stream(self, stream: Any) -> None:
         if self.backend == "cuda":
@@ -351,18 +328,23 @@ class Optimizer:
 
     def _match(self, grads: Any) -> list[Any]:
         if self._grouped and isinstance(grads, (list, tuple)) and grads:
-            grads = _unwrapped(grads)
+            grads = unwrapped(grads)
         return tree.match(self._node, grads)
 
     def _step_looking(self, gradients: list[Any], riding: Riding) -> StepInfo:
-        """A step that has to know the norm of the gradients first."""
+        """A step that has to look at the gradients first: at their norm, or at what a rule measures."""
+        norm, scale = None, riding.scale
         if not self._engine.try_place(gradients) and not self._place_checked(gradients):
-            return StepInfo(0.0, False)
-        squares, finite = self._engine.squares()
-        norm = math.sqrt(squares) * abs(riding.scale)
-        if riding.skip_nonfinite and not finite:
-            return StepInfo(norm, True)
-        self._prepare(riding.scale * riding.coefficient(norm))
+            return StepInfo(0.0 if riding.looks_ahead else None, False)
+        if riding.looks_ahead:
+            squares, finite = self._engine.squares()
+            norm = math.sqrt(squares) * abs(scale)
+            if riding.skip_nonfinite and not finite:
+                return StepInfo(norm, True)
+            scale *= riding.coefficient(norm)
+        self._prepare(scale)
+        if self._measures:
+            self._measure(scale)
         self._engine.launch()
         return StepInfo(norm, False)
 
@@ -380,8 +362,8 @@ class Optimizer:
                 one, other = (self._names[active[number]] for number in clash)
                 raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
         with self._unsettled():
-            if active != sorted(number for block in self._blocks for number in block.members):
-                self._restart(self.steps, self._tensor_steps(), active)
+            if active != self._counts.active():
+                self._restart(self.steps, self._counts.histories(), active)
             self._engine.place(memories)
         return True
 
@@ -398,7 +380,7 @@ class Optimizer:
             None if g is None else arrays.gradient(g, name, p, written)
             for g, name, p in zip(gradients, self._names, self._parameters, strict=True)
         ]
-        self._refuse_overlap(memories)
+        self._spans.refuse_overlap(memories)
         return memories
 
     def _look_at_groups(self) -> None:
@@ -414,19 +396,42 @@ class Optimizer:
         self._plain = [self._riders(sign, 0) for sign in self._signs] if same else None
         self._seen = seen
 
-    def _prepare(self, scale: float = 1.0) -> None:
-        """Give the engine the numbers of the next step."""
-        elapsed, options = self._elapsed(), self._options
+    def _prepare(self, scale: float = 1.0, sums: Mapping[int, Any] | None = None) -> None:
+        """Give the engine the numbers of the next step; ``sums``: what was measured, by slot, for these blocks only."""
+        counts, options = self._counts, self._options
+        elapsed = self._clock.item() - counts.since
         if self._scheduled:
             options = options.copy()
             for number in self._scheduled:
-                rate = self._groups[number].learning_rate(self._steps_then + elapsed)
+                rate = self._groups[number].learning_rate(counts.made + elapsed)
                 options[number] = {**options[number], "lr": rate}
         plain = self._plain if scale == 1.0 and self._riding.clip_value is None else None
-        for block in self._blocks:
+        for block in counts.blocks:
+            if sums is not None and block.slot not in sums:
+                continue
             group, step = block.group, block.step + elapsed + 1
+            rule, given = self._rules[group], options[group]
             riders = self._riders(scale * self._signs[group], step) if plain is None else plain[group]
-            self._engine.prepare(block.slot, block.kinds, self._rules[group], step, options[group], riders)
+            found = None if sums is None else sums[block.slot]
+            running = None if rule.running is None else running_before(rule, block, elapsed, step, given, found)
+            self._engine.prepare(block.slot, block.kinds, rule, step, given, riders, running, found)
+
+    def _measure(self, scale: float) -> None:
+        """The first pass of rules that have a measure: what is added up goes into their numbers."""
+        found = self._engine.measure()
+        sums: dict[int, Any] = {}
+        for block in self._counts.blocks:
+            rule = self._rules[block.group]
+            if rule.measure is not None and rule.over == "tensor":
+                sums[block.slot] = tuple(found[block.slot].tolist())
+            elif rule.measure is not None:
+                rows = [found[number] for number in self._of_group(block.group)]
+                sums[block.slot] = tuple(np.cumsum(rows, axis=0)[-1].tolist())
+        self._prepare(scale, sums)
+
+    def _of_group(self, group: int) -> list[int]:
+        """The tensors of a group that have gradients."""
+        return [number for block in self._counts.blocks if block.group == group for number in block.members]
 
     def _riders(self, scale: float, step: int) -> tuple[float, ...]:
         """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
@@ -437,62 +442,7 @@ class Optimizer:
         high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
         return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), 0.0, 0.0
 
-    def _refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
-        starts, ends, order = self._spans
-        reach = np.maximum.accumulate(ends)  # of all parameters that start no later
-        spans = [(0, 0) if m is None else m.extent() for m in memories]
-        where = np.array([0 if m is None else m.address for m in memories], np.int64)
-        lows, highs = (where[:, None] + np.array(spans, np.int64)).T
-        last = np.searchsorted(starts, highs, side="left")  # parameters before it start below the gradient's end
-        for number in np.flatnonzero((last > 0) & (reach[last - 1] > lows) & (highs > lows)).tolist():
-            for place in np.flatnonzero(ends[: last[number]] > lows[number]).tolist():
-                memory, other = memories[number], order[place]
-                assert memory is not None
-                if arrays.overlap(self._parameters[other], memory):
-                    name, owner = self._names[number], self._names[other]
-                    raise ValueError(f"gradient of {name!r} shares memory with parameter {owner!r}; pass a copy")
-
     # ------------------------------------------------------------------------------------------- tensors and blocks
-
-    def _choose(self, backend: str) -> str:
-        device = [not isinstance(p.array, np.ndarray) for p in self._parameters]
-        if any(device) and not all(device):
-            here, there = self._names[device.index(False)], self._names[device.index(True)]
-            raise ValueError(
-                f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each"
-            )
-        no_compiler = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
-        if backend == "auto":
-            backend = "cuda" if all(device) else self._best_on_host(no_compiler)
-        if backend == "native":
-            from schuss_kernels import native
-
-            reason = native.available()
-            if reason is not None:
-                raise RuntimeError(f"backend='native': {reason}")
-        if backend == "numba" and no_compiler:
-            raise RuntimeError("backend='numba': the environment variable NUMBA_DISABLE_JIT forbids it to compile")
-        if backend == "cuda":
-            from schuss_kernels import cuda
-
-            reason = cuda.available()
-            if reason is not None:
-                raise RuntimeError(f"backend='cuda': {reason}")
-            if not all(device):
-                raise TypeError(f"backend='cuda': parameter {self._names[0]!r} is in host memory; pass device arrays")
-        elif any(device):
-            raise TypeError(f"backend={backend!r}: parameter {self._names[0]!r} is in CUDA memory")
-        return backend
-
-    def _best_on_host(self, no_compiler: bool) -> str:
-        from schuss_kernels import native
-
-        if native.available() is None and all(
-            native.covers(self._groups[group].rule, parameter.dtype)
-            for group, parameter in zip(self._group_of, self._parameters, strict=True)
-        ):
-            return "native"
-        return "numpy" if no_compiler else "numba"
 
     def _adapt(self) -> None:
         """Build the engine for the rules that the groups' options choose now; states there are, stay."""
@@ -503,7 +453,9 @@ class Optimizer:
             states = dict(held)
             for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):
                 if field not in states:
-                    states[field] = self._empty(parameter, self._state_dtype(parameter), value)
+                    states[field] = storing.state(
+                        self.backend, self._keeping, parameter, group.rule, field, value
+                    )  # fmt: skip
             made.append(states)
             fields = tuple(states[field] for field in group.rule.State._fields)
             kept = self._keeping
@@ -514,123 +466,28 @@ class Optimizer:
                 )
             )  # fmt: skip
         with self._unsettled():
+            self._measures = any(rule.measure is not None for rule in rules)
+            measured = [rule.measure is not None and rule.over == "tensor" for rule in rules]
+            self._counts.separate([measured[group] for group in self._group_of])
             self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
             self._states, self._rules = made, rules
-            self._set_slots()
-
-    def _empty(self, parameter: Memory, dtype: np.dtype, fill: float) -> Memory:
-        if self.backend == "cuda":
-            from schuss_kernels import cuda
-
-            return cuda.allocate(parameter, dtype, fill)
-        return arrays.empty_like(parameter, dtype, fill)
-
-    def _state_dtype(self, parameter: Memory) -> np.dtype:
-        return _compute(parameter) if self._keeping.state is None else self._keeping.state.dtype
-
-    def _beside(self, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
-        """What a tensor has beside its states: master weight, moving average, copy."""
-        others = {}
-        if self._keeping.master == "float32":
-            others["master"] = self._like(parameter, np.dtype(np.float32))
-        elif self._keeping.master:
-            others["master"] = self._empty(parameter, np.dtype(np.uint16), 0)
-        if self._keeping.ema is not None:
-            others["ema"] = self._like(parameter, _compute(parameter))
-        if copy is not None:
-            others["copy"] = copy  # written in the first step
-        return others
-
-    def _like(self, parameter: Memory, dtype: np.dtype) -> Memory:
-        """A new array with the parameter's values."""
-        made = self._empty(parameter, dtype, 0.0)
-        arrays.write(made, arrays.read(parameter).astype(dtype))
-        return made
-
-    def _check_storage(self) -> None:
-        kept = self._keeping
-        for name, parameter in zip(self._names, self._parameters, strict=True):
-            if kept.master and parameter.dtype.itemsize != 2:
-                raise ValueError(
-                    f"master={kept.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
-                )
-            if kept.master == "remainder" and parameter.dtype.name != "bfloat16":
-                raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
-        sixteen = kept.state is not None and kept.state.itemsize == 2
-        if kept.stochastic and not sixteen and (kept.master or all(p.dtype.itemsize > 2 for p in self._parameters)):
-            raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits")
+            self._engine.set_slots(self._counts.slots())
 
     def _copies(self, copy_to: Any) -> list[Memory | None]:
-        """The arrays that the parameters are copied to, checked."""
         if copy_to is None:
             return [None] * len(self._names)
         grouped = self._grouped and isinstance(copy_to, (list, tuple))
-        given = tree.match(self._node, _unwrapped(copy_to) if grouped else copy_to, "copy_to")
-        copies: list[Memory | None] = [
-            arrays.copy(array, name, parameter)
-            for array, name, parameter in zip(given, self._names, self._parameters, strict=True)
-        ]
-        everything = [*self._parameters, *(copy for copy in copies if copy is not None)]
-        clash = arrays.overlapping(everything)
-        if clash is not None:
-            raise ValueError(
-                f"copy_to of {self._names[clash[1] - len(self._names)]!r} shares memory with another array"
-            )
-        return copies
+        given = tree.match(self._node, unwrapped(copy_to) if grouped else copy_to, "copy_to")
+        return storing.copies(given, self._names, self._parameters)
 
     def _make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
-        if self.backend == "numpy":
-            from schuss_kernels.reference import ReferenceEngine
+        return backends.engine(self.backend, tensors, clock, self._threads, self._strict)
 
-            return ReferenceEngine(tensors, clock)
-        if self.backend == "cuda":
-            from schuss_kernels.cuda import CudaEngine
-
-            return CudaEngine(tensors, clock)
-        if self.backend == "native":
-            from schuss_kernels.native import NativeEngine
-
-            return NativeEngine(tensors, clock, self._threads, strict=self._strict)
-        from schuss_kernels.cpu import CpuEngine
-
-        return CpuEngine(tensors, clock, self._threads)
-
-    def _partition(self, members: Iterable[int], steps: Sequence[int]) -> list[_Block]:
-        blocks: dict[tuple[int, int], _Block] = {}
-        for number in members:
-            key = self._group_of[number], steps[number]
-            block = blocks.setdefault(key, _Block(*key, [], []))
-            block.members.append(number)
-            storage = storage_of(self._parameters[number].dtype)
-            assert storage is not None
-            if storage.compute not in block.kinds:
-                block.kinds.append(storage.compute)
-        return list(blocks.values())
-
-    def _restart(self, made: int, steps: Sequence[int], active: Sequence[int] | None = None) -> None:
-        """Set the steps made, every tensor's step count, and which tensors have gradients (all, where not given)."""
-        everyone = range(len(steps))
-        blocks = self._partition(everyone if active is None else active, steps)
-        idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), steps)
-        since = self._clock.item()
+    def _restart(self, made: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
+        """Set the steps made, every tensor's history, and which tensors have gradients (all, where not given)."""
         with self._unsettled():
-            self._steps_then, self._since, self._blocks, self._idle = made, since, blocks, idle
-            self._set_slots()
-
-    def _set_slots(self) -> None:
-        slots: list[int | None] = [None] * len(self._names)
-        for block in self._blocks:
-            for number in block.members:
-                slots[number] = block.slot
-        self._engine.set_slots(slots)
-
-    def _tensor_steps(self) -> list[int]:
-        steps = [0] * len(self._names)
-        for blocks, elapsed in ((self._blocks, self._elapsed()), (self._idle, 0)):
-            for block in blocks:
-                for number in block.members:
-                    steps[number] = block.step + elapsed
-        return steps
+            self._counts.restart(made, histories, active)
+            self._engine.set_slots(self._counts.slots())
 
     # ------------------------------------------------------------------------------------------------ looking inside
 
@@ -656,6 +513,7 @@ class Optimizer:
             optimizer is as it was then.
         """
         with self._lock:
+            self._swap.refuse("load_state_dict()")
             state.load(self, state_dict)
 
     def explain(self) -> str:
@@ -668,19 +526,6 @@ class Optimizer:
 
     def __reduce__(self) -> Any:
         raise TypeError("an optimizer holds memory addresses and cannot be pickled or copied; use state_dict()")
-
-
-def _groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
-    """The parameter groups, and whether the caller wrote them as groups."""
-    params = _kept(params)
-    if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
-        return [{**group, "params": _kept(group["params"])} for group in params], True
-    return [{"params": params}], False
-
-
-def _kept(params: Any) -> Any:
-    """The parameters in a form that can be gone through more than once."""
-    return list(params) if isinstance(params, Iterator) else params
 
 
 def _always(rule: Rule) -> Select:
@@ -696,18 +541,6 @@ def _defaults(cls: type) -> dict[str, Any]:
             if plain and parameter.name not in ("self", "params", *Common.__annotations__):
                 found.setdefault(parameter.name, parameter.default)
     return found
-
-
-def _unwrapped(structures: Sequence[Any]) -> list[Any]:
-    """One structure a group, as it is or in the form ``{"params": structure}``."""
-    return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]
-
-
-def _compute(parameter: Memory) -> np.dtype:
-    """The dtype that a parameter is computed in."""
-    storage = storage_of(parameter.dtype)
-    assert storage is not None, parameter.dtype
-    return storage.compute
 
 
 def _expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:

@@ -31,7 +31,7 @@ def explain(optimizer: Optimizer) -> str:
         f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
         f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
         f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(optimizer)}",
-        f"a step moves {moved:,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
+        f"a step moves {round(moved):,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
     ]
     for spec, tensors in kernels.items():
         rule = tensors[0].rule
@@ -41,10 +41,11 @@ def explain(optimizer: Optimizer) -> str:
         form = "strided" if spec.strided else "dense"
         size = sum(t.parameter.size for t in tensors)
         p, g = spec.parameter.dtype.name, spec.gradient.dtype.name
+        moves = f"{spec.bytes_per_element:.4g} bytes per parameter"
         lines += [
             f"kernel {rule.name} ({form}): {len(tensors)} tensors, {size:,} parameters",
             f"    parameter {p}, gradient {g}, states: {states or 'none'}",
-            f"    {spec.bytes_per_element} bytes per parameter: each array is read once, all but the gradient written",
+            f"    {moves}: each array is read once, all but the gradient written",
         ]
         others = [f"{s.name} {s.storage.name}" for s in spec.streams[2 + len(spec.states) :]]
         if others:

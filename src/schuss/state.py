@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from schuss_kernels.engine import OTHERS, Memory
+from schuss_kernels.engine import Memory
+from schuss_kernels.rule import Rule
 
-from . import arrays
+from . import arrays, storing
+from .counts import History
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -21,11 +23,10 @@ FORMAT = 1
 
 def save(optimizer: Optimizer) -> dict[str, Any]:
     """The content of :meth:`Optimizer.state_dict`."""
-    if optimizer._swapped:
-        raise RuntimeError("state_dict() inside use_ema(): the parameters hold their moving average")
+    optimizer._swap.refuse("state_dict()")
     if optimizer._sums is not None and optimizer._sums.added:
         raise RuntimeError("state_dict(): there are accumulated gradients that no step has taken yet")
-    steps = optimizer._tensor_steps()
+    histories = optimizer._counts.histories()
     groups = []
     for number, group in enumerate(optimizer.param_groups):
         options = {name: repr(value) if callable(value) else value for name, value in group.options.items()}
@@ -38,8 +39,14 @@ def save(optimizer: Optimizer) -> dict[str, Any]:
         "steps": optimizer.steps,
         "param_groups": groups,
         "state": {
-            name: {"step": step, **{field: arrays.read(memory) for field, memory in states.items()}}
-            for name, step, states in zip(optimizer._names, steps, _in_use(optimizer), strict=True)
+            name: {
+                "step": step,
+                **({} if rule.running is None else {"running": _running(rule, running)._asdict()}),
+                **{field: arrays.read(memory) for field, memory in states.items()},
+            }
+            for name, (step, running), rule, states in zip(
+                optimizer._names, histories, _rules(optimizer), _in_use(optimizer), strict=True
+            )
         },
     }
 
@@ -79,7 +86,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         for group, new in zip(optimizer.param_groups, options, strict=True):
             group.update(new)
         writes: list[tuple[Memory, np.ndarray]] = []
-        tensor_steps = []
+        histories: list[History] = []
         for number, (group, kept) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
             if group.rule.name != _get(kept, "rule", f"state_dict['param_groups'][{number}]"):
                 raise ValueError(
@@ -87,10 +94,12 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
                 )
         optimizer._adapt()
         in_use = _in_use(optimizer)
-        for name, held in zip(optimizer._names, in_use, strict=True):
+        for name, rule, held in zip(optimizer._names, _rules(optimizer), in_use, strict=True):
             entry, where = states[name], f"state_dict['state'][{name!r}]"
-            tensor_steps.append(_count(_get(entry, "step", where), f"{where}['step']"))
-            unknown = [field for field in entry if field != "step" and field not in held]
+            step = _count(_get(entry, "step", where), f"{where}['step']")
+            histories.append((step, None if rule.running is None else _loaded(rule, entry, where)))
+            known = {"step", *held, *(() if rule.running is None else ("running",))}
+            unknown = [field for field in entry if field not in known]
             if unknown:
                 raise ValueError(
                     f"{where}: {unknown[0]!r} is no state of this optimizer (it has {', '.join(held) or 'none'})"
@@ -106,10 +115,28 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         raise
     for memory, value in writes:
         arrays.write(memory, value)
-    fields = [set(states) - set(OTHERS) for states in in_use]
-    optimizer._states = [{name: held[name] for name in names} for names, held in zip(fields, in_use, strict=True)]
+    optimizer._states = [
+        {field: held[field] for field in rule.State._fields}
+        for rule, held in zip(_rules(optimizer), in_use, strict=True)
+    ]
     optimizer._keeping = dataclasses.replace(optimizer._keeping, seed=seed)
-    optimizer._restart(steps, tensor_steps)
+    optimizer._restart(steps, histories)
+
+
+def _running(rule: Rule, running: Any) -> Any:
+    """The running numbers of a rule, from the start where there are none of its own yet."""
+    assert rule.running is not None
+    return running if type(running) is rule.running else rule.running()
+
+
+def _loaded(rule: Rule, entry: Any, where: str) -> Any:
+    assert rule.running is not None
+    numbers = _get(entry, "running", where)
+    values = [_get(numbers, field, f"{where}['running']") for field in rule.running._fields]
+    for field, value in zip(rule.running._fields, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{where}['running'][{field!r}]: expected a number, got {value!r}")
+    return rule.running(*values)
 
 
 def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
@@ -124,11 +151,17 @@ def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
 def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
     """Every tensor's states that its rule has now (options that were changed may have left others behind), its master
     weight and its moving average."""
-    rules = [optimizer.param_groups[group].rule for group in optimizer._group_of]
     return [
-        {**{field: states[field] for field in rule.State._fields}, **{n: m for n, m in others.items() if n != "copy"}}
-        for rule, states, others in zip(rules, optimizer._states, optimizer._others, strict=True)
+        {
+            **storing.shown({field: states[field] for field in rule.State._fields}),
+            **{n: m for n, m in others.items() if n != "copy"},
+        }
+        for rule, states, others in zip(_rules(optimizer), optimizer._states, optimizer._others, strict=True)
     ]
+
+
+def _rules(optimizer: Optimizer) -> list[Rule]:
+    return [optimizer.param_groups[group].rule for group in optimizer._group_of]
 
 
 def _options(optimizer: Optimizer, number: int, saved: Mapping[str, Any]) -> dict[str, Any]:

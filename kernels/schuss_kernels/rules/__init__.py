@@ -1,13 +1,40 @@
-"""The built-in rules: one file per family. ``RULES`` finds them by name."""
+"""The built-in rules: one file per family, imported when it is used.
+
+``RULES`` finds the optimizers' by name, ``COMPILED`` also what else is compiled ahead of time; asking for either
+imports all families.
+"""
+
+import functools
+import importlib
+import pkgutil
+import sys
+from typing import Any
 
 from ..rule import Rule
-from . import accumulate, adagrad, adam, rmsprop, sgd
 
-_FAMILIES = (sgd, adagrad, rmsprop, adam)
+_NO_OPTIMIZERS = ("accumulate",)
+"""Files of rules that are part of what every optimizer does."""
 
-RULES: dict[str, Rule] = {
-    value.name: value for family in _FAMILIES for value in vars(family).values() if isinstance(value, Rule)
-}
 
-COMPILED: dict[str, Rule] = {**RULES, accumulate.ACCUMULATE.name: accumulate.ACCUMULATE}
-"""What is compiled ahead of time: the optimizers, and the sum of gradients."""
+def __getattr__(name: str) -> Any:
+    if name == "COMPILED":
+        return _all()
+    if name == "RULES":
+        return {rule.name: rule for rule in _all().values() if rule.name not in _NO_OPTIMIZERS}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _all() -> dict[str, Rule]:
+    made = {}
+    for found in pkgutil.iter_modules(__path__):
+        for rule in vars(importlib.import_module(f"{__name__}.{found.name}")).values():
+            if isinstance(rule, Rule):
+                made[rule.name] = rule
+    return made
+
+
+def is_built_in(rule: Rule) -> bool:
+    """Whether a rule is one of these, and not a user's."""
+    module = rule.update.__module__
+    return module.startswith(f"{__name__}.") and any(value is rule for value in vars(sys.modules[module]).values())

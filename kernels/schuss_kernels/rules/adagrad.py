@@ -7,9 +7,15 @@ Figure 1 with the diagonal matrix::
     sum = sum + g'^2
     p   = p - lr / (1 + (step - 1) * lr_decay) * g' / (sqrt(sum) + eps)
 
-Convention: torch. eps stands outside the root and the accumulator starts at ``initial_accumulator_value`` = 0. The
-paper adds its delta outside the root too. Keras and Optax start the accumulator at 0.1 and put eps = 1e-7 *inside* the
-root (Optax: where the sum is positive). Neither has ``lr_decay``; torch took it from Lua Torch.
+Conventions. ``torch``: as above; eps stands outside the root and the accumulator starts at 0
+(``initial_accumulator_value``). ``paper``: the same, its delta stands outside the root too. ``keras`` and ``optax``
+start the accumulator at 0.1 and put eps = 1e-7 *inside* the root::
+
+    p   = p - lr * g' / sqrt(sum + eps)                           0 where the sum is 0
+
+(Optax leaves an element alone whose sum is 0; Keras divides by sqrt(eps), the same unless eps is 0.) Keras's weight
+decay is decoupled: ``p = p * (1 - lr * weight_decay)`` and ``g' = g``. ``lr_decay`` is torch's own; it took it from Lua
+Torch.
 """
 
 import math
@@ -21,13 +27,26 @@ from ..rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["sum"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps"])
+InsideScalars = namedtuple("InsideScalars", ["lr", "weight_decay", "eps", "keep"])
 
 
 def scalars(step, *, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
     return Scalars(lr / (1.0 + (step - 1) * lr_decay), weight_decay, eps)
 
 
+def scalars_optax(step, *, lr, weight_decay=0.0, eps=1e-7):
+    return InsideScalars(lr, weight_decay, eps, 1.0)
+
+
+def scalars_keras(step, *, lr, weight_decay=0.0, eps=1e-7):
+    return InsideScalars(lr, 0.0, eps, 1.0 - lr * weight_decay)
+
+
 def initial(*, initial_accumulator_value=0.0):
+    return State(initial_accumulator_value)
+
+
+def initial_inside(*, initial_accumulator_value=0.1):
     return State(initial_accumulator_value)
 
 
@@ -37,14 +56,53 @@ def update(p, g, s, h):
     return p - h.lr * (g / (math.sqrt(total) + h.eps)), State(total)
 
 
+def update_inside(p, g, s, h):
+    g = g + h.weight_decay * p
+    total = s.sum + g * g
+    d = 0.0 if total == 0.0 else g / math.sqrt(total + h.eps)
+    return p * h.keep - h.lr * d, State(total)
+
+
 def reference(p, g, s, step, *, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
     g = g + weight_decay * p
     total = s.sum + g * g
     return p - lr / (1.0 + (step - 1) * lr_decay) * (g / (np.sqrt(total) + eps)), State(total)
 
 
+def _inside(p, g, s, *, lr, eps, coupled=0.0, decoupled=0.0):
+    """Both forms with eps inside the root."""
+    g = g + coupled * p
+    total = s.sum + g * g
+    d = np.where(total == 0.0, 0.0, g / np.sqrt(total + eps))
+    return p * (1.0 - lr * decoupled) - lr * d, State(total)
+
+
+def reference_optax(p, g, s, step, *, lr, weight_decay=0.0, eps=1e-7):
+    return _inside(p, g, s, lr=lr, eps=eps, coupled=weight_decay)
+
+
+def reference_keras(p, g, s, step, *, lr, weight_decay=0.0, eps=1e-7):
+    return _inside(p, g, s, lr=lr, eps=eps, decoupled=weight_decay)
+
+
 LIMITS = dict.fromkeys(("lr_decay", "weight_decay", "eps", "initial_accumulator_value"), NOT_NEGATIVE)
 
 ADAGRAD = Rule(
-    "adagrad", State, Scalars, scalars, update, reference, initial, LIMITS, "Duchi, Hazan & Singer 2011, Figure 1"
-)
+    "adagrad", State, Scalars, scalars, update, reference, initial, LIMITS, "Duchi, Hazan & Singer 2011, Figure 1",
+    not_negative=("sum",),
+)  # fmt: skip
+OPTAX = Rule(
+    "adagrad_optax", State, InsideScalars, scalars_optax, update_inside, reference_optax, initial_inside, LIMITS,
+    "Duchi, Hazan & Singer 2011, as in Optax", not_negative=("sum",),
+)  # fmt: skip
+KERAS = Rule(
+    "adagrad_keras", State, InsideScalars, scalars_keras, update_inside, reference_keras, initial_inside, LIMITS,
+    "Duchi, Hazan & Singer 2011, as in Keras", not_negative=("sum",),
+)  # fmt: skip
+
+
+def select(*, lr_decay, convention="torch", **_):
+    """The rule that runs for a group's options."""
+    if lr_decay != 0.0 and convention != "torch":
+        raise ValueError(f"lr_decay is torch's; with convention={convention!r} it is 0, got {lr_decay}")
+    return {"optax": OPTAX, "keras": KERAS}.get(convention, ADAGRAD)

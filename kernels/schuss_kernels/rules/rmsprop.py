@@ -10,10 +10,17 @@ Tieleman & Hinton 2012, "Neural Networks for Machine Learning", lecture 6.5; the
     p          = p - lr * d                                       without momentum
     b          = momentum * b + d ;  p = p - lr * b               with momentum
 
-Convention: torch. eps stands outside the root, lr outside the momentum buffer, alpha = 0.99. Keras puts eps = 1e-7
-inside the root, lr inside the buffer, and has rho = 0.9. Optax puts eps = 1e-8 inside the root (``eps_in_sqrt=True``)
-and lr inside the buffer, with decay = 0.9; Graves has 1e-4 inside. Rounding can leave ``square_avg - grad_avg^2`` a
-little below zero, where torch's root is NaN; here it is taken as zero.
+Conventions. ``torch``: as above; eps stands outside the root, lr outside the momentum buffer, alpha = 0.99. The others
+have both inside, which is Graves's form::
+
+    d          = lr * g' / sqrt(square_avg [- grad_avg^2] + eps)
+    p          = p - d                                            without momentum
+    b          = momentum * b + d ;  p = p - b                    with momentum
+
+``optax``: alpha = 0.9, eps = 1e-8 (its ``eps_in_sqrt=True``). ``paper``: alpha = 0.95, eps = 1e-4 and lr = 1e-4 are
+Graves's; the lecture has alpha = 0.9, and no eps. ``keras``: alpha = 0.9, eps = 1e-7, and a decoupled decay, ``p = p *
+(1 - lr * weight_decay)`` with ``g' = g``. Rounding can leave ``square_avg - grad_avg^2`` a little below zero, where
+their roots can be NaN; here it is taken as zero.
 """
 
 import math
@@ -28,10 +35,23 @@ MomentumState = namedtuple("MomentumState", ["square_avg", "momentum_buffer"])
 CenteredState = namedtuple("CenteredState", ["square_avg", "grad_avg"])
 CenteredMomentumState = namedtuple("CenteredMomentumState", ["square_avg", "grad_avg", "momentum_buffer"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "alpha", "one_minus_alpha", "eps", "momentum"])
+VelocityState = namedtuple("VelocityState", ["square_avg", "velocity"])
+CenteredVelocityState = namedtuple("CenteredVelocityState", ["square_avg", "grad_avg", "velocity"])
+InsideScalars = namedtuple(
+    "InsideScalars", ["lr", "weight_decay", "alpha", "one_minus_alpha", "eps", "momentum", "keep"]
+)  # fmt: skip
 
 
 def scalars(step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
     return Scalars(lr, weight_decay, alpha, 1.0 - alpha, eps, momentum)
+
+
+def scalars_inside(step, *, lr, alpha=0.9, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    return InsideScalars(lr, weight_decay, alpha, 1.0 - alpha, eps, momentum, 1.0)
+
+
+def scalars_keras(step, *, lr, alpha=0.9, eps=1e-7, weight_decay=0.0, momentum=0.0):
+    return InsideScalars(lr, 0.0, alpha, 1.0 - alpha, eps, momentum, 1.0 - lr * weight_decay)
 
 
 def update(p, g, s, h):
@@ -66,36 +86,120 @@ def update_centered_momentum(p, g, s, h):
     return p - h.lr * b, CenteredMomentumState(v, a, b)
 
 
-def reference(p, g, s, step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
-    """All four forms, told apart by the state they keep."""
-    g = g + weight_decay * p
+def update_inside(p, g, s, h):
+    g = g + h.weight_decay * p
+    v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
+    return p * h.keep - h.lr * (g / math.sqrt(v + h.eps)), State(v)
+
+
+def update_inside_momentum(p, g, s, h):
+    g = g + h.weight_decay * p
+    v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
+    b = h.momentum * s.velocity + h.lr * (g / math.sqrt(v + h.eps))
+    return p * h.keep - b, VelocityState(v, b)
+
+
+def update_inside_centered(p, g, s, h):
+    g = g + h.weight_decay * p
+    v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
+    a = h.alpha * s.grad_avg + h.one_minus_alpha * g
+    variance = v - a * a
+    variance = 0.0 if variance < 0.0 else variance
+    return p * h.keep - h.lr * (g / math.sqrt(variance + h.eps)), CenteredState(v, a)
+
+
+def update_inside_centered_momentum(p, g, s, h):
+    g = g + h.weight_decay * p
+    v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
+    a = h.alpha * s.grad_avg + h.one_minus_alpha * g
+    variance = v - a * a
+    variance = 0.0 if variance < 0.0 else variance
+    b = h.momentum * s.velocity + h.lr * (g / math.sqrt(variance + h.eps))
+    return p * h.keep - b, CenteredVelocityState(v, a, b)
+
+
+def _averages(g, s, alpha):
+    """The new averages by name, and what stands under the root; centered where the state keeps a ``grad_avg``."""
     new = {"square_avg": alpha * s.square_avg + (1.0 - alpha) * (g * g)}
     variance = new["square_avg"]
     if hasattr(s, "grad_avg"):
         new["grad_avg"] = alpha * s.grad_avg + (1.0 - alpha) * g
         variance = np.maximum(variance - new["grad_avg"] * new["grad_avg"], 0.0)
+    return new, variance
+
+
+def reference(p, g, s, step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    """All four forms, told apart by the state they keep."""
+    g = g + weight_decay * p
+    new, variance = _averages(g, s, alpha)
     d = g / (np.sqrt(variance) + eps)
     if hasattr(s, "momentum_buffer"):
         d = new["momentum_buffer"] = momentum * s.momentum_buffer + d
     return p - lr * d, type(s)(**new)
 
 
+def _inside(p, g, s, *, lr, alpha, eps, momentum, coupled=0.0, decoupled=0.0):
+    """All forms with eps and lr inside."""
+    g = g + coupled * p
+    new, variance = _averages(g, s, alpha)
+    d = lr * (g / np.sqrt(variance + eps))
+    if hasattr(s, "velocity"):
+        d = new["velocity"] = momentum * s.velocity + d
+    return p * (1.0 - lr * decoupled) - d, type(s)(**new)
+
+
+def reference_inside(p, g, s, step, *, lr, alpha=0.9, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    return _inside(p, g, s, lr=lr, alpha=alpha, eps=eps, momentum=momentum, coupled=weight_decay)
+
+
+def reference_keras(p, g, s, step, *, lr, alpha=0.9, eps=1e-7, weight_decay=0.0, momentum=0.0):
+    return _inside(p, g, s, lr=lr, alpha=alpha, eps=eps, momentum=momentum, decoupled=weight_decay)
+
+
 LIMITS = {"alpha": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
 
 
-def _rule(name, state, function):
-    paper = "Tieleman & Hinton 2012, lecture 6.5" + ("; Graves 2013, eq. 38-45" if "centered" in name else "")
-    return Rule(name, state, Scalars, scalars, function, reference, limits=LIMITS, paper=paper)
+_CENTERED = "Graves 2013, eq. 38-45"
+
+
+def _rule(name, state, function, scalars=(Scalars, scalars, reference), paper=""):
+    paper = paper or "Tieleman & Hinton 2012, lecture 6.5" + (f"; {_CENTERED}" if "centered" in name else "")
+    cls, numbers, dull = scalars
+    return Rule(
+        name, state, cls, numbers, function, dull, limits=LIMITS, paper=paper, not_negative=("square_avg",)
+    )  # fmt: skip
+
+
+def _inside_rules(name, numbers, paper):
+    """The four forms with eps and lr inside: plain, with momentum, centered, both."""
+    return (
+        _rule(name, State, update_inside, numbers, paper),
+        _rule(f"{name}_momentum", VelocityState, update_inside_momentum, numbers, paper),
+        _rule(f"{name}_centered", CenteredState, update_inside_centered, numbers, paper),
+        _rule(f"{name}_centered_momentum", CenteredVelocityState, update_inside_centered_momentum, numbers, paper),
+    )
 
 
 RMSPROP = _rule("rmsprop", State, update)
 MOMENTUM = _rule("rmsprop_momentum", MomentumState, update_momentum)
 CENTERED = _rule("rmsprop_centered", CenteredState, update_centered)
 CENTERED_MOMENTUM = _rule("rmsprop_centered_momentum", CenteredMomentumState, update_centered_momentum)
+INSIDE, INSIDE_MOMENTUM, INSIDE_CENTERED, INSIDE_CENTERED_MOMENTUM = _inside_rules(
+    "rmsprop_inside", (InsideScalars, scalars_inside, reference_inside), "Graves 2013, eq. 38-45"
+)
+KERAS, KERAS_MOMENTUM, KERAS_CENTERED, KERAS_CENTERED_MOMENTUM = _inside_rules(
+    "rmsprop_keras", (InsideScalars, scalars_keras, reference_keras), "Graves 2013, eq. 38-45, as in Keras"
+)
+
+_TORCH = (RMSPROP, MOMENTUM, CENTERED, CENTERED_MOMENTUM)
+_INSIDE = (INSIDE, INSIDE_MOMENTUM, INSIDE_CENTERED, INSIDE_CENTERED_MOMENTUM)
+_KERAS = (KERAS, KERAS_MOMENTUM, KERAS_CENTERED, KERAS_CENTERED_MOMENTUM)
+_BY_CONVENTION = {"torch": _TORCH, "optax": _INSIDE, "paper": _INSIDE, "keras": _KERAS}
 
 
-def select(*, centered, momentum, **_):
+def select(*, centered, momentum, convention="torch", **_):
     """The rule that runs for a group's options."""
+    plain, with_momentum, centered_, both = _BY_CONVENTION[convention]
     if centered:
-        return CENTERED if momentum == 0.0 else CENTERED_MOMENTUM
-    return RMSPROP if momentum == 0.0 else MOMENTUM
+        return centered_ if momentum == 0.0 else both
+    return plain if momentum == 0.0 else with_momentum

@@ -18,14 +18,19 @@ from typing import Any
 import numpy as np
 from schuss_kernels import native
 
+from .. import catalogue
+from ..catalogue import Variant
 from ..optimizer import Optimizer
 from . import console, latency, machine, timing, workloads
 from .console import Column, CommandError, Mismatch
 from .timing import Contender
-from .workloads import Variant, Workload
+from .workloads import Workload
 
 FORMAT = 1
 """Version of the JSON file's form."""
+
+_STORED = ("resnet18", "500x1000")
+"""Workloads that values in fewer bytes are measured on."""
 
 BUSY = 1.5
 """Third quartile over minimum from which a measurement was disturbed."""
@@ -38,7 +43,7 @@ SMALL = ((0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (70_001,))
 class Settings:
     """What to measure and beside what."""
 
-    variants: Sequence[str] = tuple(workloads.VARIANTS)
+    variants: Sequence[str] = catalogue.CLASSIC
     workloads: Sequence[str] = workloads.WORKLOADS
     rounds: int | None = None
     threads: int | None = None
@@ -46,6 +51,7 @@ class Settings:
     torch: bool = True
     reference: bool = True
     latency: bool = True
+    storage: bool = False
     json: str | None = None
 
 
@@ -76,6 +82,10 @@ def run(settings: Settings) -> dict[str, Any]:
         raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
+    from . import fewer_bytes
+
+    if settings.storage and fewer_bytes.missing() is not None:
+        raise CommandError(f"--storage: {fewer_bytes.missing()}")
     if settings.backend == "native" and native.available() is not None:
         raise CommandError(f"--backend: {native.available()}")
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
@@ -86,6 +96,7 @@ def run(settings: Settings) -> dict[str, Any]:
         "machine": about,
         "threads": settings.threads or about["cores"],
         "results": [],
+        "storage": [],
         "latency": None,
     }
     with same_threads(settings.threads, with_torch), console.Progress() as progress:
@@ -97,6 +108,14 @@ def run(settings: Settings) -> dict[str, Any]:
                 report["results"].append(result)
                 _write(report, settings)
         print("\n" + LEGEND)
+        for key in _STORED if settings.storage else ():
+            if key in settings.workloads:
+                load = workloads.workload(key)
+                report["storage"].append(
+                    fewer_bytes.measure(load, settings.rounds or load.rounds, with_torch, progress)
+                )
+                print("\n" + fewer_bytes.table(report["storage"][-1]), flush=True)
+                _write(report, settings)
         if settings.latency:
             report["latency"] = latency.measure(progress)
             progress.clear()
@@ -112,10 +131,10 @@ def _run_workload(
     progress.show(f"{load.title}: making arrays")
     source = Source(load)
     for name in settings.variants:
-        result = measure(workloads.VARIANTS[name], source, settings, with_torch, progress)
+        result = measure(catalogue.VARIANTS[name], source, settings, with_torch, progress)
         progress.clear()
         if isinstance(result, str):
-            print(f"{workloads.VARIANTS[name].title}: skipped, {result}", flush=True)
+            print(f"{catalogue.VARIANTS[name].title}: skipped, {result}", flush=True)
         else:
             print(line_of(result), flush=True)
             yield result
@@ -179,7 +198,7 @@ def contenders(
     tensors = optimizer._engine.tensors
     moved = sum(t.spec(t.walk() is not None).bytes_per_element * t.parameter.size for t in tensors)
     states = len(tensors[0].states)
-    made = Field(variant, load, optimizer.backend, moved, states)
+    made = Field(variant, load, optimizer.backend, round(moved), states)
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
     made.contenders.append(Contender("floor", floor.step(load.parameters, states)))
     if reference:
@@ -224,8 +243,8 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
         Where they differ: the tensor, the array and the first element.
     """
     for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
-        names = ("parameter", *one.rule.State._fields)
-        pairs = zip((one.parameter, *one.states), (other.parameter, *other.states), strict=True)
+        names = ("parameter", *(stream.name for stream in one.spec(False).streams[2:]))
+        pairs = zip(*((t.parameter, *t.kept(), *t.scales()) for t in (one, other)), strict=True)
         for name, (mine, its) in zip(names, pairs, strict=True):
             bits = np.dtype(f"u{mine.dtype.itemsize}")
             differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)

@@ -1,191 +1,254 @@
-"""What ``schuss demo`` runs: a small network in plain NumPy, trained by every optimizer."""
+"""What ``schuss demo`` runs: one problem as it is asked for, or a tour of all."""
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import statistics
-import time
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from .. import catalogue, named, problems
+from ..nearest import hint
+from ..problems import Problem
+from . import console, pictures, runs, steps
+from .console import CommandError
+from .pictures import Album
+from .runs import Choice, Plan
 
-from . import console, workloads
-from .console import Column, CommandError
-from .workloads import Variant
+EVERY = tuple(catalogue.VARIANTS)
+CLASSIC = catalogue.CLASSIC
 
-HIDDEN = (96, 48)
-"""Units of the hidden layers."""
-
-Params = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Digits:
-    """8 x 8 images of digits as rows of 64 float32 numbers in [0, 1], and what they show."""
-
-    train_x: np.ndarray
-    train_y: np.ndarray
-    test_x: np.ndarray
-    test_y: np.ndarray
+ORDER = ("batch", "mini-batch", "stochastic")
+"""The strategies, from most data in a step to least."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What training came to. Times are medians over the steps; accuracy in [0, 1]."""
+class Settings:
+    """What was asked for; None where nothing was."""
 
-    accuracy: float
-    loss: float
-    step_s: float
-    optimizer_s: float
+    problem: str | None = None
+    optimizer: str | None = None
+    strategy: str | None = None
+    batch_sizes: Sequence[int] | None = None
+    lrs: Sequence[float] | None = None
+    epochs: int | None = None
+    seed: int = 0
+    out: str = "schuss-demo"
 
 
-def load_digits(seed: int) -> Digits:
-    """Scikit-learn's digits, a quarter of them kept for the test.
+def run(settings: Settings) -> None:
+    """Train, print the tables, write the pictures, and list them.
 
     Raises
     ------
     CommandError
-        When scikit-learn is not installed.
+        When it cannot be run as asked; nothing has been trained then.
     """
-    try:
-        datasets = importlib.import_module("sklearn.datasets")
-    except ImportError:
-        raise CommandError("the demo needs scikit-learn: pip install 'schuss[demo]'") from None
-    data = datasets.load_digits()
-    order = np.random.default_rng(seed).permutation(len(data.target))
-    x, y = (data.data[order] / 16.0).astype(np.float32), data.target[order]
-    count = len(y) // 4
-    return Digits(x[count:], y[count:], x[:count], y[:count])
+    name = None if settings.problem is None else known(settings.problem)
+    keys = None if settings.optimizer is None else optimizers(settings.optimizer)
+    if name is None or name == steps.NAME:
+        _refuse(settings, name)
+    strategies = None if settings.strategy is None else _strategies(settings.strategy)
+    with console.Progress() as progress:
+        if name is None:
+            _tour(keys, settings, progress)
+        elif name == steps.NAME:
+            album = Album(settings.out, progress)
+            steps.run(keys or CLASSIC, album, progress)
+            print(f"\n{album}")
+        else:
+            _single(name, keys, strategies, settings, progress)
 
 
-def network(seed: int, sizes: Sequence[int]) -> Params:
-    """Weights (He's initialisation) and biases of a network with one layer between each two sizes."""
-    rng = np.random.default_rng(seed)
-    params = {}
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-        params[f"w{number}"] = rng.standard_normal((inputs, outputs), np.float32) * np.float32(np.sqrt(2.0 / inputs))
-        params[f"b{number}"] = np.zeros(outputs, np.float32)
-    return params
-
-
-def forward(params: Params, x: np.ndarray) -> list[np.ndarray]:
-    """The input, what each hidden layer puts out (ReLU), and last the logits."""
-    outputs, layers = [x], len(params) // 2
-    for number in range(layers):
-        z = outputs[-1] @ params[f"w{number}"] + params[f"b{number}"]
-        outputs.append(np.maximum(z, 0.0) if number < layers - 1 else z)
-    return outputs
-
-
-def cross_entropy(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean softmax cross entropy, and its gradient with respect to the logits."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    exponential = np.exp(shifted)
-    total = exponential.sum(axis=1, keepdims=True)
-    rows = np.arange(len(y))
-    loss = float((np.log(total[:, 0]) - shifted[rows, y]).mean())
-    gradient = exponential / total
-    gradient[rows, y] -= 1.0
-    gradient /= len(y)
-    return loss, gradient
-
-
-def gradients(params: Params, x: np.ndarray, y: np.ndarray) -> Params:
-    """The gradient of the loss with respect to every parameter."""
-    outputs = forward(params, x)
-    _, delta = cross_entropy(outputs.pop(), y)
-    grads = {}
-    for number in reversed(range(len(outputs))):
-        grads[f"w{number}"] = outputs[number].T @ delta
-        grads[f"b{number}"] = delta.sum(axis=0)
-        if number > 0:
-            delta = (delta @ params[f"w{number}"].T) * (outputs[number] > 0.0)
-    return grads
-
-
-def train(
-    variant: Variant, data: Digits, *, epochs: int, batch_size: int, seed: int, progress: console.Progress | None = None
-) -> Outcome:
-    """Train a new network with one optimizer; compiling is not in the times."""
-    params = network(seed, (data.train_x.shape[1], *HIDDEN, 10))
-    spare = {name: array.copy() for name, array in params.items()}
-    first_grads = gradients(spare, data.train_x[:batch_size], data.train_y[:batch_size])
-    variant.build(spare, lr=variant.demo_lr).step(first_grads)
-
-    optimizer = variant.build(params, lr=variant.demo_lr)
-    rng = np.random.default_rng(seed)
-    steps, inside = [], []
-    for epoch in range(epochs):
-        order = rng.permutation(len(data.train_y))
-        for first in range(0, len(order), batch_size):
-            batch = order[first : first + batch_size]
-            x, y = data.train_x[batch], data.train_y[batch]
-            start = time.perf_counter()
-            grads = gradients(params, x, y)
-            before = time.perf_counter()
-            optimizer.step(grads)
-            end = time.perf_counter()
-            steps.append(end - start)
-            inside.append(end - before)
-        if progress is not None:
-            correct = accuracy(params, data.test_x, data.test_y)
-            progress.show(f"{variant.title}: epoch {epoch + 1} of {epochs}, test accuracy {correct:.1%}")
-    loss, _ = cross_entropy(forward(params, data.train_x)[-1], data.train_y)
-    return Outcome(
-        accuracy(params, data.test_x, data.test_y), loss, statistics.median(steps), statistics.median(inside)
+def _single(
+    name: str, keys: list[str] | None, strategies: list[str] | None, settings: Settings, progress: console.Progress
+) -> None:
+    progress.show(f"{name}: reading data")
+    problem = runs.make(name, settings.seed)
+    plan = Plan(
+        keys=keys or (CLASSIC if name == "digits_mlp" else runs.SOME),
+        choices=_choices(problem, strategies, settings.batch_sizes),
+        lrs=settings.lrs,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        record=problem.view is not None,
     )
+    album = Album(settings.out, progress)
+    progress.clear()
+    print(f"{runs.about(problem, plan)}\n{textwrap.fill(problem.source, 118)}\n")
+    pictures.draw(album, problem, runs.run(problem, plan, progress))
+    print(f"\n{album}")
 
 
-def accuracy(params: Params, x: np.ndarray, y: np.ndarray) -> float:
-    """The share of images the network names rightly."""
-    return float((forward(params, x)[-1].argmax(axis=1) == y).mean())
+@dataclass(frozen=True)
+class Chapter:
+    """A stop of the tour: a problem, what it is there for, the pictures; and a comparison of settings after it."""
+
+    problem: str
+    says: str
+    kinds: Sequence[str] = ()
+    keys: Sequence[str] = runs.SOME
+    choices: Sequence[Choice] | None = None
+    lrs: Sequence[float] | None = None
+    epochs: int | None = None
+    sweep: Sequence[float] | None = None
 
 
-COLUMNS = (
-    Column("\noptimizer", 26, left=True),
-    Column("\nlr", 7),
-    Column("test\naccuracy", 9),
-    Column("train\nloss", 8),
-    Column("ms/\nstep", 7),
-    Column("of it in the\noptimizer", 13),
+SIZES = tuple(Choice("mini-batch", size) for size in (32, 64, 128))
+
+TOUR = (
+    Chapter(
+        "bids_roi",
+        "The slope at a point says which way the cost falls.",
+        ["curve"],
+        keys=("sgd",),
+        lrs=[0.08],
+        epochs=20,
+    ),
+    Chapter("sine_parabola", "Uphill, to the nearest place where the slope is 0.", ["curve"]),
+    Chapter(
+        "ripples", "Two numbers: the gradient points up; minima, maxima and saddles are level.", ["field", "surface"]
+    ),
+    Chapter("rosenbrock", "A bent valley, steep across and nearly flat along.", ["contour", "race"], epochs=300),
+    Chapter(
+        "quadratic",
+        "The learning rate: too small is slow, too large diverges.",
+        ["contour"],
+        sweep=[10.0**power * digit for power in range(-4, 1) for digit in (1, 3)],
+    ),
+    Chapter(
+        "sigmoid_neuron",
+        "A neuron's cost has plains, on which plain descent hardly moves.",
+        ["contour", "surface"],
+        keys=("sgd", "sgd-momentum", "adagrad", "adam"),
+        lrs=[0.5],
+    ),
+    Chapter(
+        "bids_roi_100",
+        "Three strategies: all data in a step, a few rows, or one.",
+        ["strategies"],
+        keys=("adam",),
+        choices=(Choice("batch"), Choice("mini-batch", 20), Choice("stochastic")),
+        lrs=[0.1],
+        epochs=60,
+    ),
+    Chapter("linear_regression", "Hypothesis and cost on real data, against the closed form.", ["losses"]),
+    Chapter("logistic_regression", "Cross-entropy on real data, against scikit-learn's solution.", ["losses"]),
+    Chapter(
+        "blobs_network",
+        "A small network, and batches of three sizes.",
+        ["batch-sizes"],
+        keys=("sgd-momentum", "adam"),
+        choices=SIZES,
+    ),
+    Chapter(
+        "digits_mlp",
+        "A network that reads digits, with the classic optimizers in every form.",
+        ["losses"],
+        keys=CLASSIC,
+    ),
 )
 
 
-def run(keys: Sequence[str], *, epochs: int, batch_size: int, seed: int) -> dict[str, Outcome]:
-    """Train with each of the optimizers and print a table as they finish.
+def _tour(keys: list[str] | None, settings: Settings, progress: console.Progress) -> None:
+    pictures.check_packages(("sklearn.datasets", "scikit-learn"))
+    album = Album(settings.out, progress)
+    stops = len(TOUR) + 1
+    for number, chapter in enumerate(TOUR, 1):
+        progress.show(f"{chapter.problem}: reading data")
+        problem = runs.make(chapter.problem, settings.seed)
+        plan = Plan(
+            keys=keys or chapter.keys,
+            choices=chapter.choices,
+            lrs=chapter.lrs,
+            epochs=chapter.epochs,
+            seed=settings.seed,
+            record=problem.view is not None,
+        )
+        progress.clear()
+        print(f"{number} of {stops}. {chapter.says}\n{runs.about(problem, plan)}\n")
+        pictures.draw(album, problem, runs.run(problem, plan, progress), chapter.kinds)
+        if chapter.sweep is not None:
+            swept = runs.quiet(problem, Plan(plan.keys, lrs=chapter.sweep, seed=settings.seed, record=False), progress)
+            progress.clear()
+            pictures.draw(album, problem, swept, ["lr"])
+        print(flush=True)
+    print(f"{stops} of {stops}. The size of a real problem.")
+    if steps.available():
+        steps.run(keys or CLASSIC, album, progress)
+    else:
+        print(f"{steps.NAME}: skipped, NUMBA_DISABLE_JIT is set and nothing is compiled")
+    print(f"\n{album}")
+
+
+def known(name: str) -> str:
+    """The name as problems have it; case, spaces and dashes do not matter.
 
     Raises
     ------
     CommandError
-        When scikit-learn is not installed.
+        When there is no such problem, with the nearest name.
     """
-    data = load_digits(seed)
-    sizes = (data.train_x.shape[1], *HIDDEN, 10)
-    count = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
-    batches = -(-len(data.train_y) // batch_size)
-    print(
-        f"Handwritten digits: {len(data.train_y)} images to train on, {len(data.test_y)} to test. Network "
-        f"{'-'.join(map(str, sizes))}, {count:,} parameters,\n"
-        f"float32, written in NumPy; {epochs} epochs of {batches} steps; the same start and batches for all.\n"
-    )
-    print(console.heading(COLUMNS), flush=True)
-    outcomes = {}
-    with console.Progress() as progress:
-        for key in keys:
-            variant = workloads.VARIANTS[key]
-            progress.show(f"{variant.title}: compiling")
-            outcome = train(variant, data, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress)
-            progress.clear()
-            cells = (
-                variant.title,
-                f"{variant.demo_lr:g}",
-                f"{outcome.accuracy:.1%}",
-                f"{outcome.loss:.4f}",
-                f"{outcome.step_s * 1e3:.3f}",
-                f"{outcome.optimizer_s / outcome.step_s:.1%}",
-            )
-            print(console.row(COLUMNS, cells), flush=True)
-            outcomes[key] = outcome
-    return outcomes
+    names = (*problems.names(), steps.NAME)
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    if plain not in names:
+        raise CommandError(f"unknown problem {name!r}{hint(plain, names)} (problems: {', '.join(names)})")
+    return plain
+
+
+def optimizers(text: str) -> list[str]:
+    """Keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
+    chosen = console.choose(text, (*EVERY, *named.ALIASES), "--optimizer")
+    keys = {named.ALIASES.get(name, name) for name in chosen}
+    return [key for key in EVERY if key in keys]
+
+
+def _strategies(text: str) -> list[str]:
+    return console.choose(text, ORDER, "--strategy")
+
+
+def _refuse(settings: Settings, name: str | None) -> None:
+    """The tour, and steps of ResNet18, have no such settings."""
+    asked = {
+        "--strategy": settings.strategy,
+        "--batch-size": settings.batch_sizes,
+        "--lr": settings.lrs,
+        "--epochs": settings.epochs,
+    }
+    for option, value in asked.items():
+        if value is not None:
+            if name is None:
+                raise CommandError(
+                    f"{option}: name the problem that it is for, as in schuss demo digits_mlp {option} ..."
+                )
+            raise CommandError(f"{option}: {name} only times steps; there is no data and nothing is trained")
+
+
+def _choices(problem: Problem, strategies: list[str] | None, sizes: Sequence[int] | None) -> list[Choice] | None:
+    """Strategies and batch sizes that fit the problem.
+
+    Raises
+    ------
+    CommandError
+        For a strategy without data, a batch size that nothing would use, or one above the data.
+    """
+    if problem.X is None:
+        for option, asked in (("--strategy", [s for s in strategies or [] if s != "batch"]), ("--batch-size", sizes)):
+            if asked:
+                raise CommandError(f"{option}: {problem.name} is a function without data; every step sees all of it")
+        return None
+    if strategies is None and sizes is None:
+        return None
+    strategies = strategies or ["mini-batch"]
+    rows = len(problem.X)
+    if sizes is not None and "mini-batch" not in strategies:
+        raise CommandError(f"--batch-size: only the strategy mini-batch has one, got --strategy {','.join(strategies)}")
+    for size in sizes or []:
+        if size > rows:
+            raise CommandError(f"--batch-size: expected at most the {rows:,} rows of {problem.name}, got {size}")
+    made = []
+    for strategy in strategies:
+        usual = min(problem.batch_size, rows)
+        made += (
+            [Choice(strategy, size) for size in sizes or [usual]] if strategy == "mini-batch" else [Choice(strategy)]
+        )
+    return made

@@ -7,7 +7,9 @@ import os
 
 from schuss_kernels.threads import most_threads
 
-from . import machine
+from .. import catalogue
+from . import console, machine
+from .console import Column
 
 _LABEL = 12
 
@@ -86,3 +88,22 @@ def _cuda() -> tuple[str, list[str]]:
     if reason is None:
         return "usable", []
     return "not usable", [f"CUDA arrays: {reason}"]
+
+
+def optimizers() -> str:
+    """Every optimizer there is, as a table."""
+    found = catalogue.optimizers()
+    columns = (
+        Column("name", max(len(entry.name) for entry in found), left=True),
+        Column("class", max(len(entry.cls.__name__) for entry in found), left=True),
+        Column("bytes/\nparam", 6),
+        Column("kind", 12, left=True),
+        Column("states", max(len(", ".join(entry.states)) for entry in found), left=True),
+        Column("source", 0, left=True),
+    )
+    rows = [
+        (e.name, e.cls.__name__, f"{e.bytes_per_parameter:.4g}", e.kind, ", ".join(e.states) or "none", e.source)
+        for e in found
+    ]
+    said = f"{len({entry.cls for entry in found})} optimizers in {len(found)} forms; bytes are those of a float32 step."
+    return "\n".join((console.heading(columns), *(console.row(columns, row) for row in rows), "", said))

@@ -1,59 +1,13 @@
-"""What is measured: the optimizers in all their forms, and sets of tensors they are run on."""
+"""What optimizers are measured on: sets of tensors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
-
-from .. import optimizers
-from ..optimizer import Optimizer
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One form of an optimizer.
-
-    ``options`` mean the same to torch's class of that name. ``fused``: torch has ``fused=True`` for it on the CPU.
-    ``demo_lr`` trains the network of ``schuss demo``.
-    """
-
-    key: str
-    title: str
-    optimizer: str
-    demo_lr: float
-    fused: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self, params: Any, **options: Any) -> Optimizer:
-        """The optimizer on ``params``; ``options`` are added to its own."""
-        cls: type[Optimizer] = getattr(optimizers, self.optimizer)
-        return cls(params, **{**self.options, **options})
-
-
-_BOTH = {"centered": True, "momentum": 0.9}
-
-VARIANTS = {
-    variant.key: variant
-    for variant in (
-        Variant("sgd", "SGD", "SGD", 0.3, True),
-        Variant("sgd-momentum", "SGD momentum", "SGD", 0.05, True, {"momentum": 0.9}),
-        Variant("sgd-nesterov", "SGD Nesterov", "SGD", 0.05, True, {"momentum": 0.9, "nesterov": True}),
-        Variant("adagrad", "Adagrad", "Adagrad", 0.03, True),
-        Variant("rmsprop", "RMSprop", "RMSprop", 0.002),
-        Variant("rmsprop-momentum", "RMSprop momentum", "RMSprop", 0.0005, False, {"momentum": 0.9}),
-        Variant("rmsprop-centered", "RMSprop centered", "RMSprop", 0.002, False, {"centered": True}),
-        Variant("rmsprop-centered-momentum", "RMSprop centered, momentum", "RMSprop", 0.0005, False, _BOTH),
-        Variant("adam", "Adam", "Adam", 0.003, True),
-        Variant("adam-amsgrad", "Adam AMSGrad", "Adam", 0.003, True, {"amsgrad": True}),
-        Variant("adamw", "AdamW", "AdamW", 0.003, True),
-        Variant("adamw-amsgrad", "AdamW AMSGrad", "AdamW", 0.003, True, {"amsgrad": True}),
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Where states, master weights, moving averages and copies are kept: made, checked, and filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from schuss_kernels import blocks
+from schuss_kernels.engine import Memory
+from schuss_kernels.rule import PARAMETER, Rule
+from schuss_kernels.storage import CODES, in_blocks, storage_of
+
+from . import arrays
+from .common import Keeping
+
+
+def compute(parameter: Memory) -> np.dtype:
+    """The dtype that a parameter is computed in."""
+    storage = storage_of(parameter.dtype)
+    assert storage is not None, parameter.dtype
+    return storage.compute
+
+
+def empty(backend: str, parameter: Memory, dtype: np.dtype, fill: float) -> Memory:
+    """A new dense array of the parameter's shape, where the backend works."""
+    if backend == "cuda":
+        from schuss_kernels import cuda
+
+        return cuda.allocate(parameter, dtype, fill)
+    return arrays.empty_like(parameter, dtype, fill)
+
+
+def state(backend: str, kept: Keeping, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+    """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
+    if fill is PARAMETER:
+        return _like(backend, parameter, compute(parameter))
+    if not kept.in_blocks(parameter.size):
+        return empty(backend, parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
+    storage = in_blocks(rule)[rule.State._fields.index(field)]
+    code, scale = blocks.encode(np.full(1, fill, np.float32), storage is CODES)
+    row = blocks.count(parameter.size)
+    scales = empty(backend, _row_of(row), np.dtype(np.float32), scale[0])
+    return replace(empty(backend, parameter, storage.dtype, code[0]), scales=scales)
+
+
+def _row_of(size: int) -> Memory:
+    """What is known of an array in one row before it is there."""
+    return Memory(None, 0, np.dtype(np.float32), (size,), (4,))
+
+
+def _like(backend: str, parameter: Memory, dtype: np.dtype) -> Memory:
+    """A new array with the parameter's values."""
+    made = empty(backend, parameter, dtype, 0.0)
+    arrays.write(made, arrays.read(parameter).astype(dtype))
+    return made
+
+
+def beside(backend: str, kept: Keeping, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
+    """What a tensor has beside its states: master weight, moving average, copy."""
+
+    others = {}
+    if kept.master == "float32":
+        others["master"] = _like(backend, parameter, np.dtype(np.float32))
+    elif kept.master:
+        others["master"] = empty(backend, parameter, np.dtype(np.uint16), 0)
+    if kept.ema is not None:
+        others["ema"] = _like(backend, parameter, compute(parameter))
+    if copy is not None:
+        others["copy"] = copy  # written in the first step
+    return others
+
+
+def check(kept: Keeping, names: Sequence[str], parameters: Sequence[Memory]) -> None:
+    """Raise a ValueError where parameters cannot be kept as they are to be."""
+    for name, parameter in zip(names, parameters, strict=True):
+        if kept.master and parameter.dtype.itemsize != 2:
+            raise ValueError(
+                f"master={kept.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
+            )
+        if kept.master == "remainder" and parameter.dtype.name != "bfloat16":
+            raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
+    few_bits = kept.eight is not None or (kept.state is not None and kept.state.itemsize == 2)
+    if kept.stochastic and not few_bits and (kept.master or all(p.dtype.itemsize > 2 for p in parameters)):
+        raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits or fewer")
+
+
+def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memory]) -> list[Memory | None]:
+    """The arrays that the parameters are copied to, checked."""
+    made: list[Memory | None] = [
+        arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, parameters, strict=True)
+    ]
+    clash = arrays.overlapping([*parameters, *(copy for copy in made if copy is not None)])
+    if clash is not None:
+        raise ValueError(f"copy_to of {names[clash[1] - len(names)]!r} shares memory with another array")
+    return made
+
+
+def shown(states: dict[str, Memory]) -> dict[str, Memory]:
+    """States by the names that they are saved under, scales beside their codes."""
+    scales = {f"{field}.scale": memory.scales for field, memory in states.items() if memory.scales is not None}
+    return {**states, **scales}

@@ -75,12 +75,13 @@ CASES = [
 ]
 
 
-def one_a_rule() -> list[Case]:
-    """The first case of every rule: for what does not depend on the options."""
-    found: dict[str, Case] = {}
+def one_a_kernel() -> list[Case]:
+    """The first case of every update (and measure): for what does not depend on the options' values."""
+    found: dict[Any, Case] = {}
     for case in CASES:
         optimizer = case.make([np.ones(1)], **case.options, backend="numpy")
-        found.setdefault(optimizer._engine.tensors[0].rule.name, case)
+        rule = optimizer._engine.tensors[0].rule
+        found.setdefault((rule.update, rule.measure), case)
     return list(found.values())
 
 

@@ -12,6 +12,7 @@ import traceback
 
 import numpy as np
 from cuda_models import EIGHT, SMALL, Host, Model, differences, moved
+from distinct import KERNELS
 from schuss_kernels import cuda, cuda_device
 from schuss_kernels.engine import Memory
 from schuss_kernels.reference import ReferenceEngine
@@ -137,7 +138,7 @@ def main():
     assert cuda_device.SIMULATED
     assert cuda.available() is None
     f4, f8 = np.float32, np.float64
-    tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in RULES.values() for t in (f4, f8)}
+    tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in KERNELS.values() for t in (f4, f8)}
     tasks["adamw", "mixed"] = (equals_reference, RULES["adamw"], f4, f8)
     tasks["adamw", "mixed64"] = (equals_reference, RULES["adamw"], f8, f4)
     if importlib.util.find_spec("ml_dtypes") is not None:

@@ -79,14 +79,21 @@ def test_columns():
     assert sorted(map(int, python.values())) == list(range(expected.COLUMNS + 1))
 
 
-def test_every_rule_is_compiled_for_all_it_may_meet():
+def test_every_rule_is_compiled_for_what_is_common():
     specs = list(ahead.specs())
     assert {rule.name for rule, _ in specs} == set(COMPILED)
+    assert set(ahead.CLASSIC) <= set(COMPILED)
     for rule in COMPILED.values():
-        met = {(s.parameter.code, s.gradient.code, s.strided) for made, s in specs if made is rule}
-        plain = {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)}
-        assert plain <= met
-        assert {("f32", "bf16", False), ("bf16", "bf16", False), ("f16", "f16", False)} <= met
+        own = [spec for made, spec in specs if made is rule]
+        met = {(s.parameter.code, s.gradient.code, s.strided) for s in own}
+        assert {(p, p, form) for p in ("f32", "f64") for form in (False, True)} | {("bf16", "bf16", False)} <= met
+        assert any(s.zero for s in own)
+        assert any(s.ema for s in own)
+        assert any(s.in_blocks for s in own) == (rule.State._fields != ())
+        assert any(s.measure for s in own) == (rule.measure is not None)
+        if rule.name in ahead.CLASSIC:
+            assert {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)} <= met
+            assert {("f32", "bf16", False), ("f16", "f16", False)} <= met
     assert len(set(specs)) == len(specs)
 
 

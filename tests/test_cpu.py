@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, arrays, assert_same_optimizers
+from distinct import KERNELS
 from processes import python
 from schuss_kernels import cpu, launch, pool
-from schuss_kernels.rules import RULES
 from schuss_kernels.storage import F32, F64, Spec
 
 import schuss
@@ -38,7 +38,7 @@ def fresh_kernels(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not X86, reason="looks for x86 instructions")
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", KERNELS.values(), ids=KERNELS)
 def test_float32_kernels_are_simd_and_hold_no_float64(rule, fresh_kernels):
     assembly = next(iter(dispatcher(rule).inspect_asm().values()))
     wide = re.findall(r"\b(cvtss2sd|cvtps2pd|sqrtsd|sqrtpd|mulsd|mulpd|divsd|addsd)\b", assembly.replace("\tv", "\t"))
@@ -51,7 +51,7 @@ def test_float32_kernels_are_simd_and_hold_no_float64(rule, fresh_kernels):
 
 
 @pytest.mark.skipif(not X86, reason="looks for x86 instructions")
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", KERNELS.values(), ids=KERNELS)
 def test_float64_kernels_are_simd(rule, fresh_kernels):
     assembly = next(iter(dispatcher(rule, F64).inspect_asm().values()))
     assert re.search(r"\tv?mulpd\t", assembly)

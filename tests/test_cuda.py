@@ -28,6 +28,7 @@ from cuda_models import (
     differences,
     moved,
 )
+from distinct import KERNELS
 from schuss_kernels import cuda, plan
 from schuss_kernels.cpu import CpuEngine
 from schuss_kernels.engine import Memory
@@ -48,7 +49,7 @@ MIXED = "adamw"  # parameter and gradient of different types: one rule is enough
 
 needs_compiler = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 needs_warps = pytest.mark.skipif(NO_WARPS is not None, reason=str(NO_WARPS))
-every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+every_rule = pytest.mark.parametrize("rule", KERNELS.values(), ids=KERNELS)
 
 
 def name(value):
@@ -73,7 +74,7 @@ def simulated():
     return json.loads(ran.stdout)
 
 
-SIMULATED = [f"{rule} {name(dtype)}" for rule in RULES for dtype in FLOATS]
+SIMULATED = [f"{rule} {name(dtype)}" for rule in KERNELS for dtype in FLOATS]
 if importlib.util.find_spec("ml_dtypes") is not None:
     SIMULATED += ["equals_reference_in_16_bits"]
 SIMULATED += ["adamw mixed", "adamw mixed64", "equals_reference_in_8_bits", "memory_goes_and_comes"]

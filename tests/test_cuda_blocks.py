@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 from cuda_models import EIGHT, EIGHT_LARGE, Array, Host, Model, dense
+from distinct import KERNELS
 from schuss_kernels import blocks
 from schuss_kernels.cpu import CpuEngine
 from schuss_kernels.reference import ReferenceEngine
@@ -16,7 +17,7 @@ from test_cuda import FLOATS, name, needs_warps, same_bits_as_the_cpu
 with contextlib.suppress(ImportError):  # needs_warps tells
     import cuda_on_cpu
 
-WITH_STATES = [rule for rule in RULES.values() if rule.State._fields]
+WITH_STATES = [rule for rule in KERNELS.values() if rule.State._fields]
 
 
 @needs_warps

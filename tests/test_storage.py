@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits, one_a_rule
+from cases import arrays, assert_same_bits, one_a_kernel
 from schuss_kernels import rounding
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import BF16, F16, Spec
@@ -176,7 +176,7 @@ def assert_same_everything(one, other):
 
 
 @pytest.mark.parametrize("kept", KEPT)
-@pytest.mark.parametrize("case", one_a_rule(), ids=str)
+@pytest.mark.parametrize("case", one_a_kernel(), ids=str)
 def test_every_optimizer_in_every_storage(case, kept):
     """What runs by itself (kernels compiled ahead of time, numba's where there are none) equals the reference."""
     dtype, gradient_dtype, options = KEPT[kept]

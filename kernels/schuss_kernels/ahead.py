@@ -16,7 +16,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,43 +69,70 @@ def levels(wanted: Sequence[str]) -> list[str]:
     return [level for level in there if level in wanted]
 
 
+CLASSIC = (
+    "accumulate", "sgd", "sgd_momentum", "sgd_nesterov", "adagrad",
+    "rmsprop", "rmsprop_momentum", "rmsprop_centered", "rmsprop_centered_momentum",
+    "adam", "adam_amsgrad", "adamw", "adamw_amsgrad",
+)  # fmt: skip
+"""The rules that most people use: they are compiled for more than the others."""
+
 PLAIN = (F32, F64)
-"""Storages that are compiled in every combination of parameter and gradient, dense and strided, states as computed."""
+"""Parameters, gradients and states of one of these are compiled for every rule, dense and strided."""
 
-SIXTEEN = ((F32, F32, BF16), (F32, BF16, F32), (BF16, BF16, BF16), (BF16, BF16, F32), (F16, F16, F32))
-"""Parameter, gradient and states of the dense kernels that are compiled beside. Numba compiles others when they come
-up."""
+SIXTEEN = ((F32, F32, BF16), (BF16, BF16, F32), (BF16, BF16, BF16))
+"""Parameter, gradient and states of the other dense kernels that every rule has."""
 
+MORE_SIXTEEN = ((F32, BF16, F32), (F16, F16, F32))
 
-RIDING: tuple[dict[str, Any], ...] = ({"zero": True}, {"ema": True}, {"zero": True, "ema": True, "copy": BF16})
+RIDING: tuple[dict[str, Any], ...] = ({"zero": True}, {"ema": True})
 """What else dense float32 kernels do."""
 
-EIGHT = ((F32, F32, False), (F32, F32, True), (BF16, BF16, False))
-"""Parameter, gradient and rounding (at random or not) of the dense kernels with states in 8 bits."""
+MORE_RIDING: tuple[dict[str, Any], ...] = ({"zero": True, "ema": True, "copy": BF16},)
+
+MORE_EIGHT = ((F32, F32, True), (BF16, BF16, False))
+"""Parameter, gradient and rounding (at random or not) of dense kernels with states in 8 bits."""
 
 
 def specs() -> list[tuple[Rule, Spec]]:
-    """What is compiled: every rule, for the storages that are common."""
+    """What is compiled: every rule for the storages that are most common, and those of :data:`CLASSIC` for more.
+
+    Numba compiles the others when they come up. Every kernel takes a quarter of a second of the build.
+    """
     made: dict[tuple[Rule, Spec], None] = {}
     for rule in COMPILED.values():
-        count = len(rule.State._fields)
-        for parameter, gradient, strided in itertools.product(PLAIN, PLAIN, (False, True)):
-            made[rule, Spec(rule, parameter, gradient, (parameter,) * count, strided)] = None
-        for parameter, gradient, state in SIXTEEN:
-            made[rule, Spec(rule, parameter, gradient, _states(rule, state))] = None
-        for parameter, gradient, stochastic in EIGHT:
-            made[rule, Spec(rule, parameter, gradient, in_blocks(rule), stochastic=stochastic and count > 0)] = None
-        for riders in RIDING:
-            made[rule, Spec(rule, F32, F32, (F32,) * count, **riders)] = None
-        for master in ("float32", "remainder"):
-            made[rule, Spec(rule, BF16, BF16, (F32,) * count, master=master)] = None
-        made[rule, Spec(rule, BF16, BF16, _states(rule, BF16), stochastic=True)] = None
+        for spec in (*_of_every_rule(rule), *(_of_a_classic(rule) if rule.name in CLASSIC else ())):
+            made[rule, spec] = None
     return [*made, *dict.fromkeys((rule, spec.measuring()) for rule, spec in made if rule.measure is not None)]
 
 
+def _of_every_rule(rule: Rule) -> Iterator[Spec]:
+    for storage, strided in itertools.product(PLAIN, (False, True)):
+        yield Spec(rule, storage, storage, _states(rule, storage), strided)
+    for parameter, gradient, state in SIXTEEN:
+        yield Spec(rule, parameter, gradient, _states(rule, state))
+    yield Spec(rule, F32, F32, in_blocks(rule))
+    for riders in RIDING:
+        yield Spec(rule, F32, F32, _states(rule, F32), **riders)
+
+
+def _of_a_classic(rule: Rule) -> Iterator[Spec]:
+    for parameter, gradient, strided in itertools.product(PLAIN, PLAIN, (False, True)):
+        yield Spec(rule, parameter, gradient, _states(rule, parameter), strided)
+    for parameter, gradient, state in MORE_SIXTEEN:
+        yield Spec(rule, parameter, gradient, _states(rule, state))
+    for parameter, gradient, stochastic in MORE_EIGHT:
+        yield Spec(rule, parameter, gradient, in_blocks(rule), stochastic=stochastic and rule.State._fields != ())
+    for riders in MORE_RIDING:
+        yield Spec(rule, F32, F32, _states(rule, F32), **riders)
+    for master in ("float32", "remainder"):
+        yield Spec(rule, BF16, BF16, _states(rule, F32), master=master)
+    yield Spec(rule, BF16, BF16, _states(rule, BF16), stochastic=True)
+
+
 def _states(rule: Rule, storage: Storage) -> tuple[Storage, ...]:
-    """The states of a float32 computation; those that are weights are kept as computed."""
-    return tuple(F32 if field in rule.weights else storage for field in rule.State._fields)
+    """States in a storage; those that are weights are kept as computed."""
+    kept = storage if storage in PLAIN else F32
+    return tuple(kept if field in rule.weights else storage for field in rule.State._fields)
 
 
 def wanted() -> list[tuple[str, Callable[[Any], Any]]]:

@@ -26,6 +26,7 @@ LEVEL = "SCHUSS_LEVEL"
 
 _MADE_FROM = (
     "rule.py",
+    "elementary.py",
     "storage.py",
     "blocks.py",
     "plan.py",

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from .descent import minimize, scipy_method
     from .differences import check_gradient
     from .named import make
-    from .optim.adagrad import Adagrad
-    from .optim.adam import Adam, AdamW
-    from .optim.lamb import LAMB
-    from .optim.rmsprop import RMSprop
-    from .optim.sgd import SGD
+    from .optim import *  # noqa: F403
     from .strategies import batches
 
 __version__ = "0.1.0"
@@ -34,16 +30,10 @@ __version__ = "0.1.0"
 __all__ = [
     "FINITE",
     "FRACTION",
-    "LAMB",
     "NOT_NEGATIVE",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
     "DynamicLossScale",
     "Interval",
     "Optimizer",
-    "RMSprop",
     "Rule",
     "RuleError",
     "StepInfo",
@@ -57,6 +47,7 @@ __all__ = [
     "schedules",
     "scipy_method",
 ]
+__all__ += CLASSES
 
 # Imported when they are used. A module is its own name; what is in one stands beside its module's name.
 _LATER = {

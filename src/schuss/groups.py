@@ -108,6 +108,10 @@ class ParamGroup(dict[str, Any]):
         """The options that the rule computes a step's scalars from."""
         return {name: self._options[name] for name in self.rule.scalar_names}
 
+    def options_at(self, step: int) -> dict[str, Any]:
+        """The options, the learning rate as it is after ``step`` steps."""
+        return {**self._options, "lr": self.learning_rate(step)} if callable(self._options.get("lr")) else self.options
+
     def learning_rate(self, step: int) -> float:
         """What the learning rate, a function of the step, is at ``step``; checked."""
         value = self._options["lr"](step)

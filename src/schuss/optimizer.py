@@ -447,11 +447,13 @@ class Optimizer:
     def _adapt(self) -> None:
         """Build the engine for the rules that the groups' options choose now; states there are, stay."""
         rules = [group.rule for group in self._groups]
+        options = [group.options_at(self.steps) for group in self._groups]
         tensors, made = [], []
         for number, (name, parameter, held) in enumerate(zip(self._names, self._parameters, self._states, strict=True)):
             group = self._groups[self._group_of[number]]
             states = dict(held)
-            for field, value in zip(group.rule.State._fields, group.rule.initial_state(group.options), strict=True):
+            initial = group.rule.initial_state(options[self._group_of[number]])
+            for field, value in zip(group.rule.State._fields, initial, strict=True):
                 if field not in states:
                     states[field] = storing.state(
                         self.backend, self._keeping, parameter, group.rule, field, value

@@ -32,6 +32,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..elementary import larger
 from ..rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
@@ -94,11 +95,6 @@ def update_adamw(p, g, s, h):
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     return p * h.keep - h.step_size * (m / (math.sqrt(v) * h.correction2 + h.eps)), State(m, v)
-
-
-def larger(a, b):
-    """The larger of two; NaN where either is, as ``numpy.maximum``."""
-    return a if a >= b else (b if b == b and a == a else a + b)
 
 
 def update_adam_amsgrad(p, g, s, h):

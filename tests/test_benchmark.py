@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BACKENDS
-from schuss_kernels.rules import adam
+from schuss_kernels.rules import RULES, adam
 
 import schuss
 from schuss import catalogue, cli
@@ -210,7 +211,7 @@ def test_torch_has_to_agree(monkeypatch):
 # ------------------------------------------------------------------------------------------------- floor, time, latency
 
 
-@pytest.mark.parametrize("states", range(4))
+@pytest.mark.parametrize("states", range(6))
 @pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
 def test_floor_writes_parameter_and_states(states, elements):
     step = floor.step(elements, states)
@@ -222,9 +223,36 @@ def test_floor_writes_parameter_and_states(states, elements):
     assert len(loop.signatures) == 1
 
 
+@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
+@pytest.mark.parametrize("reads", range(1, 6))
+def test_floor_of_a_first_pass_reads(reads, elements):
+    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(reads)]
+    loop = floor._loop(floor._READS[reads], elements)
+    assert loop(*streams) == pytest.approx(sum(float(stream.sum()) for stream in streams), rel=1e-4)
+
+
+def test_floor_of_two_passes():
+    step = floor.step(1000, 2, 3)
+    first, loop, reads, streams = (
+        inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "reads", "streams")
+    )
+    assert (first, reads) == (floor._loop(floor._READS[3], 1000), 3)
+    assert loop is floor._loop(floor._LOOPS[2], 1000)
+    before = streams[2].copy()
+    step()
+    assert (streams[2] != before).all()
+
+
 def test_floor_of_too_many_states():
-    with pytest.raises(ValueError, match="up to 3"):
-        floor.step(10, 4)
+    with pytest.raises(ValueError, match="up to 5"):
+        floor.step(10, 6)
+    with pytest.raises(ValueError, match="reads: the floor knows up to 3, got 4"):
+        floor.step(10, 1, 4)
+
+
+def test_what_a_first_pass_reads():
+    assert benchmark.measured(RULES["adamw"]) == 0
+    assert benchmark.measured(RULES["lamb"]) == 4
 
 
 def test_turns_are_taken():

@@ -359,12 +359,12 @@ def keep(typing, spec, address, index, sums):
     count = len(rule.Sums._fields)
 
     def build(context, builder, signature, args):
-        size = held.compute.itemsize
+        size, first = held.compute.itemsize, len(held.streams) + len(held.in_blocks)
         kind = lowering.ir.FloatType() if size == 4 else lowering.ir.DoubleType()
         for number, value in enumerate(cgutils.unpack_tuple(builder, args[3], count)):
             offset = builder.add(builder.mul(args[2], lowering.INT64(size)), lowering.INT64(number * BLOCK * size))
-            place = builder.inttoptr(builder.add(args[1], offset), kind.as_pointer())
-            builder.store(value, place, align=size)
+            place = lowering.pointer_to(builder, args[1], offset, kind)  # not by adding: neighbours are to be seen
+            lowering.mark(builder, builder.store(value, place, align=size), first + number, first + count)
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64, sums), build

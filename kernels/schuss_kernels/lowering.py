@@ -32,12 +32,14 @@ def load_int64(builder: Any, address: Any, index: Any, space: int = GENERIC) -> 
     return builder.load(builder.gep(table, [index]), align=8)
 
 
-def _pointer(builder: Any, address: Any, offset: Any, kind: Any, space: int) -> Any:
+def pointer_to(builder: Any, address: Any, offset: Any, kind: Any, space: int = GENERIC) -> Any:
+    """Where something of this kind is, ``offset`` bytes behind an address."""
     base = builder.inttoptr(address, ir.IntType(8).as_pointer(space))
     return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer(space))
 
 
-def _mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
+def mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
+    """Say of a load or a store that it is of one of so many streams, and of no other."""
     module = builder.module
     domain = module.add_metadata(["schuss"])
     scopes = [module.add_metadata([f"stream {number}", domain]) for number in range(streams)]
@@ -89,19 +91,19 @@ class Element:
         """Write what is to be stored."""
         with contextlib.nullcontext() if self.there is None else self.builder.if_then(self.there):
             pointer, size = self._pointer(stream)
-            _mark(self.builder, self.builder.store(value, pointer, align=size), stream, len(self.spec.streams))
+            mark(self.builder, self.builder.store(value, pointer, align=size), stream, len(self.spec.streams))
 
     def _load(self, stream: int) -> Any:
         pointer, size = self._pointer(stream)
         value = self.builder.load(pointer, align=size)
-        _mark(self.builder, value, stream, len(self.spec.streams))
+        mark(self.builder, value, stream, len(self.spec.streams))
         return value
 
     def _pointer(self, stream: int) -> tuple[Any, int]:
         storage = self.spec.streams[stream].storage
         kind = storage.llvm_type() if self.lanes == 1 else ir.VectorType(storage.llvm_type(), self.lanes)
         size = self.lanes * storage.itemsize if self.align else 1
-        return _pointer(self.builder, *self.places[stream], kind, self.space), size
+        return pointer_to(self.builder, *self.places[stream], kind, self.space), size
 
 
 def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
@@ -191,7 +193,7 @@ def store_scale(builder: Any, scale: Any, address: Any, number: Any, space: int 
 
 
 def _scale(builder: Any, address: Any, number: Any, space: int) -> Any:
-    return _pointer(builder, address, builder.mul(number, INT64(4)), ir.FloatType(), space)
+    return pointer_to(builder, address, builder.mul(number, INT64(4)), ir.FloatType(), space)
 
 
 def larger(builder: Any, value: Any, peak: Any) -> Any:
@@ -222,7 +224,7 @@ class Scratch:
     def at(self, builder: Any, number: int, index: Any) -> Any:
         """Of the ``number``-th state in 8 bits: a pointer."""
         offset = builder.add(builder.mul(index, INT64(4)), INT64(number * 4 * blocks.SIZE))
-        return _pointer(builder, self.base, offset, ir.FloatType(), GENERIC)
+        return pointer_to(builder, self.base, offset, ir.FloatType())
 
     def store(self, builder: Any, number: int, index: Any, value: Any) -> None:
         self._mark(builder, builder.store(value, self.at(builder, number, index), align=4), number)
@@ -234,7 +236,7 @@ class Scratch:
 
     def _mark(self, builder: Any, instruction: Any, number: int) -> None:
         streams = len(self.spec.streams)
-        _mark(builder, instruction, streams + number, streams + len(self.spec.in_blocks))
+        mark(builder, instruction, streams + number, streams + len(self.spec.in_blocks))
 
 
 def close_block(
@@ -368,7 +370,7 @@ def squares(builder: Any, storage: Storage, address: Any, count: Any, *, squared
 
     def take(offset: Any, lanes: int, lane: Any = None) -> None:
         stored = storage.llvm_type() if lanes == 1 else ir.VectorType(storage.llvm_type(), lanes)
-        value = builder.load(_pointer(builder, address, offset, stored, GENERIC), align=1)
+        value = builder.load(pointer_to(builder, address, offset, stored), align=1)
         value = storage.widen(builder, value, np.dtype(np.float64))
         add(builder.fmul(value, value) if squared else value, total, lane)
         if storage.itemsize == 8:  # squares of smaller numbers never overflow
@@ -401,5 +403,5 @@ def fold(builder: Any, vector: Any) -> Any:
 def load_scalar(builder: Any, compute: np.dtype, address: Any, index: int, space: int = GENERIC) -> Any:
     """Number ``index`` of the scalars at ``address``."""
     kind = ir.FloatType() if compute.itemsize == 4 else ir.DoubleType()
-    pointer = _pointer(builder, address, INT64(index * compute.itemsize), kind, space)
+    pointer = pointer_to(builder, address, INT64(index * compute.itemsize), kind, space)
     return builder.load(pointer, align=compute.itemsize)

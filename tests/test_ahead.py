@@ -89,7 +89,7 @@ def test_every_rule_is_compiled_for_what_is_common():
         assert {(p, p, form) for p in ("f32", "f64") for form in (False, True)} | {("bf16", "bf16", False)} <= met
         assert any(s.zero for s in own)
         assert any(s.ema for s in own)
-        assert any(s.in_blocks for s in own) == (rule.State._fields != ())
+        assert any(s.in_blocks for s in own) == (set(rule.State._fields) > set(rule.weights))
         assert any(s.measure for s in own) == (rule.measure is not None)
         if rule.name in ahead.CLASSIC:
             assert {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)} <= met
@@ -136,21 +136,25 @@ def test_outside_calls(assembly, called):
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list an object's symbols")
-@pytest.mark.parametrize("level", ahead.levels(["all"]))
-def test_an_object_holds_kernels_and_nothing_else(level, tmp_path):
-    """No other name is seen from outside, and none is asked for."""
-    path, shards = tmp_path / "kernels.o", 24
-    command = [sys.executable, "-m", "schuss_kernels.ahead", "objects", level]
-    command += ["--shard", f"2/{shards}", "--output", str(path)]
+def test_objects_hold_kernels_and_nothing_else(tmp_path):
+    """No other name is seen from outside, and none is asked for; an object for each level."""
+    levels, shards = ahead.levels(["all"]), 24
+    command = [sys.executable, "-m", "schuss_kernels.ahead", "objects", *levels]
+    command += ["--shard", f"2/{shards}", "--output", str(tmp_path / "kernels-{level}.o")]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [file.name for file in tmp_path.iterdir()] == [path.name], "it leaves nothing behind"
-    numbers = range(1, len(ahead.wanted()), shards)
-    listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
-    symbols = [line.split()[-2:] for line in listed.splitlines()]
-    outside = {(kind, name.lstrip("_")) for kind, name in symbols if kind.isupper()}
-    assert outside == {("T", ahead.symbol(level, number)) for number in numbers}
+    expected = sorted(f"kernels-{level}.o" for level in levels)
+    assert sorted(file.name for file in tmp_path.iterdir()) == expected, "it leaves nothing behind"
+    numbers, contents = range(1, len(ahead.wanted()), shards), set()
+    for level in levels:
+        path = tmp_path / f"kernels-{level}.o"
+        listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
+        symbols = [line.split()[-2:] for line in listed.splitlines()]
+        outside = {(kind, name.lstrip("_")) for kind, name in symbols if kind.isupper()}
+        assert outside == {("T", ahead.symbol(level, number)) for number in numbers}
+        contents.add(path.stat().st_size)
+    assert len(contents) == len(levels), "each is for another processor"
 
 
 def test_a_kernel_that_calls_others_is_refused(tmp_path):
@@ -167,7 +171,7 @@ def update(p, g, s, h):
 rules.COMPILED.clear()
 rules.COMPILED["curved"] = Rule("curved", sgd.State, sgd.Scalars, sgd.scalars, update)
 try:
-    ahead.compile_object(ahead.levels(["all"])[0], 0, 1)
+    ahead.compile_objects(ahead.levels(["all"])[:1], 0, 1)
 except RuntimeError as error:
     print(error)
 """

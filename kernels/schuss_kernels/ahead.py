@@ -1,7 +1,7 @@
 """Compiles the built-in rules ahead of time. Run by the build (``kernels/CMakeLists.txt``), never by a step.
 
     python -m schuss_kernels.ahead tables host --output FOLDER             columns.h and kernels.c; prints the levels
-    python -m schuss_kernels.ahead objects x86-64-v3 --shard 1/2 --output FILE.o
+    python -m schuss_kernels.ahead objects x86-64-v3 --shard 1/2 --output 'kernels-{level}-1.o'
 
 A kernel's object holds nothing but machine code: no call into Python, no allocation. It comes out of the same functions
 that numba compiles at run time, for the processor of a level instead of the one at hand.
@@ -10,6 +10,7 @@ that numba compiles at run time, for the processor of a level instead of the one
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import platform
@@ -193,8 +194,10 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def compile_object(level: str, shard: int, shards: int) -> bytes:
-    """The object file with every ``shards``-th kernel, from number ``shard`` on.
+def compile_objects(wanted_levels: Sequence[str], shard: int, shards: int) -> dict[str, bytes]:
+    """For each level the object file with every ``shards``-th kernel, from number ``shard`` on.
+
+    Numba's part of the work, most of it, is done once for all levels; LLVM's is done for each.
 
     Raises
     ------
@@ -202,38 +205,83 @@ def compile_object(level: str, shard: int, shards: int) -> bytes:
         When a kernel needs more than machine code.
     """
     with tempfile.TemporaryDirectory() as cache:  # numba's own would be filled with another processor's kernels
-        os.environ["NUMBA_CPU_NAME"] = _OPTIMISE_FOR.get(level, level)
-        os.environ["NUMBA_CPU_FEATURES"] = _FEATURES.get(level, "")
+        os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = _processor(wanted_levels[-1])
         os.environ["NUMBA_CACHE_DIR"] = cache
-        return _compiled(level, shard, shards)
+        return _compiled(wanted_levels, shard, shards)
 
 
-def _compiled(level: str, shard: int, shards: int) -> bytes:
-    import llvmlite.binding as llvm
+def _processor(level: str) -> tuple[str, str]:
+    """The processor that numba's LLVM optimises for, and its features."""
+    return _OPTIMISE_FOR.get(level, level), _FEATURES.get(level, "")
 
+
+def _compiled(wanted_levels: Sequence[str], shard: int, shards: int) -> dict[str, bytes]:
     from . import cpu
 
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(
-        cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small"
-    )
-    whole = llvm.parse_assembly("")
-    for number, (key, compile_) in list(enumerate(wanted()))[shard::shards]:
-        dispatcher, _ = compile_(cpu)
-        compiled = next(iter(dispatcher.overloads.values()))
-        module = llvm.parse_assembly(compiled.library.get_llvm_str())
-        kernel = compiled.fndesc.llvm_func_name
+    made = [_Level(name) for name in wanted_levels]
+    with _kept_as_linked():
+        for number, (key, compile_) in list(enumerate(wanted()))[shard::shards]:
+            dispatcher, _ = compile_(cpu)
+            compiled = next(iter(dispatcher.overloads.values()))
+            for level in made:
+                level.add(compiled.library.linked, compiled.fndesc.llvm_func_name, number, key)
+    return {level.name: level.object() for level in made}
+
+
+@contextlib.contextmanager
+def _kept_as_linked() -> Iterator[None]:
+    """Have numba's libraries keep their LLVM code as it is before it is optimised for one processor: ``linked``."""
+    from numba.core.codegen import CPUCodeLibrary
+
+    optimise = CPUCodeLibrary._optimize_final_module
+
+    def kept(library: Any) -> None:
+        library.linked = str(library._final_module)
+        optimise(library)
+
+    CPUCodeLibrary._optimize_final_module = kept
+    try:
+        yield
+    finally:
+        CPUCodeLibrary._optimize_final_module = optimise
+
+
+class _Level:
+    """The kernels of one level, and what makes them."""
+
+    def __init__(self, name: str) -> None:
+        import llvmlite.binding as llvm
+        from numba.core import codegen, config
+
+        self.name = name
+        config.CPU_NAME, config.CPU_FEATURES = _processor(name)
+        self._codegen = codegen.JITCPUCodegen(f"schuss.{name}")
+        self._machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=name, features=_FEATURES.get(name, ""), opt=3, reloc="pic", codemodel="small"
+        )
+        self._whole = llvm.parse_assembly("")
+
+    def add(self, linked: str, kernel: str, number: int, key: str) -> None:
+        """Optimise a kernel for this level, and put it beside the others."""
+        import llvmlite.binding as llvm
+
+        library = self._codegen.create_library(f"{self.name}.{number}")
+        library._final_module = module = llvm.parse_assembly(linked)
+        library._optimize_final_module()
         _keep_to_itself(module, kernel)
-        called = outside_calls(machine.emit_assembly(module))
+        called = outside_calls(self._machine.emit_assembly(module))
         if called:
             raise RuntimeError(f"the kernel {key} calls {', '.join(called)} and cannot be compiled ahead of time")
         function = module.get_function(kernel)
-        function.name, function.visibility = symbol(level, number), "hidden"
-        if not whole.triple:
-            whole.triple, whole.data_layout = module.triple, module.data_layout
-        whole.link_in(module)
-    made: bytes = machine.emit_object(whole)
-    return made
+        function.name, function.visibility = symbol(self.name, number), "hidden"
+        if not self._whole.triple:
+            self._whole.triple, self._whole.data_layout = module.triple, module.data_layout
+        self._whole.link_in(module)
+
+    def object(self) -> bytes:
+        """The object file."""
+        made: bytes = self._machine.emit_object(self._whole)
+        return made
 
 
 def _keep_to_itself(module: Any, kernel: str) -> None:
@@ -256,10 +304,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = commands.add_parser("tables", help="write columns.h and kernels.c")
     tables.add_argument("levels", nargs="+", help="host, all, or names of levels")
     tables.add_argument("--output", type=Path, required=True, help="folder to write to")
-    objects = commands.add_parser("objects", help="compile kernels into an object file")
-    objects.add_argument("level")
+    objects = commands.add_parser("objects", help="compile kernels into object files, one a level")
+    objects.add_argument("levels", nargs="+", help="names of levels, as the other command prints them")
     objects.add_argument("--shard", default="1/1", help="which part of the kernels: 1/4 to 4/4")
-    objects.add_argument("--output", type=Path, required=True, help="file to write")
+    objects.add_argument("--output", required=True, help="files to write, {level} in place of the level")
     given = parser.parse_args(argv)
     if given.command == "tables":
         try:
@@ -272,7 +320,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(";".join(made))
     else:
         part, parts = map(int, given.shard.split("/"))
-        given.output.write_bytes(compile_object(given.level, part - 1, parts))
+        for level, made_of_it in compile_objects(given.levels, part - 1, parts).items():
+            Path(given.output.replace("{level}", level)).write_bytes(made_of_it)
     return 0
 
 

@@ -46,7 +46,7 @@ def _call(entry: catalogue.Listed) -> str:
 def stub() -> str:
     """What a type checker sees of the package of the classes, which are imported when they are used."""
     modules: dict[str, list[str]] = {}
-    for name, module in sorted(catalogue.CLASSES.items(), key=lambda item: (item[1], item[0])):
+    for name, module in sorted(catalogue.CLASSES.items(), key=lambda item: (item[1], not item[0].isupper(), item[0])):
         modules.setdefault(module, []).append(name)
     lines = [
         f"from .{module} import {name} as {name}"

@@ -59,6 +59,7 @@ def equals_reference_in_16_bits():
     equals_reference(adamw, np.float16, bfloat16, **{**kept, "state": np.float16})
     equals_reference(adamw, bfloat16, np.float32, (True, False), master="remainder", ema=True)
     equals_reference(adamw, bfloat16, bfloat16, master="float32", copy=np.float32)
+    equals_reference(adamw, bfloat16, np.float32, (True, False), slow=True, ema=True, stochastic=True)
 
 
 def equals_reference_in_8_bits():
@@ -66,6 +67,7 @@ def equals_reference_in_8_bits():
     cases = {"cases": few, "state": "8bit"}
     equals_reference(RULES["adamw"], np.float32, np.float32, (True, True), least=2, **cases)
     equals_reference(RULES["rmsprop_centered"], np.float64, np.float32, stochastic=True, ema=True, **cases)
+    equals_reference(RULES["adamw"], np.float32, np.float32, slow=True, ema=True, **cases)
     equals_reference(RULES["sgd_momentum"], np.float16, np.float16, master="float32", copy=np.float32, **cases)
 
 
@@ -134,6 +136,31 @@ def api_in_8_bits():
     assert "exp_avg.scale" not in states["b"]
 
 
+def api_with_matrices_and_slow_weights():
+    """Matrix rules go through the host, the other tensors of the optimizer through kernels."""
+    shapes = [(7,), (6, 5), (3, 4, 2), ()]
+    eight = {"state_dtype": "8bit", "min_8bit_size": 4, "ema": 0.9, "rounding": "stochastic"}
+    for make, options in ((schuss.Muon, {}), (schuss.Muon, eight), (schuss.Adafactor, {}), (schuss.SM3, {})):
+        made = []
+        for where in (DeviceArray, np.asarray):
+            draw = np.random.default_rng(0)
+            params = [np.asarray(draw.standard_normal(shape), np.float32) for shape in shapes]
+            optimizer = schuss.Lookahead(make([where(p) for p in params], lr=0.1, **options), k=2, alpha=0.3)
+            said = []
+            for step in range(4):
+                gradients = [np.asarray(draw.standard_normal(shape), np.float32) for shape in shapes]
+                given = [None if step == number + 1 else where(g) for number, g in enumerate(gradients)]
+                said.append(optimizer.step(given, clip_norm=1.0, zero_grad=True))
+                assert not any(g.any() for number, g in enumerate(gradients) if step != number + 1)
+            states = [
+                np.asarray(value) for entry in optimizer.state_dict()["state"].values() for value in entry.values()
+            ]
+            made.append([*params, *states, np.array(said)])
+            assert (optimizer.backend == "cuda") == (where is DeviceArray)
+        for ours, expected in zip(*made, strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
 def main():
     assert cuda_device.SIMULATED
     assert cuda.available() is None
@@ -145,6 +172,7 @@ def main():
         tasks[("equals_reference_in_16_bits",)] = (equals_reference_in_16_bits,)
     for function in (
         equals_reference_in_8_bits, memory_goes_and_comes, large_states_are_filled, api_steps_and_saves, api_in_8_bits,
+        api_with_matrices_and_slow_weights,
     ):  # fmt: skip
         tasks[(function.__name__,)] = (function,)
     said = {}

@@ -112,7 +112,7 @@ class Model:
 
     def __init__(
         self, rule, dtype, gradient_dtype, cases, where, seed=0, state=None, master="", stochastic=False, ema=False,
-        copy=None, least=0,
+        copy=None, least=0, slow=False,
     ):  # fmt: skip
         """``state``: the dtype of the states, or ``"8bit"`` for those of tensors of at least ``least`` elements."""
         self.rule, self.where, self.cases = rule, where, cases
@@ -146,6 +146,8 @@ class Model:
                 others["ema"] = self.place(like, compute, 0.5)
             if copy is not None:
                 others["copy"] = self.place(like, copy, 0.0)
+            if slow:
+                others["slow"] = self.place(like, compute)
             gradient = [s * self.gradient_dtype.itemsize for s in strides_of(case.gradient)]
             self.tensors.append(
                 Tensor(
@@ -192,7 +194,9 @@ class Model:
     def step(self, engine, step, gradients):
         """As the optimizer does: with a measure every tensor has a slot of its own, and two passes."""
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, rounding.key(7, step)), 0.0, 0.0)
+        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, rounding.key(7, step)), 0.3, 0.0)
+        if all("slow" in tensor.others for tensor in self.tensors):
+            engine.sync(step % 2 == 0)
         there = [number for number, gradient in enumerate(gradients) if gradient is not None]
         slots = there if self.rule.measure is not None else [0]
         if self.rule.measure is not None:

@@ -11,6 +11,7 @@ import schuss
 
 STEPS = 25
 WITH_CONVENTIONS = [schuss.SGD, schuss.Adagrad, schuss.RMSprop, schuss.Adam, schuss.AdamW]
+WITH_CONVENTIONS += [schuss.Adadelta, schuss.Adamax, schuss.NAdam, schuss.Adafactor]
 
 
 def gradients():
@@ -197,6 +198,9 @@ def test_another_convention_between_steps():
         (schuss.RMSprop, {"momentum": 0.9}),
         (schuss.Adam, {"amsgrad": True}),
         (schuss.AdamW, {"amsgrad": True}),
+        (schuss.Adadelta, {}),
+        (schuss.Adamax, {}),
+        (schuss.NAdam, {}),
     ],
 )
 def test_a_state_dict_keeps_it(make, options, convention):

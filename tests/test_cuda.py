@@ -78,7 +78,7 @@ SIMULATED = [f"{rule} {name(dtype)}" for rule in KERNELS for dtype in FLOATS]
 if importlib.util.find_spec("ml_dtypes") is not None:
     SIMULATED += ["equals_reference_in_16_bits"]
 SIMULATED += ["adamw mixed", "adamw mixed64", "equals_reference_in_8_bits", "memory_goes_and_comes"]
-SIMULATED += ["large_states_are_filled", "api_steps_and_saves", "api_in_8_bits"]
+SIMULATED += ["large_states_are_filled", "api_steps_and_saves", "api_in_8_bits", "api_with_matrices_and_slow_weights"]
 
 
 @needs_compiler
@@ -122,6 +122,9 @@ KEPT = {
     "float32, bfloat16 states": ("float32", "float32", {"state": "bfloat16", "copy": "bfloat16", "ema": True}),
     "float64, float16 states": ("float64", "bfloat16", {"state": "float16", "stochastic": True}),
     "float32, 8 bits": ("float32", "float32", {"state": "8bit", "least": 256, "ema": True}),
+    "float32, lookahead": ("float32", "float32", {"slow": True, "ema": True}),
+    "bfloat16, lookahead, remainder": ("bfloat16", "float16", {"slow": True, "master": "remainder", "copy": "float32"}),
+    "float32, 8 bits, lookahead": ("float32", "float32", {"slow": True, "state": "8bit", "stochastic": True}),
     "float64, 8 bits, stochastic": ("float64", "float16", {"state": "8bit", "stochastic": True}),
     "bfloat16, 8 bits, stochastic": ("bfloat16", "float32", {"state": "8bit", "stochastic": True, "ema": True}),
     "bfloat16, 8 bits, remainder": ("bfloat16", "float16", {"state": "8bit", "master": "remainder"}),

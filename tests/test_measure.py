@@ -97,6 +97,26 @@ def test_kernel_equals_reference(engine, dtype, over, plain):
     assert_same(stepped(rule, engine, dtype), stepped(slow, "numpy", dtype))
 
 
+def test_all_go_on_together_where_one_has_no_gradient():
+    """The numbers of a group, and its count of steps, are those of all its tensors; the tensor itself is left alone."""
+    params = arrays([5, 6], np.float32, 0)
+    opt = schuss.Optimizer(params, own("all"), lr=0.1, backend="numpy")
+    one, other = arrays([5, 6], np.float32, 1)
+    opt.step([one, other])
+    before = params[1].copy()
+    opt.step([one, None])
+    opt.step([one, None])
+    assert_same_bits(params[1], before)
+    entries = list(opt.state_dict()["state"].values())
+    assert [entry["step"] for entry in entries] == [3, 3]
+    assert entries[0]["running"] == entries[1]["running"]
+    assert entries[0]["running"]["steps"] == 3.0
+    opt.step([one, other])
+    entries = list(opt.state_dict()["state"].values())
+    assert entries[0]["running"] == entries[1]["running"]
+    assert entries[0]["running"]["steps"] == 4.0
+
+
 def strided(sizes, dtype, seed):
     return [np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a for a in arrays(sizes, dtype, seed)]
 

@@ -93,6 +93,8 @@ def test_updates_evaluated_element_by_element(name, dtype):
     p[0], g[1], g[2] = np.nan, np.inf, -0.0
     defaults = {name: built_in.options[name] for name in built_in.scalar_names}
     options = {**defaults, "lr": 0.1, **({"momentum": 0.9} if "momentum" in defaults else {})}
+    if built_in.running is not None:
+        options["running"] = built_in.running()
     for number, s in enumerate(states):
         np.abs(s, out=s, where=built_in.State._fields[number] != "grad_avg")
     state = built_in.State(*states)

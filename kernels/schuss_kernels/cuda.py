@@ -254,10 +254,14 @@ class CudaEngine(PlanEngine):
             self._measured = _Table(self.device, (len(measured) * LANES,), np.float64)
             first = (rows[:, MEASURED] - measured.ctypes.data) // 8
             rows[:, MEASURED] = self._measured.address + first * (LANES * 8)
-        self._order = np.argsort(rows[:, KERNEL], kind="stable")
-        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES, MEASURE)}
+        self.switched()
         self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
         self._sent = np.zeros(0, np.int64)
+
+    def switched(self) -> None:
+        rows = self.plan.rows
+        self._order = np.argsort(rows[:, KERNEL], kind="stable")
+        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES, MEASURE)}
 
     def _cut(self, rows: np.ndarray, column: int) -> list[_Run]:
         kernels, counts = rows[:, column], rows[:, COUNT]

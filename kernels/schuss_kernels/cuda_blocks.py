@@ -79,7 +79,7 @@ def words(
             bases = cgutils.unpack_tuple(builder, others, len(rest))
             ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
             number = builder.sdiv(index, INT64(SIZE))
-            scales = [lowering.load_scale(builder, base, number, GLOBAL) for base in bases[len(rest) - count :]]
+            scales = [lowering.load_scale(builder, base, number, GLOBAL) for base in bases[spec.scales]]
             kept: list[Any] = []
 
             def keep(builder: Any, _: int, value: Any) -> None:
@@ -135,7 +135,7 @@ def words(
             first = builder.icmp_signed("==", builder.and_(index, INT64(SIZE - 1)), INT64(0))
             with builder.if_then(first):
                 number = builder.sdiv(index, INT64(SIZE))
-                for (scale, _, _), base in zip(made, bases[len(rest) - count :], strict=True):
+                for (scale, _, _), base in zip(made, bases[spec.scales], strict=True):
                     lowering.store_scale(builder, scale, base, number, GLOBAL)
             factors, nowhere = [factor for _, *factor in made], [INT64(0)] * 2  # parameter and gradient are done
             for turn in range(SHARE):

@@ -14,7 +14,7 @@ import numpy as np
 from . import blocks, rounding
 from .blocks import SIZE
 from .cuda_kernel import WARP, walker
-from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE
+from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE, SLOW_STEP
 from .plan import GRAD, PARAM, STATES, TENSOR
 from .reference import as_python, scalar_update
 from .rule import Rule
@@ -100,6 +100,9 @@ class Words:
             last = self._draws(key, int(place) + lane)
             with np.errstate(all="ignore"):
                 p, new = self._update(*self._values(one, streams, riders), h)
+                if spec.lookahead:
+                    slow = named["slow"]
+                    slow[lane] = p = slow[lane] + riders[SLOW_STEP] * (p - slow[lane])
                 if spec.master == "remainder":
                     high, low = rounding.split(np.array([p], np.float32))
                     one[0].view(np.uint16)[:], named["master"][lane] = high, low[0]
@@ -153,7 +156,8 @@ class Words:
 
     def _scale(self, state: int, streams: Any) -> Any:
         """Of what belongs to each stream, what belongs to the scale of a state in 8 bits."""
-        return streams[len(streams) - len(self._spec.in_blocks) + self._spec.in_blocks.index(state)]
+        number = len(streams) - self._spec.lookahead - len(self._spec.in_blocks)
+        return streams[number + self._spec.in_blocks.index(state)]
 
     def _draws(self, key: Any, place: int) -> dict[int, np.ndarray]:
         """The random bits of an element, by stream."""

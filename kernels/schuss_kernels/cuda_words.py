@@ -165,7 +165,7 @@ class Words:
                 element = lowering.Element(builder, spec, here, 1, True, GLOBAL)
                 if spec.in_blocks:
                     block = builder.sdiv(index, INT64(SIZE))
-                    scales = bases[len(bases) - len(spec.in_blocks) :]
+                    scales = bases[spec.scales]
                     found = [lowering.load_scale(builder, address, block, GLOBAL) for address in scales]
                     element.block = lowering.Block(found, lambda *_: None)
                 p, g, *states = lowering.load_element(element, cgutils.unpack_tuple(builder, numbers, RIDERS))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from . import plan
 from .rule import Rule
 from .storage import STATE_STORAGES, Spec, Squares, Storage, storage_of
 
-SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW = range(6)
+SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW, SLOW_STEP = range(7)
 RIDERS = 8
 """What stands in a slot before the rule's scalars: the scale of the gradients, the value they are limited to, what the
-moving average keeps and takes, and the two halves of the key of the random bits."""
+moving average keeps and takes, the two halves of the key of the random bits, and the share of their way to the
+parameters that slow weights go."""
 
 LANES = 16
 """Sums that squares are added to in turn: what a vector adds at once, on every processor and in the reference."""
@@ -48,6 +49,10 @@ class Memory:
             size *= extent
         return size
 
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
     def extent(self) -> tuple[int, int]:
         """First byte and one past the last, relative to ``address``; (0, 0) where there is no element."""
         if self.size == 0:
@@ -64,7 +69,8 @@ OTHERS = ("master", "ema", "copy")
 class Tensor:
     """A parameter, the rule that moves it, its states, and what is known of its gradient.
 
-    ``others``: what there is of :data:`OTHERS`. ``master`` and ``stochastic``: as in :class:`.Spec`.
+    ``others``: what there is of :data:`OTHERS`, and the slow weights, ``slow``, where there are some. ``master`` and
+    ``stochastic``: as in :class:`.Spec`.
     """
 
     name: str
@@ -97,6 +103,14 @@ class Tensor:
     def kept(self) -> list[Memory]:
         """The states and the others."""
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
+
+    def bytes_moved(self) -> float:
+        """Bytes that a step reads and writes, each array once."""
+        if not self.rule.matrix:
+            return self.spec(False).bytes_per_element * self.parameter.size
+        kept = [self.parameter, *self.kept(), *self.scales()]
+        once = self.gradient_dtype.itemsize * self.parameter.size
+        return once + sum((1 if memory is self.others.get("copy") else 2) * memory.nbytes for memory in kept)
 
     def scales(self) -> list[Memory]:
         """Those of the states in 8 bits."""
@@ -134,7 +148,7 @@ class Engine(ABC):
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         self.tensors = list(tensors)
-        self.clip = self.zero = False
+        self.clip = self.zero = self.syncs = False
         self.clock = np.zeros(1, np.int64) if clock is None else clock
         """One int64: steps that moved tensors. Raised where they are moved, so that nothing (Ctrl-C) comes between."""
 
@@ -184,6 +198,10 @@ class Engine(ABC):
     def ride(self, clip: bool, zero: bool, look: bool) -> None:
         """Whether the next steps limit gradients to the clip value, set them to zero, and ask for :meth:`squares`."""
         self.clip, self.zero = clip, zero
+
+    def sync(self, on: bool) -> None:
+        """Whether the parameters of the next step meet their slow weights, after it."""
+        self.syncs = on
 
     def try_step(self, gradients: list[Any]) -> bool:
         """Step straight from the caller's arrays if they are all as in the step before; False, nothing done, if not."""
@@ -244,14 +262,17 @@ class PlanEngine(Engine):
 
     def bind(self) -> None:
         """Build the plan for the tensors as they are now; kernels that are missing are compiled."""
-        parts = []
+        parts, kernels = [], []
         for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
             walk = tensor.walk()
             spec = tensor.spec(walk is not None, self.clip, self.zero)
-            kept = tensor.kept()
+            kept, slow = tensor.kept(), tensor.others.get("slow")
+            kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
+            meeting = self.kernel(tensor.rule, replace(spec, lookahead=True)) if kernel and slow is not None else kernel
+            kernels.append((kernel, meeting))
             parts.append(
                 plan.Part(
-                    kernel=self.kernel(tensor.rule, spec) if tensor.parameter.size else 0,
+                    kernel=kernels[-1][self.syncs],
                     squares=self._squares_kernel(spec) if tensor.parameter.size else 0,
                     scalars=self.scalars_address(tensor.slot, spec.compute),
                     size=tensor.parameter.size,
@@ -262,6 +283,8 @@ class PlanEngine(Engine):
                     states=[memory.address for memory in kept],
                     state_itemsizes=[memory.dtype.itemsize for memory in kept],
                     scales=[memory.address for memory in tensor.scales()],
+                    slow=0 if slow is None else slow.address,
+                    slow_itemsize=0 if slow is None else slow.dtype.itemsize,
                     measure=self._measure_kernel(tensor, spec),
                     sums=0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
                     walk=walk,
@@ -270,7 +293,17 @@ class PlanEngine(Engine):
         self.chunk, self.span = self.grain(sum(part.size for part in parts))
         self.plan = plan.build(parts, self.chunk, self.span)
         self.strided = [part.walk is not None for part in parts]
+        self._kernels = np.array(kernels, np.int64).reshape(-1, 2)
         self.bound()
+
+    def sync(self, on: bool) -> None:
+        if on != self.syncs:
+            self.syncs = on
+            self.plan.rows[:, plan.KERNEL] = np.repeat(self._kernels[:, int(on)], np.diff(self.plan.first_row))
+            self.switched()
+
+    def switched(self) -> None:
+        """The KERNEL column was written."""
 
     def grain(self, elements: int) -> tuple[int, int]:
         """Elements in a chunk, and at least in a span, of a plan over so many."""
@@ -353,6 +386,8 @@ class PlanEngine(Engine):
 
 def folded(sums: np.ndarray) -> np.ndarray:
     """The sums of all blocks, (blocks, sums), in their order."""
+    if len(sums) == 1:
+        return sums[0]
     return np.cumsum(sums, axis=0)[-1] if len(sums) else np.zeros(sums.shape[1])
 
 

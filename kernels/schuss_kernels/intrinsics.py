@@ -29,6 +29,9 @@ KNOWN: dict[str, tuple[Spec, Rule]] = {}
 
 _UPDATES: dict[tuple[str, str], Any] = {}
 
+# LLVM leaves a long update, and a helper that is called twice, a call, which keeps the loop from being vectorised.
+_inlined = njit(error_model="numpy", forceinline=True)
+
 
 def number_type(spec: Spec) -> Any:
     """The numba type a kernel computes in."""
@@ -44,7 +47,7 @@ def compiled_update(spec: Spec, rule: Rule) -> Any:
     """The rule's update as a numba function of the spec's compute type."""
     key = (rule.key, spec.compute.name)
     if key not in _UPDATES:
-        _UPDATES[key] = specialise(rule.update, spec.compute.type, njit(error_model="numpy"))
+        _UPDATES[key] = specialise(rule.update, spec.compute.type, _inlined)
     return _UPDATES[key]
 
 
@@ -53,7 +56,7 @@ def compiled_measure(spec: Spec, rule: Rule) -> Any:
     key = (f"{rule.key}.measure", spec.compute.name)
     if key not in _UPDATES:
         assert rule.measure is not None
-        _UPDATES[key] = specialise(rule.measure, spec.compute.type, njit(error_model="numpy"))
+        _UPDATES[key] = specialise(rule.measure, spec.compute.type, _inlined)
     return _UPDATES[key]
 
 
@@ -67,13 +70,13 @@ def measured(spec, p, g, s, h):
     raise RuntimeError("only for compiled kernels")
 
 
-@overload(measured, prefer_literal=True)
+@overload(measured, prefer_literal=True, jit_options={"forceinline": True})
 def _measured(spec, p, g, s, h):
     measure = compiled_measure(*KNOWN[spec.literal_value])
     return lambda spec, p, g, s, h: measure(p, g, s, h)
 
 
-@overload(apply, prefer_literal=True)
+@overload(apply, prefer_literal=True, jit_options={"forceinline": True})
 def _apply(spec, p, g, s, h):
     update = compiled_update(*KNOWN[spec.literal_value])
     return lambda spec, p, g, s, h: update(p, g, s, h)
@@ -212,7 +215,7 @@ def open_block(typing, spec, others, scratch, first):
         if not count:
             return context.make_tuple(builder, result, [])
         number = builder.sdiv(args[3], lowering.INT64(SIZE))
-        scales = cgutils.unpack_tuple(builder, args[1], len(others))[len(others) - count :]
+        scales = cgutils.unpack_tuple(builder, args[1], len(others))[held.scales]
         loaded = [lowering.load_scale(builder, address, number) for address in scales]
         base = builder.sub(args[2], builder.mul(args[3], lowering.INT64(4)))
         return context.make_tuple(builder, result, [base, *loaded])

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from . import blocks, conversions
-from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE
+from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE, SLOW_STEP
 from .rounding import KEY_FACTORS, MIX_FIRST, MIX_NEXT, MIX_SECOND
 from .storage import CODES, F32, Spec, Storage
 
@@ -135,6 +135,14 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
     """Write the new parameter and states, and what rides along. ``values``: parameter, then states."""
     builder, spec = element.builder, element.spec
     parameter, states = values[0], values[1:]
+    if spec.lookahead:
+        number = spec.number("slow")
+
+        def met(slow: Any, value: Any) -> Any:
+            return builder.fadd(slow, builder.fmul(riders[SLOW_STEP], builder.fsub(value, slow)))
+
+        parameter = _each(builder, met, element.load(number), parameter)
+        element.store(number, parameter)
     if spec.master == "remainder":
         high, low = conversions.split(builder, parameter)
         element.store(PARAMETER, high)
@@ -256,7 +264,7 @@ def close_block(
             value = scratch.load(builder, number, index)
             builder.store(larger(builder, value, builder.load(peak)), peak)
     factors = []
-    for peak, address in zip(peaks, others[len(others) - count :], strict=True):
+    for peak, address in zip(peaks, others[spec.scales], strict=True):
         scale, *rest = conversions.scale_of(builder, builder.load(peak))
         factors.append(rest)
         store_scale(builder, scale, address, builder.sdiv(first, INT64(blocks.SIZE)))

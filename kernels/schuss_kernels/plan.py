@@ -14,7 +14,7 @@
     MEASURED address of what it writes: the rule's sums, float64, for every BLOCK elements of the chunk
     STATES   and after it: address of the chunk's first element of each state, then of master weight, moving average and
              copy, as far as there are any (always dense, in the order of the walk), then of the chunk's first scale of
-             each state in 8 bits
+             each state in 8 bits, then of the slow weights
 
 A *walk* is how a strided tensor is gone through: ``ndim``, then size, parameter stride and gradient stride in bytes for
 each axis, outermost first.
@@ -64,6 +64,8 @@ class Part:
     state_itemsizes: Sequence[int]
     walk: np.ndarray | None = None
     scales: Sequence[int] = ()
+    slow: int = 0
+    slow_itemsize: int = 0
     measure: int = 0
     sums: int = 0
 
@@ -147,7 +149,7 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     first_sum = np.cumsum([0, *(count * part.sums for count, part in zip(blocks, parts, strict=True))])
     measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(part.states) + len(part.scales) for part in parts), default=0)
+    width = STATES + max((len(part.states) + len(part.scales) + (part.slow != 0) for part in parts), default=0)
     values = np.zeros((len(parts), width), dtype=np.int64)  # a tensor's first row
     advance = np.zeros((len(parts), width), dtype=np.int64)  # what an element further adds to it
     scaled = np.zeros((len(parts), width), dtype=np.int64)  # what a block of states in 8 bits adds
@@ -155,6 +157,9 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
         end = STATES + len(part.states)
         value[end : end + len(part.scales)] = part.scales
         scaled[number, end : end + len(part.scales)] = _SCALE_BYTES
+        if part.slow:
+            last = end + len(part.scales)
+            value[last], step[last] = part.slow, part.slow_itemsize
         value[:STATES] = (
             part.kernel, part.scalars, part.size, 0, 0, number, part.parameter, part.gradient, part.squares,
             sums.ctypes.data + firsts[number] * sums.strides[0], part.measure,

@@ -13,7 +13,22 @@ from typing import Any
 import numpy as np
 
 from . import blocks, plan, rounding
-from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE, Engine, Memory, Tensor, folded, total
+from .engine import (
+    CLIP,
+    EMA_ADD,
+    EMA_KEEP,
+    KEY_HIGH,
+    KEY_LOW,
+    LANES,
+    SCALE,
+    SLOW_STEP,
+    Engine,
+    Memory,
+    Tensor,
+    folded,
+    total,
+)  # fmt: skip
+from .matrix import MatrixRule
 from .rule import Rule, RuleError, specialise
 from .storage import Spec
 
@@ -53,13 +68,19 @@ class ReferenceEngine(Engine):
         self._gradients = list(gradients)
 
     def squares(self) -> tuple[float, bool]:
+        return total(np.concatenate([np.zeros((0, 2)), *self.block_squares()]))
+
+    def block_squares(self) -> list[np.ndarray]:
+        """For every tensor the sums of the squares of its gradient by blocks; none where it has no gradient."""
         with np.errstate(all="ignore"):
-            sums = [
-                _squares(gradient.array, tensor.parameter)
+            return [
+                np.zeros((0, 2)) if gradient is None else _squares(self.held(gradient).array, tensor.parameter)
                 for tensor, gradient in zip(self.tensors, self._gradients, strict=True)
-                if gradient is not None
             ]
-            return total(np.concatenate([np.zeros((0, 2)), *sums]))
+
+    def held(self, memory: Memory) -> Memory:
+        """An array, where numpy can see it."""
+        return memory
 
     def measure(self) -> list[np.ndarray]:
         with np.errstate(all="ignore"):
@@ -82,8 +103,8 @@ class ReferenceEngine(Engine):
     def launch(self) -> None:
         with np.errstate(all="ignore"):
             for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True)):
-                if gradient is not None:
-                    self._step(number, tensor, gradient.array)
+                if gradient is not None and tensor.parameter.size:
+                    self.step_tensor(number, tensor, gradient)
         self.clock[0] += 1
 
     def _loaded(self, tensor: Tensor, gradient: np.ndarray) -> tuple[Spec, np.ndarray, np.ndarray, Any, Any]:
@@ -99,14 +120,26 @@ class ReferenceEngine(Engine):
             g = np.where(g < -most, -most, g)
         order = plan.memory_order(p.shape, tensor.parameter.strides)
         state = tensor.rule.State(*(_read(memory, order).astype(spec.compute) for memory in tensor.states))
+        if tensor.rule.matrix:  # the order that numbers are added up in is then always the same
+            p, g, *arrays = (np.asarray(array, order="C") for array in (p, g, *state))
+            state = tensor.rule.State(*arrays)
         return spec, p, g, state, (step, dict(options), riders)
 
-    def _step(self, number: int, tensor: Tensor, gradient: np.ndarray) -> None:
-        spec, p, g, state, (step, options, riders) = self._loaded(tensor, gradient)
+    def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
+        """Step one of the tensors."""
+        spec, p, g, state, (step, options, riders) = self._loaded(tensor, gradient.array)
         rule, kind, others = tensor.rule, spec.compute.type, tensor.others
         order = plan.memory_order(p.shape, tensor.parameter.strides)
         reference = rule.reference or element_by_element(rule)
-        moved, state = reference(p, g, state, step, **options)
+        if isinstance(rule, MatrixRule):
+            moved, state = rule.checked(reference(p, g, state, step, **options), p, state)
+        else:
+            moved, state = reference(p, g, state, step, **options)
+
+        if self.syncs:
+            slow = others["slow"].array
+            moved = slow + kind(riders[SLOW_STEP]) * (moved - slow)
+            slow[...] = moved
 
         halves = int(riders[KEY_HIGH]), int(riders[KEY_LOW])
         draws = dict(
@@ -123,7 +156,7 @@ class ReferenceEngine(Engine):
         for stream, (memory, value) in enumerate(zip(tensor.states, state, strict=True), 2):
             _write(memory, value, draws.get(stream), order)
         if self.zero:
-            gradient[...] = 0.0
+            gradient.array[...] = 0.0
         if "ema" in others:
             mean = others["ema"].array
             mean[...] = kind(riders[EMA_KEEP]) * mean + kind(riders[EMA_ADD]) * moved

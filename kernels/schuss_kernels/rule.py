@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -95,7 +95,8 @@ class Rule:
         ``finish(h, sums, step) -> Scalars``: on the host, the scalars with what follows from the sums; with running
         numbers ``finish(h, sums, step, running) -> (Scalars, Running)``, which go on from what ``scalars`` returned.
     over
-        ``"tensor"``: every tensor has its own sums (and scalars, and running numbers); ``"all"``: a group has one.
+        ``"tensor"``: every tensor has its own sums (and scalars, and running numbers); ``"all"``: a group has one, and
+        counts its steps together: those in which a tensor has no gradient too.
     reference_measure
         ``measure`` in whole-array numpy: ``reference_measure(p, g, s, step, *, lr, ...) -> Sums`` of arrays. A rule
         with a measure gives ``reference`` the keyword argument ``sums``.
@@ -124,6 +125,9 @@ class Rule:
     finish: Callable[..., Any] | None = None
     over: str = "tensor"
     reference_measure: Callable[..., Any] | None = None
+
+    matrix: ClassVar[bool] = False
+    """Whether an element's step depends on its row and column: :class:`.matrix.MatrixRule`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -176,6 +180,10 @@ class Rule:
         named = [q for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL)]
         return {q.name: q.default for q in named}
 
+    def of(self, shape: tuple[int, ...]) -> Rule | None:
+        """The rule for a tensor of this shape; None: there is none."""
+        return self
+
     def interval(self, option: str) -> Interval:
         """The values ``option`` may take."""
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
@@ -201,14 +209,37 @@ class Rule:
         """The running numbers after a step."""
         return self._numbers(step, options, running, sums)[1]
 
+    def forget(self) -> None:
+        """A step begins: compute numbers anew. Within one, those of other tensors or of a first pass serve again."""
+        self.__dict__.pop("_made", None)
+        self.__dict__.pop("_finished", None)
+
     def _numbers(self, step: int, options: Mapping[str, Any], running: Any, sums: Any) -> tuple[Any, Any]:
-        if self.running is None:
-            values = self.scalars(step, **options)
-            return (values if sums is None else self.finish(values, self.Sums(*sums), step)), None  # type: ignore[misc]
-        made = self._pair("scalars", self.scalars(step, running, **options))
+        if self.running is None and self.measure is None:
+            return self.scalars(step, **options), None
+        last = self.__dict__.get("_made")
+        if last is not None and last[0] == step and last[1] is options and last[2] == running:
+            made = last[3]
+        else:
+            made = self._before_sums(step, options, running)
+            self.__dict__["_made"] = step, options, running, made
         if sums is None:
             return made
-        return self._pair("finish", self.finish(made[0], self.Sums(*sums), step, made[1]))  # type: ignore[misc]
+        last = self.__dict__.get("_finished")
+        if last is None or last[0] is not made or last[1] is not sums:
+            last = self.__dict__["_finished"] = made, sums, self._after_sums(made, sums, step)
+        return last[2]
+
+    def _before_sums(self, step: int, options: Mapping[str, Any], running: Any) -> tuple[Any, Any]:
+        if self.running is None:
+            return self.scalars(step, **options), None
+        return self._pair("scalars", self.scalars(step, running, **options))
+
+    def _after_sums(self, made: tuple[Any, Any], sums: Any, step: int) -> tuple[Any, Any]:
+        assert self.finish is not None
+        if self.running is None:
+            return self.finish(made[0], self.Sums(*sums), step), None
+        return self._pair("finish", self.finish(made[0], self.Sums(*sums), step, made[1]))
 
     def _pair(self, name: str, made: Any) -> tuple[Any, Any]:
         if not (type(made) is tuple and len(made) == 2 and type(made[1]) is self.running):

@@ -152,7 +152,8 @@ class Spec:
     master weight of a 16-bit parameter. ``stochastic``: 16-bit parameters (without a master) and states are rounded at
     random. ``clip``: gradients are limited to the clip value. ``zero``: gradients are set to zero. ``ema``: the moving
     average of the parameters is updated. ``copy``: the storage of a copy of the parameters that is written.
-    ``measure``: nothing is written, the rule's measure is added up.
+    ``measure``: nothing is written, the rule's measure is added up. ``lookahead``: the parameters meet their slow
+    weights.
     """
 
     rule: Rule
@@ -167,6 +168,7 @@ class Spec:
     ema: bool = False
     copy: Storage | None = None
     measure: bool = False
+    lookahead: bool = False
 
     @property
     def compute(self) -> np.dtype:
@@ -174,12 +176,12 @@ class Spec:
 
     def measuring(self) -> Spec:
         """What adds up the rule's measure of the same tensor."""
-        return replace(self, stochastic=False, zero=False, ema=False, copy=None, measure=True)
+        return replace(self, stochastic=False, zero=False, ema=False, copy=None, measure=True, lookahead=False)
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
         """Parameter, gradient, the states, then what is there of master weight, moving average and copy, then the
-        scales of the states in blocks."""
+        scales of the states in blocks, then the slow weights."""
         fields = zip(self.rule.State._fields, self.states, strict=True)
         made = [
             Stream("parameter", self.parameter, reads=self.master != "float32"),
@@ -195,7 +197,15 @@ class Spec:
         made += [
             Stream(f"{self.rule.State._fields[number]} scale", F32, share=blocks.SIZE) for number in self.in_blocks
         ]
+        if self.lookahead:
+            made.append(Stream("slow", BY_NAME[self.compute.name]))
         return tuple(made)
+
+    @property
+    def scales(self) -> slice:
+        """Where the scales of the states in blocks stand among the streams after the gradient."""
+        last = len(self.streams) - 2 - self.lookahead
+        return slice(last - len(self.in_blocks), last)
 
     @functools.cached_property
     def in_blocks(self) -> tuple[int, ...]:
@@ -240,6 +250,7 @@ class Spec:
                 ("ema", self.ema),
                 (f"copy-{self.copy.code}" if self.copy else "", self.copy),
                 ("measure", self.measure),
+                ("lookahead", self.lookahead),
             )
             if there
         ]

@@ -62,18 +62,28 @@ def _best_on_host(no_compiler: bool, parameters: Sequence[Memory], rules: Sequen
     from schuss_kernels import native
 
     if native.available() is None and all(
-        native.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
+        rule.matrix or native.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
     ):
         return "native"
     return "numpy" if no_compiler else "numba"
 
 
 def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> Engine:
-    """The engine of a backend. ``strict``: of the native one, refuse what was not compiled ahead of time."""
+    """The engine of a backend, of matrix rules numpy's. ``strict``: of the native one, refuse what was not
+    compiled ahead of time."""
     if backend == "numpy":
         from schuss_kernels.reference import ReferenceEngine
 
         return ReferenceEngine(tensors, clock)
+    matrices = [tensor.rule.matrix for tensor in tensors]
+    if all(matrices):
+        from schuss_kernels.compound import WholeEngine
+
+        return WholeEngine(tensors, clock)
+    if any(matrices):
+        from schuss_kernels.compound import CompoundEngine
+
+        return CompoundEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict))
     if backend == "cuda":
         from schuss_kernels.cuda import CudaEngine
 

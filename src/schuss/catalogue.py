@@ -20,7 +20,8 @@ class Variant:
     """One form of an optimizer.
 
     ``module`` in :mod:`schuss.optim` has the class. ``options`` mean the same to torch's class of that name.
-    ``fused``: torch has ``fused=True`` for it on the CPU. ``demo_lr`` trains the network of ``schuss demo``.
+    ``fused``: torch has ``fused=True`` for it on the CPU. ``demo_lr`` trains the network of ``schuss demo``. ``of``: of
+    a wrapper, the form that it is put around.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Variant:
     fused: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     kind: str = ELEMENT
+    of: str = ""
 
     @property
     def cls(self) -> type[Optimizer]:
@@ -40,6 +42,8 @@ class Variant:
 
     def build(self, params: Any, **options: Any) -> Optimizer:
         """The optimizer on ``params``; ``options`` are added to its own."""
+        if self.of:
+            return self.cls(VARIANTS[self.of].build(params, **options), **self.options)
         return self.cls(params, **{**self.options, **options})
 
 
@@ -61,6 +65,60 @@ VARIANTS = {
         Variant("adamw", "AdamW", "adam", "AdamW", 0.003, True),
         Variant("adamw-amsgrad", "AdamW AMSGrad", "adam", "AdamW", 0.003, True, {"amsgrad": True}),
         Variant("lamb", "LAMB", "lamb", "LAMB", 0.007, kind=TENSOR),
+        Variant("lars", "LARS", "lars", "LARS", 5.0, kind=TENSOR),
+        Variant("lars-nesterov", "LARS Nesterov", "lars", "LARS", 5.0, False, {"nesterov": True}, TENSOR),
+        Variant("larc", "LARC", "lars", "LARS", 0.1, False, {"clip": True, "trust_coefficient": 0.02}, TENSOR),
+        Variant("novograd", "NovoGrad", "novograd", "NovoGrad", 0.005, kind=TENSOR),
+        Variant("stable-adamw", "StableAdamW", "stable_adamw", "StableAdamW", 0.003, kind=TENSOR),
+        Variant("fromage", "Fromage", "fromage", "Fromage", 0.01, kind=TENSOR),
+        Variant("cautious-adamw", "Cautious AdamW", "cautious", "CautiousAdamW", 0.003, kind=TENSOR),
+        Variant("cautious-lion", "Cautious Lion", "cautious", "CautiousLion", 0.0005, kind=TENSOR),
+        Variant("mars", "MARS", "mars", "MARS", 0.003, kind=TENSOR),
+        Variant("mars-lion", "MARS Lion", "mars", "MARSLion", 0.0005, kind=TENSOR),
+        Variant("adabelief", "AdaBelief", "adabelief", "AdaBelief", 0.003),
+        Variant("acprop", "ACProp", "adabelief", "ACProp", 0.01, False, {"eps": 1e-3}),
+        Variant("yogi", "Yogi", "yogi", "Yogi", 0.01),
+        Variant("adan", "Adan", "adan", "Adan", 0.005),
+        Variant("ademamix", "AdEMAMix", "ademamix", "AdEMAMix", 0.002),
+        Variant("simplified-ademamix", "Simplified AdEMAMix", "ademamix", "SimplifiedAdEMAMix", 0.0001),
+        Variant("adopt", "ADOPT", "adopt", "ADOPT", 0.003),
+        Variant("laprop", "LaProp", "laprop", "LaProp", 0.002),
+        Variant("grams", "Grams", "grams", "Grams", 0.003),
+        Variant("lion", "Lion", "lion", "Lion", 0.0005),
+        Variant("tiger", "Tiger", "lion", "Tiger", 0.0005),
+        Variant("signsgd", "SignSGD", "signum", "SignSGD", 0.001),
+        Variant("signum", "Signum", "signum", "Signum", 0.001),
+        Variant("adadelta", "Adadelta", "adadelta", "Adadelta", 1.0),
+        Variant("adamax", "Adamax", "adamax", "Adamax", 0.005),
+        Variant("adamaxw", "AdamaxW", "adamax", "AdamaxW", 0.005),
+        Variant("nadam", "NAdam", "nadam", "NAdam", 0.003),
+        Variant("radam", "RAdam", "radam", "RAdam", 0.003),
+        Variant("rprop", "Rprop", "rprop", "Rprop", 0.001),
+        Variant("asgd", "ASGD", "asgd", "ASGD", 0.3),
+        Variant("dog", "DoG", "dog", "DoG", 1.0, kind=GLOBAL),
+        Variant("ldog", "LDoG", "dog", "LDoG", 1.0, kind=TENSOR),
+        Variant("dowg", "DoWG", "dog", "DoWG", 1.0, kind=GLOBAL),
+        Variant("prodigy", "Prodigy", "prodigy", "Prodigy", 1.0, kind=GLOBAL),
+        Variant("dadapt-adam", "DAdaptAdam", "prodigy", "DAdaptAdam", 1.0, kind=GLOBAL),
+        Variant("schedule-free-sgd", "Schedule-Free SGD", "schedule_free", "ScheduleFreeSGD", 0.3),
+        Variant("schedule-free-adamw", "Schedule-Free AdamW", "schedule_free", "ScheduleFreeAdamW", 0.005),
+        Variant("schedule-free-radam", "Schedule-Free RAdam", "schedule_free", "ScheduleFreeRAdam", 0.005),
+        Variant("sophia", "Sophia", "sophia", "Sophia", 0.0005),
+        Variant("adafactor", "Adafactor", "adafactor", "Adafactor", 0.03, kind=MATRIX),
+        Variant("sm3", "SM3", "sm3", "SM3", 0.1, kind=MATRIX),
+        Variant("muon", "Muon", "muon", "Muon", 0.01, kind=MATRIX),
+        Variant("lookahead-adamw", "Lookahead AdamW", "lookahead", "Lookahead", 0.005, of="adamw"),
+        Variant("ftrl", "FTRL", "ftrl", "FTRL", 0.03),
+        Variant("qhm", "QHM", "qh", "QHM", 0.3, False, {"momentum": 0.9}),
+        Variant("qhadam", "QHAdam", "qh", "QHAdam", 0.003, False, {"nus": (0.7, 1.0)}),
+        Variant("madgrad", "MADGRAD", "madgrad", "MADGRAD", 0.003),
+        Variant("aggmo", "AggMo", "aggmo", "AggMo", 0.03),
+        Variant("adabound", "AdaBound", "adabound", "AdaBound", 0.003),
+        Variant("amsbound", "AMSBound", "adabound", "AdaBound", 0.003, False, {"amsbound": True}),
+        Variant("padam", "PAdam", "padam", "PAdam", 0.03),
+        Variant("ogd", "Optimistic GD", "optimistic", "OGD", 0.1),
+        Variant("optimistic-adam", "Optimistic Adam", "optimistic", "OptimisticAdam", 0.001),
+        Variant("cocob", "COCOB", "cocob", "COCOB", 1.0),
     )
 }
 
@@ -105,9 +163,10 @@ def _listed(key: str) -> Listed:
     import numpy as np
 
     variant = VARIANTS[key]
-    (tensor,) = variant.build([np.zeros((1, 1), np.float32)], backend="numpy")._engine.tensors
-    spec = tensor.spec(False)
+    shape = (512, 512) if variant.kind == MATRIX else (1, 1)
+    (tensor,) = variant.build([np.zeros(shape, np.float32)], backend="numpy")._engine.tensors
+    bytes_per_parameter = tensor.bytes_moved() / tensor.parameter.size
     return Listed(
         variant.key, variant.title, variant.cls, variant.options, tensor.rule.State._fields,
-        spec.bytes_per_element, variant.kind, tensor.rule.paper,
+        bytes_per_parameter, variant.kind, tensor.rule.paper,
     )  # fmt: skip

@@ -15,10 +15,11 @@ History = tuple[int, Any]
 
 @dataclass
 class Block:
-    """Tensors of one group that have the same history, and so share their scalars.
+    """Tensors of one group and rule that have the same history, and so share their scalars.
 
-    ``step``: steps they had made when the blocks were. ``running``: the running numbers before step ``at`` from then
-    on, ``after`` those after it: which of the two they are is for the clock to say.
+    ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
+    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
+    are is for the clock to say.
     """
 
     group: int
@@ -43,20 +44,22 @@ class Block:
 class Counts:
     """The blocks of all tensors. ``clock``: one int64, steps that moved something; the engines raise it.
 
-    ``groups``: every tensor's group; ``kinds``: what it is computed in.
+    ``groups``: every tensor's group (see :class:`Block`); ``kinds``: what it is computed in.
     """
 
     def __init__(self, clock: np.ndarray, groups: Sequence[int], kinds: Sequence[np.dtype]) -> None:
-        self.clock, self._groups, self._kinds = clock, groups, kinds
-        self._alone = [False] * len(groups)
+        self.clock, self._groups, self._kinds = clock, list(groups), kinds
+        self._alone, self._together = [False] * len(groups), [False] * len(groups)
         self.restart(0, [(0, None)] * len(groups))
 
-    def separate(self, alone: Sequence[bool]) -> None:
-        """Say which tensors have scalars of their own, and so a block."""
-        if list(alone) != self._alone:
-            made, histories, active = self.steps, self.histories(), self.active()
-            self._alone = list(alone)
-            self.restart(made, histories, active)
+    def separate(self, groups: Sequence[int], alone: Sequence[bool], together: Sequence[bool]) -> None:
+        """Say which group tensors belong to, which have scalars of their own, and so a block, and which have their
+        group's history where they have no gradient too."""
+        made = list(groups), list(alone), list(together)
+        if made != (self._groups, self._alone, self._together):
+            steps, histories, active = self.steps, self.histories(), self.active()
+            self._groups, self._alone, self._together = made
+            self.restart(steps, histories, active)
 
     @property
     def elapsed(self) -> int:
@@ -91,10 +94,16 @@ class Counts:
     def histories(self) -> list[History]:
         """Every tensor's, as they are now."""
         found: list[History] = [(0, None)] * len(self._groups)
-        for blocks, elapsed in ((self.blocks, self.elapsed), (self.idle, 0)):
-            for block in blocks:
-                for number in block.members:
-                    found[number] = block.step + elapsed, block.now(elapsed)
+        shared: dict[int, History] = {}
+        for block in self.blocks:
+            history = block.step + self.elapsed, block.now(self.elapsed)
+            shared.setdefault(block.group, history)
+            for number in block.members:
+                found[number] = history
+        for block in self.idle:
+            for number in block.members:
+                own = block.step, block.now(0)
+                found[number] = shared.get(block.group, own) if self._together[number] else own
         return found
 
     def _partition(self, members: Iterable[int], histories: Sequence[History]) -> list[Block]:

@@ -63,7 +63,10 @@ class ParamGroup(dict[str, Any]):
     def _checked(self, name: str, value: Any) -> Any:
         if name == "convention" and self._conventions:
             return conventions.checked(value, self._conventions, self._where)
-        return check(name, value, self._defaults[name], self.rule.interval(name), self._where)
+        default = self._defaults[name]
+        if default is None and self._conventions:  # what kind of value it is, all conventions agree on
+            default = next(iter(self._conventions.values())).get(name)
+        return check(name, value, default, self.rule.interval(name), self._where)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
@@ -106,7 +109,11 @@ class ParamGroup(dict[str, Any]):
     @property
     def scalar_options(self) -> dict[str, Any]:
         """The options that the rule computes a step's scalars from."""
-        return {name: self._options[name] for name in self.rule.scalar_names}
+        return self.options_of(self.rule)
+
+    def options_of(self, rule: Rule) -> dict[str, Any]:
+        """The options that one of the rules of its tensors computes a step's scalars from."""
+        return {name: self._options[name] for name in rule.scalar_names}
 
     def options_at(self, step: int) -> dict[str, Any]:
         """The options, the learning rate as it is after ``step`` steps."""

@@ -22,6 +22,7 @@ from .counts import Counts, History, running_before
 from .forks import step_lock
 from .groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
 from .riding import AT_REST, MOVED, Riding, StepInfo
+from .slow import Slow
 from .swapping import Swap
 
 ACCUMULATED: Any = object()
@@ -128,6 +129,7 @@ class Optimizer:
         self._edits, self._seen = Edits(), 0
         self._riding = AT_REST
         self._sums: Sums | None = None
+        self._slow: Slow | None = None
         given = {**options, "maximize": maximize}
         groups, self._grouped = as_groups(params)
         self._groups = tuple(
@@ -150,7 +152,7 @@ class Optimizer:
         storing.check(self._keeping, self._names, self._parameters)
         copies = self._copies(copy_to)
         self._spans = arrays.Spans(self._parameters, self._names)
-        rules = [self._groups[group].rule for group in self._group_of]
+        rules = [self._rule_for(number) for number in range(len(leaves))]
         self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._others = [
@@ -298,10 +300,9 @@ class Optimizer:
         return [others["ema"] for others in self._others]
 
     def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
-        if riding is not self._riding:
-            with self._unsettled():
-                self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
-                self._riding = riding
+        self._ride(riding)
+        if self._slow is not None:
+            self._engine.sync(self._slow.meets(self.steps))
         if self._measures or (riding is not AT_REST and riding.looks_ahead):
             return self._step_looking(gradients, riding)
         self._prepare(riding.scale)
@@ -331,6 +332,15 @@ class Optimizer:
             grads = unwrapped(grads)
         return tree.match(self._node, grads)
 
+    def _ride(self, riding: Riding) -> None:
+        if riding is not self._riding:
+            with self._unsettled():
+                self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
+                self._riding = riding
+
+    def _about_to_move(self) -> None:
+        """What an optimizer does besides, once :meth:`_step_looking` has found nothing against the step."""
+
     def _step_looking(self, gradients: list[Any], riding: Riding) -> StepInfo:
         """A step that has to look at the gradients first: at their norm, or at what a rule measures."""
         norm, scale = None, riding.scale
@@ -342,6 +352,7 @@ class Optimizer:
             if riding.skip_nonfinite and not finite:
                 return StepInfo(norm, True)
             scale *= riding.coefficient(norm)
+        self._about_to_move()
         self._prepare(scale)
         if self._measures:
             self._measure(scale)
@@ -386,11 +397,17 @@ class Optimizer:
     def _look_at_groups(self) -> None:
         """Take in what was changed in the groups since the last step."""
         seen = self._edits.count
-        if self._seen < 0 or any(group.rule is not rule for group, rule in zip(self._groups, self._rules, strict=True)):
+        pairs = zip(self._groups, self._rules, strict=False)  # the rules go on with those that groups leave tensors to
+        if self._seen < 0 or any(group.rule is not rule for group, rule in pairs):
             self._adapt()
-        self._options = [group.scalar_options for group in self._groups]
-        self._signs = [-1.0 if group["maximize"] else 1.0 for group in self._groups]
-        self._scheduled = [number for number, group in enumerate(self._groups) if callable(group.get("lr"))]
+        groups = [self._groups[number] for number, _ in self._forms]
+        self._options = [group.options_of(rule) for group, rule in zip(groups, self._rules, strict=True)]
+        self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
+        self._scheduled = [
+            (form, group)
+            for form, (group, rule) in enumerate(zip(groups, self._rules, strict=True))
+            if callable(group.get("lr")) and "lr" in rule.scalar_names
+        ]
         # What the riders' numbers are where nothing rides, which is mostly: made once.
         same = self._keeping.ema is None and not self._keeping.stochastic
         self._plain = [self._riders(sign, 0) for sign in self._signs] if same else None
@@ -400,11 +417,13 @@ class Optimizer:
         """Give the engine the numbers of the next step; ``sums``: what was measured, by slot, for these blocks only."""
         counts, options = self._counts, self._options
         elapsed = self._clock.item() - counts.since
+        if self._repeats and sums is None:
+            for rule in self._rules:
+                rule.forget()
         if self._scheduled:
             options = options.copy()
-            for number in self._scheduled:
-                rate = self._groups[number].learning_rate(counts.made + elapsed)
-                options[number] = {**options[number], "lr": rate}
+            for number, scheduled in self._scheduled:
+                options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
         plain = self._plain if scale == 1.0 and self._riding.clip_value is None else None
         for block in counts.blocks:
             if sums is not None and block.slot not in sums:
@@ -436,44 +455,73 @@ class Optimizer:
     def _riders(self, scale: float, step: int) -> tuple[float, ...]:
         """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
         clip, kept = self._riding.clip_value, self._keeping
+        share = 0.0 if self._slow is None else self._slow.share
         if clip is None and kept.ema is None and not kept.stochastic:
-            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, share, 0.0
         keep = 0.0 if kept.ema is None else kept.ema
         high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
-        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), 0.0, 0.0
+        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), share, 0.0
 
     # ------------------------------------------------------------------------------------------- tensors and blocks
 
     def _adapt(self) -> None:
         """Build the engine for the rules that the groups' options choose now; states there are, stay."""
-        rules = [group.rule for group in self._groups]
         options = [group.options_at(self.steps) for group in self._groups]
-        tensors, made = [], []
+        forms = {(number, group.rule): number for number, group in enumerate(self._groups)}
+        form_of, tensors, made = [], [], []
         for number, (name, parameter, held) in enumerate(zip(self._names, self._parameters, self._states, strict=True)):
-            group = self._groups[self._group_of[number]]
+            group, rule = self._group_of[number], self._rule_for(number)
+            form_of.append(forms.setdefault((group, rule), len(forms)))
             states = dict(held)
-            initial = group.rule.initial_state(options[self._group_of[number]])
-            for field, value in zip(group.rule.State._fields, initial, strict=True):
-                if field not in states:
-                    states[field] = storing.state(
-                        self.backend, self._keeping, parameter, group.rule, field, value
-                    )  # fmt: skip
+            for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
+                if field not in states or states[field].shape != storing.state_shape(rule, field, parameter):
+                    states[field] = storing.state(self.backend, self._keeping, parameter, rule, field, value)
             made.append(states)
-            fields = tuple(states[field] for field in group.rule.State._fields)
+            fields = tuple(states[field] for field in rule.State._fields)
             kept = self._keeping
             tensors.append(
                 Tensor(
-                    name, group.rule, parameter, fields, *_expected_gradient(parameter),
+                    name, rule, parameter, fields, *_expected_gradient(parameter),
                     others=self._others[number], master=kept.master, stochastic=kept.stochastic,
                 )
             )  # fmt: skip
+        rules = [rule for _, rule in forms]
         with self._unsettled():
             self._measures = any(rule.measure is not None for rule in rules)
-            measured = [rule.measure is not None and rule.over == "tensor" for rule in rules]
-            self._counts.separate([measured[group] for group in self._group_of])
+            self._repeats = self._measures or any(rule.running is not None for rule in rules)
+            over = [None if rule.measure is None else rule.over for rule in rules]
+            self._counts.separate(
+                form_of, [over[form] == "tensor" for form in form_of], [over[form] == "all" for form in form_of]
+            )
             self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
-            self._states, self._rules = made, rules
+            self._states, self._forms, self._rules = made, list(forms), rules
             self._engine.set_slots(self._counts.slots())
+
+    def _rule_for(self, number: int) -> Rule:
+        """The rule that moves a tensor: its group's, or the one that this leaves the tensor to."""
+        rule, shape = self._groups[self._group_of[number]].rule, self._parameters[number].shape
+        found = rule.of(shape)
+        if found is None:
+            name = self._names[number]
+            raise ValueError(f"parameter {name!r}: the rule {rule.name!r} takes no array of shape {shape}")
+        return found
+
+    def _look_ahead(self, every: int, share: float) -> None:
+        """Keep slow weights from here on: what :class:`schuss.Lookahead` does."""
+        with self._lock:
+            self._swap.refuse("Lookahead()")
+            if self._slow is not None:
+                raise ValueError("Lookahead: this optimizer has slow weights already")
+            slow = [
+                storing.weights(self.backend, self._keeping, *pair)
+                for pair in zip(self._parameters, self._others, strict=True)
+            ]
+            with self._unsettled():
+                for others, memory in zip(self._others, slow, strict=True):
+                    others["slow"] = memory
+                self._slow = Slow(every, share, self.steps)
+            self._seen = -1  # the engine has to know them
+            self._look_at_groups()
 
     def _copies(self, copy_to: Any) -> list[Memory | None]:
         if copy_to is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from schuss_kernels.engine import PlanEngine, Tensor
+from schuss_kernels.compound import CompoundEngine
+from schuss_kernels.engine import Engine, PlanEngine, Tensor
+from schuss_kernels.rule import Rule
 from schuss_kernels.storage import Spec
 
 if TYPE_CHECKING:
@@ -23,16 +25,23 @@ def explain(optimizer: Optimizer) -> str:
     """The text of :meth:`Optimizer.explain`."""
     engine = optimizer._engine
     kernels: dict[Spec, list[Tensor]] = defaultdict(list)
+    matrices: dict[Rule, list[Tensor]] = defaultdict(list)
     for tensor in engine.tensors:
-        kernels[tensor.spec(tensor.walk() is not None)].append(tensor)
+        if tensor.rule.matrix:
+            matrices[tensor.rule].append(tensor)
+        else:
+            kernels[tensor.spec(tensor.walk() is not None)].append(tensor)
     elements = sum(t.parameter.size for t in engine.tensors)
-    moved = sum(spec.bytes_per_element * sum(t.parameter.size for t in tensors) for spec, tensors in kernels.items())
+    moved = sum(tensor.bytes_moved() for tensor in engine.tensors)
     lines = [
         f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
         f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
-        f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(optimizer)}",
+        f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(engine)}",
         f"a step moves {round(moved):,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
     ]
+    if optimizer._slow is not None:
+        more = 2 * sum(others["slow"].nbytes for others in optimizer._others)
+        lines.append(f"every {optimizer._slow.every} steps the slow weights too, in the same pass: {more:,} bytes more")
     for spec, tensors in kernels.items():
         rule = tensors[0].rule
         states = ", ".join(
@@ -57,11 +66,25 @@ def explain(optimizer: Optimizer) -> str:
             lines.append(f"    slower: parameter and gradient are not dense in the same order ({names})")
         if rule.paper:
             lines.append(f"    {rule.paper}")
+    for rule, tensors in matrices.items():
+        size, bytes_ = sum(t.parameter.size for t in tensors), sum(t.bytes_moved() for t in tensors)
+        pairs = [pair for t in tensors for pair in zip(rule.State._fields, t.states, strict=True)]
+        kept = dict.fromkeys(f"{field} {memory.dtype.name}" for field, memory in pairs)
+        lines += [
+            f"rule {rule.name} (numpy, whole arrays: not one element-wise launch): {len(tensors)} tensors, "
+            f"{size:,} parameters",
+            f"    states: {', '.join(kept) or 'none'}",
+        ]
+        if size:
+            lines.append(f"    {bytes_ / size:.4g} bytes per parameter, and the passes of numpy over its own arrays")
+        if rule.paper:
+            lines.append(f"    {rule.paper}")
     return "\n".join(lines)
 
 
-def _launches(optimizer: Optimizer) -> str:
-    engine = optimizer._engine
+def _launches(engine: Engine) -> str:
+    if isinstance(engine, CompoundEngine):
+        return f"{_launches(engine.others)}, and numpy for {sum(engine.whole)} tensor(s)"
     if not isinstance(engine, PlanEngine):
         return "one call per tensor"
     rows = len(engine.plan.rows)

@@ -32,9 +32,11 @@ def save(optimizer: Optimizer) -> dict[str, Any]:
         options = {name: repr(value) if callable(value) else value for name, value in group.options.items()}
         groups.append({**options, "rule": group.rule.name, "params": _names(optimizer, number)})
     random = {"random": {"seed": optimizer._keeping.seed}} if optimizer._keeping.stochastic else {}
+    slow = {} if optimizer._slow is None else {"lookahead": {"phase": optimizer._slow.phase(optimizer.steps)}}
     return {
         "schuss": FORMAT,
         **random,
+        **slow,
         "optimizer": type(optimizer).__name__,
         "steps": optimizer.steps,
         "param_groups": groups,
@@ -63,6 +65,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         raise ValueError(f"state_dict: it belongs to {kind}, this optimizer is {type(optimizer).__name__}")
     steps = _count(_get(saved, "steps", "state_dict"), "state_dict['steps']")
     seed = _seed(optimizer, saved)
+    phase = _phase(optimizer, saved)
     groups = _get(saved, "param_groups", "state_dict")
     if not isinstance(groups, Sequence) or len(groups) != len(optimizer.param_groups):
         raise ValueError(
@@ -120,6 +123,8 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         for rule, held in zip(_rules(optimizer), in_use, strict=True)
     ]
     optimizer._keeping = dataclasses.replace(optimizer._keeping, seed=seed)
+    if optimizer._slow is not None:
+        optimizer._slow = dataclasses.replace(optimizer._slow, since=steps - phase)
     optimizer._restart(steps, histories)
 
 
@@ -148,6 +153,18 @@ def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
     return _count(_get(saved["random"], "seed", "state_dict['random']"), "the seed") if random else 0
 
 
+def _phase(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
+    """Steps since the parameters last met their slow weights."""
+    there = "lookahead" in saved
+    if there != (optimizer._slow is not None):
+        raise ValueError(
+            f"state_dict: it was saved {'with' if there else 'without'} Lookahead, this optimizer is "
+            f"{'without' if there else 'with'}"
+        )
+    where = "state_dict['lookahead']"
+    return _count(_get(saved["lookahead"], "phase", where), f"{where}['phase']") if there else 0
+
+
 def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
     """Every tensor's states that its rule has now (options that were changed may have left others behind), its master
     weight and its moving average."""
@@ -161,7 +178,7 @@ def _in_use(optimizer: Optimizer) -> list[dict[str, Memory]]:
 
 
 def _rules(optimizer: Optimizer) -> list[Rule]:
-    return [optimizer.param_groups[group].rule for group in optimizer._group_of]
+    return [optimizer._rule_for(number) for number in range(len(optimizer._names))]
 
 
 def _options(optimizer: Optimizer, number: int, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from schuss_kernels import blocks
+from schuss_kernels import blocks, plan
 from schuss_kernels.engine import Memory
+from schuss_kernels.matrix import MatrixRule
+from schuss_kernels.rounding import joined
 from schuss_kernels.rule import PARAMETER, Rule
 from schuss_kernels.storage import CODES, in_blocks, storage_of
 
@@ -36,18 +38,27 @@ def state(backend: str, kept: Keeping, parameter: Memory, rule: Rule, field: str
     """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
     if fill is PARAMETER:
         return _like(backend, parameter, compute(parameter))
+    shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
+    if shape is not None:
+        return empty(backend, _dense(shape, compute(parameter)), compute(parameter), fill)
     if not kept.in_blocks(parameter.size):
         return empty(backend, parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
     storage = in_blocks(rule)[rule.State._fields.index(field)]
     code, scale = blocks.encode(np.full(1, fill, np.float32), storage is CODES)
     row = blocks.count(parameter.size)
-    scales = empty(backend, _row_of(row), np.dtype(np.float32), scale[0])
+    scales = empty(backend, _dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
     return replace(empty(backend, parameter, storage.dtype, code[0]), scales=scales)
 
 
-def _row_of(size: int) -> Memory:
-    """What is known of an array in one row before it is there."""
-    return Memory(None, 0, np.dtype(np.float32), (size,), (4,))
+def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
+    """The shape of a state of a parameter."""
+    own = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
+    return parameter.shape if own is None else own
+
+
+def _dense(shape: tuple[int, ...], dtype: np.dtype) -> Memory:
+    """What is known of an array in C order before it is there."""
+    return Memory(None, 0, dtype, shape, plan.dense_strides(shape, range(len(shape)), dtype.itemsize))
 
 
 def _like(backend: str, parameter: Memory, dtype: np.dtype) -> Memory:
@@ -70,6 +81,19 @@ def beside(backend: str, kept: Keeping, parameter: Memory, copy: Memory | None) 
     if copy is not None:
         others["copy"] = copy  # written in the first step
     return others
+
+
+def weights(backend: str, kept: Keeping, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
+    """A new array with the parameter's values in the type it is computed in: its master weight's, where it has one."""
+    dtype = compute(parameter)
+    made = empty(backend, parameter, dtype, 0.0)
+    values = arrays.read(parameter)
+    if kept.master == "float32":
+        values = arrays.read(others["master"])
+    elif kept.master:
+        values = joined(values.view(np.uint16), arrays.read(others["master"]))
+    arrays.write(made, values.astype(dtype))
+    return made
 
 
 def check(kept: Keeping, names: Sequence[str], parameters: Sequence[Memory]) -> None:

@@ -1,7 +1,7 @@
 """The built-in rules: one file per family, imported when it is used.
 
 ``RULES`` finds the optimizers' by name, ``COMPILED`` also what else is compiled ahead of time; asking for either
-imports all families.
+imports all families. Matrix rules are in neither: no kernel runs them.
 """
 
 import functools
@@ -12,8 +12,8 @@ from typing import Any
 
 from ..rule import Rule
 
-_NO_OPTIMIZERS = ("accumulate",)
-"""Files of rules that are part of what every optimizer does."""
+_NO_OPTIMIZERS = ("accumulate", "sophia_hessian")
+"""Rules that are a part of what optimizers do."""
 
 
 def __getattr__(name: str) -> Any:
@@ -29,12 +29,16 @@ def _all() -> dict[str, Rule]:
     made = {}
     for found in pkgutil.iter_modules(__path__):
         for rule in vars(importlib.import_module(f"{__name__}.{found.name}")).values():
-            if isinstance(rule, Rule):
+            if isinstance(rule, Rule) and not rule.matrix:
                 made[rule.name] = rule
     return made
 
 
 def is_built_in(rule: Rule) -> bool:
     """Whether a rule is one of these, and not a user's."""
-    module = rule.update.__module__
-    return module.startswith(f"{__name__}.") and any(value is rule for value in vars(sys.modules[module]).values())
+    own = rule.update.__module__
+    if not own.startswith(f"{__name__}."):
+        return False
+    families = [module for name, module in list(sys.modules.items()) if name.startswith(f"{__name__}.")]
+    # Mostly it is in its update's file; that of a rule for what another one leaves may be elsewhere.
+    return any(value is rule for family in (sys.modules[own], *families) for value in vars(family).values())

@@ -7,8 +7,12 @@ You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT in 7
     u   = (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps) + weight_decay * p
     p   = p - lr * trust * u                    trust = phi(||p||) / ||u||, one number a tensor
 
-Convention: the paper's Algorithm 2 with phi the identity; where a norm is zero the trust is 1, as in the authors' code
-and in Optax. The rule ``lamb_clipped`` lets the trust be at most 1.
+Here phi is the identity; where a norm is zero the trust is 1, as in the authors' code, Optax and Keras. With ``clip``
+the trust is at most 1; without ``always_adapt`` it is 1 where there is no weight decay, which is how NVIDIA's and
+timm's code leave biases and normalizations alone.
+
+Conventions. ``paper`` and ``optax``: as above, eps = 1e-6. ``keras``: eps = 1e-7 and another decay, which comes before
+all else, so that the trust is that of the decayed weights: ``p = p * (1 - lr * weight_decay)``, and none in ``u``.
 """
 
 import math
@@ -21,15 +25,31 @@ from ..rule import FRACTION, NOT_NEGATIVE, Rule
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars",
-    ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction1", "correction2", "eps", "weight_decay"],
-)
+    ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction1", "correction2", "eps", "weight_decay",
+     "keep", "least", "most"],
+)  # fmt: skip
 Sums = namedtuple("Sums", ["weights", "moves"])
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def limits_of_trust(weight_decay, clip, always_adapt):
+    """Between what the trust stays."""
+    if weight_decay == 0.0 and not always_adapt:
+        return 1.0, 1.0
+    return 0.0, 1.0 if clip else math.inf
+
+
+def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True):
     beta1, beta2 = betas
     correction1, correction2 = 1.0 / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
-    return Scalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction1, correction2, eps, weight_decay)
+    least, most = limits_of_trust(weight_decay, clip, always_adapt)
+    return Scalars(
+        lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction1, correction2, eps, weight_decay, 1.0, least, most
+    )  # fmt: skip
+
+
+def scalars_keras(step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip, always_adapt=always_adapt)
+    return h._replace(weight_decay=0.0, keep=1.0 - lr * weight_decay)
 
 
 def direction(p, m, v, h):
@@ -38,26 +58,26 @@ def direction(p, m, v, h):
 
 
 def measure(p, g, s, h):
+    p = p * h.keep
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     u = direction(p, m, v, h)
     return Sums(p * p, u * u)
 
 
-def trust(sums):
-    """The ratio of the norms; 1 where one of them is zero."""
-    return math.sqrt(sums.weights) / math.sqrt(sums.moves) if sums.weights > 0.0 and sums.moves > 0.0 else 1.0
+def trust(sums, least, most):
+    """The ratio of the norms within its limits; 1 where one of the norms is zero."""
+    if not (sums.weights > 0.0 and sums.moves > 0.0):
+        return 1.0
+    return max(least, min(most, math.sqrt(sums.weights) / math.sqrt(sums.moves)))
 
 
 def finish(h, sums, step):
-    return h._replace(lr=h.lr * trust(sums))
-
-
-def finish_clipped(h, sums, step):
-    return h._replace(lr=h.lr * min(1.0, trust(sums)))
+    return h._replace(lr=h.lr * trust(sums, h.least, h.most))
 
 
 def update(p, g, s, h):
+    p = p * h.keep
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     return p - h.lr * direction(p, m, v, h), State(m, v)
@@ -71,35 +91,49 @@ def _move(p, g, s, step, betas, eps, weight_decay):
     return m * (1.0 / (1.0 - beta1**step)) / denominator + weight_decay * p, State(m, v)
 
 
-def reference_measure(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def reference_measure(
+    p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True
+):
     u, _ = _move(p, g, s, step, betas, eps, weight_decay)
     return Sums(p * p, u * u)
 
 
-def reference(p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def reference(
+    p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True
+):
     u, s = _move(p, g, s, step, betas, eps, weight_decay)
-    return p - (lr * trust(sums)) * u, s
+    return p - (lr * trust(sums, *limits_of_trust(weight_decay, clip, always_adapt))) * u, s
 
 
-def reference_clipped(p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
-    u, s = _move(p, g, s, step, betas, eps, weight_decay)
-    return p - (lr * min(1.0, trust(sums))) * u, s
+def reference_measure_keras(
+    p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True
+):
+    return reference_measure(p * (1.0 - lr * weight_decay), g, s, step, lr=lr, betas=betas, eps=eps)
+
+
+def reference_keras(
+    p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True
+):
+    p = p * (1.0 - lr * weight_decay)
+    u, s = _move(p, g, s, step, betas, eps, 0.0)
+    return p - (lr * trust(sums, *limits_of_trust(weight_decay, clip, always_adapt))) * u, s
 
 
 LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+_PAPER = "You et al. 2020, Algorithm 2"
 
 
-def _rule(name, finish, reference):
+def _rule(name, scalars, reference, reference_measure, paper):
     return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper="You et al. 2020, Algorithm 2",
-        not_negative=("exp_avg_sq",), Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
+        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=("exp_avg_sq",),
+        Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
     )  # fmt: skip
 
 
-LAMB = _rule("lamb", finish, reference)
-LAMB_CLIPPED = _rule("lamb_clipped", finish_clipped, reference_clipped)
+LAMB = _rule("lamb", scalars, reference, reference_measure, _PAPER)
+LAMB_KERAS = _rule("lamb_keras", scalars_keras, reference_keras, reference_measure_keras, f"{_PAPER}, as in Keras")
 
 
-def select(*, clip, **_):
+def select(*, convention="paper", **_):
     """The rule that runs for a group's options."""
-    return LAMB_CLIPPED if clip else LAMB
+    return LAMB_KERAS if convention == "keras" else LAMB

@@ -163,3 +163,11 @@ RATES: dict[str, dict[str, float]] = {
         "adamw-amsgrad": 0.2,
     },
 }
+
+STEPS = 3000
+"""Steps of a descent that is to end at the minimum: the learning rate falls to zero along half a wave of the cosine."""
+
+SETTLING: dict[str, dict[str, float]] = {
+    "quadratic": {},
+    "rosenbrock": {},
+}

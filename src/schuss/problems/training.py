@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 
 from .. import named, strategies
 from ..objective import quiet
+from ..optim.schedule_free import ScheduleFree
 from ..optimizer import Optimizer
 from ..strategies import batches
 from .problem import Params, Problem
@@ -103,6 +105,7 @@ def train(
     Returns
     -------
     History
+        Of schedule-free optimizers the losses and the parameters at the end are those of the averages.
 
     Raises
     ------
@@ -152,6 +155,7 @@ def train(
             if end:
                 history.message = end
                 break
+        run.finish()
     return history
 
 
@@ -167,6 +171,7 @@ class _Run:
         record: Record | None,
     ) -> None:
         self._problem, self._optimizer, self._portions = problem, optimizer, portions
+        self._averaged = optimizer.averaged if isinstance(optimizer, ScheduleFree) else contextlib.nullcontext
         self._history, self._record = history, record
         self._last = _copied(history.params)
         if record is not None:
@@ -188,12 +193,12 @@ class _Run:
             if self._record == "step":
                 points.append(_copied(params))
             begin = time.perf_counter()
-        loss = self._problem.loss(params)
+        with self._averaged():
+            loss, now = self._problem.loss(params), _copied(params)
         if not (math.isfinite(loss) and all(np.isfinite(array).all() for array in params.values())):
             for name, array in params.items():
                 array[...] = self._last[name]
             return False
-        now = _copied(params)
         self.moved = math.hypot(*(np.linalg.norm(now[name] - self._last[name]) for name in now))
         self._last = now
         if self._record is not None:
@@ -204,6 +209,11 @@ class _Run:
         history.optimizer_s += optimizer_s
         history.steps += len(optimizer_s)
         return True
+
+    def finish(self) -> None:
+        """Let the parameters be what the losses are of."""
+        if isinstance(self._optimizer, ScheduleFree) and not self._history.diverged:
+            self._optimizer.eval()
 
 
 def _builder(problem: Problem, optimizer: Any, threads: int | None, options: dict[str, Any]) -> named.Factory:

@@ -1,0 +1,142 @@
+"""An engine of two: whole-array numpy for the tensors of matrix rules, a backend's own engine for all others."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .engine import Engine, Memory, PlanEngine, Tensor, total
+from .plan import BLOCK
+from .reference import ReferenceEngine
+from .rule import Rule
+
+_Nothing = namedtuple("_Nothing", [])
+_NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s, h: (p, _Nothing()))
+
+
+class CompoundEngine(Engine):
+    """Both engines know all tensors, by number, and each is given the gradients of its own.
+
+    ``make(tensors, clock)`` makes the engine for the others; it finds an empty tensor in place of each that is not its
+    own.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        clock: np.ndarray | None,
+        make: Callable[[list[Tensor], np.ndarray], Engine],
+    ) -> None:
+        super().__init__(tensors, clock)
+        self.whole = [tensor.rule.matrix for tensor in self.tensors]
+        self.matrices = WholeEngine(self.tensors)
+        # Clocks of their own: the optimizer's is raised once both have moved what is theirs.
+        rest = [_empty(tensor) if whole else tensor for tensor, whole in zip(self.tensors, self.whole, strict=True)]
+        self.others = make(rest, np.zeros(1, np.int64))
+        self.name = self.others.name
+
+    @property
+    def stream(self) -> Any:
+        return self.others.stream
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        self.others.stream = stream
+
+    def _split(self, values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """What each of the two gets: its own, and None in place of the rest."""
+        pairs = list(zip(values, self.whole, strict=True))
+        return [v if whole else None for v, whole in pairs], [None if whole else v for v, whole in pairs]
+
+    def set_slots(self, slots: Sequence[int | None]) -> None:
+        self.others.set_slots(self._split(slots)[1])
+        self.matrices.set_slots(slots)  # after it: the tensors are the same
+
+    def prepare(
+        self,
+        slot: int,
+        kinds: Sequence[np.dtype],
+        rule: Rule,
+        step: int,
+        options: Mapping[str, Any],
+        riders: tuple[float, ...],
+        running: Any = None,
+        sums: Any = None,
+    ) -> None:
+        engine = self.matrices if rule.matrix else self.others
+        engine.prepare(slot, kinds, rule, step, options, riders, running, sums)
+
+    def place(self, gradients: Sequence[Memory | None]) -> None:
+        own, rest = self._split(gradients)
+        self.others.place(rest)
+        self.matrices.place(own)
+
+    def launch(self) -> None:
+        self.matrices.launch()  # the first, as a rule may raise in it
+        self.others.launch()
+        self.clock[0] += 1
+
+    def ride(self, clip: bool, zero: bool, look: bool) -> None:
+        super().ride(clip, zero, look)
+        self.others.ride(clip, zero, look)
+        self.matrices.ride(clip, zero, look)
+
+    def sync(self, on: bool) -> None:
+        super().sync(on)
+        self.others.sync(on)
+        self.matrices.sync(on)
+
+    def squares(self) -> tuple[float, bool]:
+        assert isinstance(self.others, PlanEngine)
+        self.others.squares()
+        made, done = [np.zeros((0, 2))], 0
+        for tensor, whole, own in zip(self.tensors, self.whole, self.matrices.block_squares(), strict=True):
+            blocks = 0 if whole else -(-tensor.parameter.size // BLOCK)
+            made += [own, self.others.plan.sums[done : done + blocks]]
+            done += blocks
+        return total(np.concatenate(made))  # in the order of the tensors, as in any engine
+
+    def measure(self) -> list[np.ndarray]:
+        return self.others.measure()
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    """A tensor without elements."""
+    dtype = np.dtype(np.float32)
+    memory = Memory(np.empty(0, dtype), 0, dtype, (0,), (dtype.itemsize,))
+    return Tensor(tensor.name, _NONE, memory, (), dtype, memory.strides)
+
+
+class WholeEngine(ReferenceEngine):
+    """The reference's arithmetic for arrays anywhere: what is on a device is copied to the host, and back."""
+
+    def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
+        there = [tensor.parameter, *tensor.states, *tensor.others.values(), *tensor.scales()]
+        if all(isinstance(memory.array, np.ndarray) for memory in there):
+            super().step_tensor(number, tensor, gradient)
+            return
+        here = replace(
+            tensor,
+            parameter=self.held(tensor.parameter),
+            states=tuple(map(self.held, tensor.states)),
+            others={name: self.held(memory) for name, memory in tensor.others.items()},
+        )
+        taken = self.held(gradient)
+        super().step_tensor(number, here, taken)
+        from . import cuda
+
+        made = [here.parameter, *here.states, *here.others.values(), *here.scales()]
+        for memory, values in [*zip(there, made, strict=True), *([(gradient, taken)] if self.zero else [])]:
+            cuda.from_host(values.array, memory)
+
+    def held(self, memory: Memory) -> Memory:
+        if isinstance(memory.array, np.ndarray):
+            return memory
+        from . import cuda
+
+        scales = None if memory.scales is None else self.held(memory.scales)
+        return replace(memory, array=cuda.to_host(memory), scales=scales)

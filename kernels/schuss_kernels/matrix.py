@@ -1,0 +1,144 @@
+"""Rules whose step of an element depends on its row and column: whole-array numpy, no kernel."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .rule import Interval, Rule, RuleError
+
+_Nothing = namedtuple("_Nothing", [])
+
+
+class MatrixRule(Rule):
+    """One optimizer as a rule for whole tensors.
+
+    Tensors that such a rule moves are stepped one after the other, by NumPy; those that it leaves to another rule are
+    moved by that rule's kernel, in the same optimizer and the same step. Storages, master weights and everything that
+    rides along in a step are as for any other rule.
+
+    Parameters
+    ----------
+    name
+        Short lower-case name; it is written into state dicts.
+    State
+        A namedtuple class: one field for each array a tensor keeps between steps.
+    reference
+        ``reference(p, g, s, step, *, lr, ...) -> (p, State)``: parameter, gradient (scaled, limited), ``State`` and the
+        number of the step, from 1, in; new arrays out. All are in the type the tensor is computed in, and in C order.
+        Its keyword parameters *are* the optimizer's hyper-parameters, their defaults its defaults.
+    shapes
+        ``shapes(shape)``: for each state of a tensor its shape, and None where it is the tensor's; without it all are.
+        A state that has a shape of its own is always kept in the type it is computed in.
+    fits
+        ``fits(shape) -> bool``: whether the rule takes a tensor of this shape. Without it: any.
+    otherwise
+        The rule for the others; its hyper-parameters are the optimizer's too.
+    initial, limits, paper, not_negative
+        As in :class:`.Rule`.
+
+    Raises
+    ------
+    RuleError
+        When a part is missing or of the wrong kind.
+    """
+
+    matrix: ClassVar[bool] = True
+
+    shapes: Callable[[tuple[int, ...]], Any] | None
+    fits: Callable[[tuple[int, ...]], bool] | None
+    otherwise: Rule | None
+
+    def __init__(
+        self,
+        name: str,
+        State: Any,
+        reference: Callable[..., Any],
+        *,
+        shapes: Callable[[tuple[int, ...]], Any] | None = None,
+        fits: Callable[[tuple[int, ...]], bool] | None = None,
+        otherwise: Rule | None = None,
+        initial: Callable[..., Any] | None = None,
+        limits: Mapping[str, Interval] | None = None,
+        paper: str = "",
+        not_negative: tuple[str, ...] = (),
+    ) -> None:
+        if not isinstance(reference, types.FunctionType):
+            raise RuleError(f"rule {name!r}: reference must be a plain function; got {reference!r}")
+        count = len([p for p in inspect.signature(reference).parameters.values() if p.kind is not p.KEYWORD_ONLY])
+        if count != 4:
+            raise RuleError(f"rule {name!r}: reference takes (p, g, s, step, *, lr, ...); this one takes {count} first")
+        if otherwise is not None and not isinstance(otherwise, Rule):
+            raise RuleError(f"rule {name!r}: otherwise must be a rule or None; got {otherwise!r}")
+        super().__init__(
+            name, State, _Nothing, _no_scalars, _no_update, reference, initial, limits or {}, paper, not_negative
+        )
+        for part, value in (("shapes", shapes), ("fits", fits), ("otherwise", otherwise)):
+            object.__setattr__(self, part, value)  # the class is frozen
+
+    def of(self, shape: tuple[int, ...]) -> Rule | None:
+        if self.fits is None or self.fits(shape):
+            return self
+        return None if self.otherwise is None else self.otherwise.of(shape)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Hyper-parameter name -> default; those of the rule for other tensors too."""
+        own = super().options
+        return own if self.otherwise is None else {**own, **{**self.otherwise.options, **own}}
+
+    def interval(self, option: str) -> Interval:
+        if self.otherwise is not None and option not in self.limits and option not in self.scalar_names:
+            return self.otherwise.interval(option)
+        return super().interval(option)
+
+    def _options_of_scalars(self) -> list[inspect.Parameter]:
+        assert self.reference is not None
+        return list(inspect.signature(self.reference).parameters.values())[4:]
+
+    def state_shape(self, field: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape that a state of a tensor has of its own; None: it has the tensor's."""
+        if self.shapes is None:
+            return None
+        made = self.shapes(shape)
+        if len(made) != len(self.State._fields):
+            raise RuleError(
+                f"rule {self.name!r}: shapes() must return {len(self.State._fields)} shapes "
+                f"({', '.join(self.State._fields)}); it returned {len(made)}"
+            )
+        own = made[self.State._fields.index(field)]
+        return None if own is None else tuple(int(extent) for extent in own)
+
+    def checked(self, made: Any, p: np.ndarray, s: Any) -> tuple[np.ndarray, Any]:
+        """What the reference returned, in the type that is computed in.
+
+        Raises
+        ------
+        RuleError
+            When it is not a parameter and states of the shapes there were.
+        """
+        moved, state = made
+        if len(state) != len(s):
+            raise RuleError(f"rule {self.name!r}: reference() returned {len(state)} states instead of {len(s)}")
+        for what, new, old in zip(("p", *self.State._fields), (moved, *state), (p, *s), strict=True):
+            if np.shape(new) != np.shape(old):
+                raise RuleError(
+                    f"rule {self.name!r}: reference() returned {what} of shape {np.shape(new)}, "
+                    f"expected {np.shape(old)}"
+                )
+        kind = p.dtype
+        return np.asarray(moved, kind), self.State(*(np.asarray(array, kind) for array in state))
+
+
+def _no_scalars(step, **_):
+    raise RuleError("a matrix rule has no scalars")
+
+
+def _no_update(p, g, s, h):
+    raise RuleError("a matrix rule has no kernel")

@@ -1,0 +1,100 @@
+"""AdaBound and AMSBound: Adam whose learning rates are kept between two bounds that meet in the end.
+
+Luo et al. 2019, "Adaptive Gradient Methods with Dynamic Bound of Learning Rate", Algorithms 2 and 3::
+
+    g'    = g + weight_decay * p
+    m     = beta1 * m + (1 - beta1) * g'
+    v     = beta2 * v + (1 - beta2) * g'^2
+    w     = v                                                 AMSBound: w = max(w, v)
+    rate  = lr * sqrt(1 - beta2^step) / (1 - beta1^step) / (sqrt(w) + eps)
+    final = final_lr * lr / lr of the first step
+    p     = p - clip(rate, final * (1 - 1 / (gamma * step + 1)), final * (1 + 1 / (gamma * step))) * m
+
+Convention: the authors' code. The paper corrects no bias, has no eps, and divides the clipped rates by sqrt(step); its
+bounds are those of section 4 with 1 / gamma = 1 / (1 - beta2). The code follows the schedule in ``final`` too, by the
+learning rate that the optimizer was made with; here that is the one of the tensor's first step that is not 0.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from ..elementary import larger, pick
+from ..rule import FRACTION, NOT_NEGATIVE, Rule
+
+State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
+AmsState = namedtuple("AmsState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
+Scalars = namedtuple(
+    "Scalars",
+    ["step_size", "lower", "upper", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "weight_decay"],
+)
+First = namedtuple("First", ["lr"], defaults=[0.0])
+
+
+def scalars(
+    step, running, *, lr, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0
+):  # fmt: skip
+    beta1, beta2 = betas
+    running = running if running.lr > 0.0 else First(lr)
+    final = final_lr * lr / running.lr if lr > 0.0 else 0.0
+    lower = final * (1.0 - 1.0 / (gamma * step + 1.0))
+    upper = final * (1.0 + 1.0 / (gamma * step)) if gamma > 0.0 else math.inf
+    step_size = lr * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    return Scalars(step_size, lower, upper, *averages, eps, weight_decay), running
+
+
+def between(x, h):
+    """``x``, no less than the lower bound and no more than the upper; NaN stays one."""
+    return pick(x < h.lower, h.lower, pick(x > h.upper, h.upper, x))
+
+
+def update(p, g, s, h):
+    g = g + h.weight_decay * p
+    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
+    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
+    return p - between(h.step_size / (math.sqrt(v) + h.eps), h) * m, State(m, v)
+
+
+def update_ams(p, g, s, h):
+    g = g + h.weight_decay * p
+    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
+    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
+    w = larger(s.max_exp_avg_sq, v)
+    return p - between(h.step_size / (math.sqrt(w) + h.eps), h) * m, AmsState(m, v, w)
+
+
+def reference(p, g, s, step, *, running, lr, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0):
+    """Both forms, told apart by the state they keep."""
+    options = {"betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps, "weight_decay": weight_decay}
+    h, _ = scalars(step, running, lr=lr, **options)
+    g = g + weight_decay * p
+    m = betas[0] * s.exp_avg + (1.0 - betas[0]) * g
+    v = betas[1] * s.exp_avg_sq + (1.0 - betas[1]) * (g * g)
+    new = (m, v) if len(s) == 2 else (m, v, np.maximum(s.max_exp_avg_sq, v))
+    rate = h.step_size / (np.sqrt(new[-1]) + eps)
+    rate = np.where(rate < p.dtype.type(h.lower), h.lower, np.where(rate > p.dtype.type(h.upper), h.upper, rate))
+    return p - rate.astype(p.dtype) * m, type(s)(*new)
+
+
+LIMITS = {
+    "betas": FRACTION, "final_lr": NOT_NEGATIVE, "gamma": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE
+}  # fmt: skip
+
+
+def _rule(name, state, function, paper):
+    squares = tuple(field for field in state._fields if field.endswith("_sq"))
+    return Rule(
+        name, state, Scalars, scalars, function, reference, limits=LIMITS, paper=paper, not_negative=squares,
+        running=First,
+    )  # fmt: skip
+
+
+ADABOUND = _rule("adabound", State, update, "Luo et al. 2019, Algorithm 2")
+AMSBOUND = _rule("amsbound", AmsState, update_ams, "Luo et al. 2019, Algorithm 3")
+
+
+def select(*, amsbound, **_):
+    """The rule that runs for a group's options."""
+    return AMSBOUND if amsbound else ADABOUND

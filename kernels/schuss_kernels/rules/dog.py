@@ -1,0 +1,125 @@
+"""DoG, LDoG and DoWG: SGD whose learning rate is the distance gone, over the gradients met on the way.
+
+Ivgi, Hinder & Carmon 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule"; Khaled, Mishchenko
+& Jin 2023, "DoWG Unleashed: An Efficient Universal Parameter-Free Gradient Descent Method", Algorithm 1::
+
+    g' = g + weight_decay * p
+    r  = max(r, ||p - x0||)                          r starts as reps_rel * (1 + ||x0||)
+    G  = G + ||g'||^2                                DoG
+    p  = p - lr * r / sqrt(G + eps) * g'
+
+    G  = G + r^2 * ||g'||^2                          DoWG; r^2 starts as init_estim_sq_dist, or eps
+    p  = p - lr * r^2 / (sqrt(G) + eps) * g'
+
+The norms go over all tensors of a group; LDoG is DoG with norms of each tensor. ``init_eta`` says what the first step
+multiplies the gradient by (lr does not count there, as in the authors' code; Optax multiplies by lr), ``init_dist``
+what r starts as. Everything else is the same in the authors' code and in Optax. A step that has met no gradient yet
+moves nothing.
+"""
+
+import math
+from collections import namedtuple
+
+from ..rule import NOT_NEGATIVE, PARAMETER, Rule
+
+State = namedtuple("State", ["x0"])
+Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps", "first", "relative", "init_eta"])
+Sums = namedtuple("Sums", ["gradients", "distance", "weights"])
+Running = namedtuple("Running", ["begun", "max_dist", "gradients"], defaults=[0.0, 0.0, 0.0])
+WeightedRunning = namedtuple("WeightedRunning", ["max_sq_dist", "gradients"], defaults=[0.0, 0.0])
+
+
+def initial():
+    return State(PARAMETER)
+
+
+def scalars(step, running, *, lr, reps_rel=1e-6, init_eta=0.0, init_dist=0.0, eps=1e-8, weight_decay=0.0):
+    relative = 0.0 if init_eta > 0.0 or init_dist > 0.0 else reps_rel
+    return Scalars(lr, weight_decay, eps, init_dist, relative, init_eta), running
+
+
+def scalars_dowg(step, running, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0):
+    return Scalars(lr, weight_decay, eps, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, 0.0, 0.0), running
+
+
+def measure(p, g, s, h):
+    g = g + h.weight_decay * p
+    away = p - s.x0
+    return Sums(g * g, away * away, p * p)
+
+
+def finish(h, sums, step, running):
+    begun, r, gradients = running
+    if not begun:
+        r = h.first + h.relative * (1.0 + math.sqrt(sums.weights))
+    r, gradients = max(r, math.sqrt(sums.distance)), gradients + sums.gradients
+    below = math.sqrt(gradients + h.eps)
+    rate = h.lr * r / below if below != 0.0 else 0.0
+    if not begun and h.init_eta > 0.0:
+        rate = h.init_eta
+    return h._replace(lr=rate), Running(1.0, r, gradients)
+
+
+def finish_dowg(h, sums, step, running):
+    r = max(running.max_sq_dist, h.first, sums.distance)
+    gradients = running.gradients + r * sums.gradients
+    below = math.sqrt(gradients) + h.eps
+    return h._replace(lr=h.lr * r / below if below != 0.0 else 0.0), WeightedRunning(r, gradients)
+
+
+def update(p, g, s, h):
+    return p - h.lr * (g + h.weight_decay * p), State(s.x0)
+
+
+def reference_measure(p, g, s, step, *, weight_decay=0.0, **_):
+    g = g + weight_decay * p
+    return Sums(g * g, (p - s.x0) * (p - s.x0), p * p)
+
+
+def reference(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
+    h, running = scalars(step, running, weight_decay=weight_decay, **options)
+    rate = finish(h, sums, step, running)[0].lr
+    return p - rate * (g + weight_decay * p), s
+
+
+def reference_dowg(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
+    h, running = scalars_dowg(step, running, weight_decay=weight_decay, **options)
+    rate = finish_dowg(h, sums, step, running)[0].lr
+    return p - rate * (g + weight_decay * p), s
+
+
+LIMITS = dict.fromkeys(
+    ("reps_rel", "init_eta", "init_dist", "init_estim_sq_dist", "eps", "weight_decay"), NOT_NEGATIVE
+)  # fmt: skip
+_DOG = "Ivgi, Hinder & Carmon 2023"
+
+
+def _rule(name, scalars, finish, reference, running, over, paper):
+    return Rule(
+        name, State, Scalars, scalars, update, reference, initial, limits=LIMITS, paper=paper, running=running,
+        Sums=Sums, measure=measure, finish=finish, over=over, reference_measure=reference_measure,
+    )  # fmt: skip
+
+
+DOG = _rule("dog", scalars, finish, reference, Running, "all", _DOG)
+LDOG = _rule("ldog", scalars, finish, reference, Running, "tensor", f"{_DOG}, layer by layer")
+DOWG = _rule(
+    "dowg", scalars_dowg, finish_dowg, reference_dowg, WeightedRunning, "all",
+    "Khaled, Mishchenko & Jin 2023, Algorithm 1",
+)  # fmt: skip
+
+
+def _checked(rule, init_eta, init_dist):
+    if init_eta and init_dist:
+        raise ValueError(f"init_eta and init_dist: expected at most one of them; got {init_eta!r} and {init_dist!r}")
+    return rule
+
+
+def select(*, init_eta, init_dist, **_):
+    """The rule that runs for a group's options."""
+    return _checked(DOG, init_eta, init_dist)
+
+
+def select_ldog(*, init_eta, init_dist, **_):
+    """The rule that runs for a group's options."""
+    return _checked(LDOG, init_eta, init_dist)

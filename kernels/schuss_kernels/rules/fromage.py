@@ -1,0 +1,63 @@
+"""Fromage: steps as large as the weights they move, and a little shrinking that keeps their norm.
+
+Bernstein et al. 2020, "On the distance between two neural networks and the stability of learning", Algorithm 1::
+
+    p  = (p - lr * ||p|| / ||g|| * g) / sqrt(1 + lr^2)              norms of the tensor
+
+Where a norm is zero the ratio is 1, as in the authors' code and in Optax.
+
+Conventions differ in a number. ``paper``: no least norm. ``optax``: both norms are taken as 1e-6 at least, so a tensor
+of zeros, which otherwise starts with ``lr * g``, moves by ``lr * 1e-6``.
+"""
+
+import math
+from collections import namedtuple
+
+from ..rule import NOT_NEGATIVE, Rule
+
+State = namedtuple("State", [])
+Scalars = namedtuple("Scalars", ["lr", "keep", "min_norm"])
+Sums = namedtuple("Sums", ["weights", "gradients"])
+
+
+def scalars(step, *, lr, min_norm=0.0):
+    keep = 1.0 / math.sqrt(1.0 + lr * lr)
+    return Scalars(lr * keep, keep, min_norm)
+
+
+def measure(p, g, s, h):
+    return Sums(p * p, g * g)
+
+
+def ratio(sums, min_norm):
+    """The norm of the weights over that of the gradient; 1 where one of them is zero."""
+    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
+    return weights / gradient if weights > 0.0 and gradient > 0.0 else 1.0
+
+
+def finish(h, sums, step):
+    return h._replace(lr=h.lr * ratio(sums, h.min_norm))
+
+
+def update(p, g, s, h):
+    return p * h.keep - h.lr * g, State()
+
+
+def reference_measure(p, g, s, step, *, lr, min_norm=0.0):
+    return Sums(p * p, g * g)
+
+
+def reference(p, g, s, step, *, sums, lr, min_norm=0.0):
+    keep = 1.0 / math.sqrt(1.0 + lr * lr)
+    return p * keep - (lr * keep * ratio(sums, min_norm)) * g, State()
+
+
+FROMAGE = Rule(
+    "fromage", State, Scalars, scalars, update, reference, paper="Bernstein et al. 2020, Algorithm 1",
+    limits={"min_norm": NOT_NEGATIVE}, Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
+)  # fmt: skip
+
+
+def select(**_):
+    """The rule that runs for a group's options: conventions differ in their defaults alone."""
+    return FROMAGE

@@ -1,0 +1,62 @@
+"""MADGRAD: dual averaging under the cube root of summed squares, with momentum.
+
+Defazio & Jelassi 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method for
+Stochastic Optimization", Algorithm 1::
+
+    g'     = g + weight_decay * p
+    lambda = (lr + eps) * sqrt(step)
+    s      = s + lambda * g'
+    v      = v + lambda * g'^2
+    z      = x0 - s / (cbrt(v) + eps)                x0: the parameter as it was at first
+    p      = momentum * p + (1 - momentum) * z
+
+Convention: the authors' code, which Optax follows: eps is added to lr too, unless lr is 0 (Optax: also then), so that
+lambda is never tiny; the paper adds none. Without momentum the code does not keep ``x0`` but gets it back from ``p + s
+/ (cbrt(v) + eps)``, which costs a second root and division; here it is always kept. Dividing by a sum that is zero (eps
+= 0, no gradient so far) the code takes the quotient as 0, and so does this.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from ..elementary import cube_root, on_arrays, pick
+from ..rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+
+State = namedtuple("State", ["grad_sum_sq", "grad_sum", "x0"])
+Scalars = namedtuple("Scalars", ["step_size", "momentum", "one_minus_momentum", "eps", "weight_decay"])
+
+
+def _step_size(step, lr, eps):
+    return (lr + eps if lr != 0.0 else 0.0) * math.sqrt(step)
+
+
+def scalars(step, *, lr, momentum=0.9, eps=1e-6, weight_decay=0.0):
+    return Scalars(_step_size(step, lr, eps), momentum, 1.0 - momentum, eps, weight_decay)
+
+
+def update(p, g, s, h):
+    g = g + h.weight_decay * p
+    v = s.grad_sum_sq + h.step_size * (g * g)
+    total = s.grad_sum + h.step_size * g
+    below = cube_root(v) + h.eps
+    z = s.x0 - pick(below == 0.0, 0.0, total / below)
+    return h.momentum * p + h.one_minus_momentum * z, State(v, total, s.x0)
+
+
+def reference(p, g, s, step, *, lr, momentum=0.9, eps=1e-6, weight_decay=0.0):
+    step_size = _step_size(step, lr, eps)
+    g = g + weight_decay * p
+    v = s.grad_sum_sq + step_size * (g * g)
+    total = s.grad_sum + step_size * g
+    below = on_arrays(cube_root, p.dtype.type)(v) + eps
+    z = s.x0 - np.where(below == 0.0, 0.0, total / below).astype(p.dtype)
+    return momentum * p + (1.0 - momentum) * z, State(v, total, s.x0)
+
+
+MADGRAD = Rule(
+    "madgrad", State, Scalars, scalars, update, reference, lambda: State(0.0, 0.0, PARAMETER),
+    limits={"momentum": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Defazio & Jelassi 2021, Algorithm 1", not_negative=("grad_sum_sq",),
+)  # fmt: skip

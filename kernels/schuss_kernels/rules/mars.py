@@ -1,0 +1,119 @@
+"""MARS: AdamW or Lion on a gradient that the change since the last one corrects.
+
+Yuan et al. 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large Models", Algorithms 1 to 3::
+
+    c   = g + gamma * beta1 / (1 - beta1) * (g - last_grad)
+    c   = c / max(1, ||c||)                                         norm of the tensor
+    m   = beta1 * m + (1 - beta1) * c
+    v   = beta2 * v + (1 - beta2) * c^2                             AdamW only
+    p   = p - lr * (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + eps) + weight_decay * p)        AdamW
+    p   = p - lr * (sign(m) + weight_decay * p)                                                          Lion
+    last_grad = g
+
+This is the paper's approximate form, MARS-approx: ``last_grad`` is that of the last step's batch; the exact form takes
+a second gradient at the last parameters. In the first step the two are the same, and ``c = g``, as in the paper; the
+authors' code starts from a last gradient of zero. It also runs plain AdamW on tensors of one dimension: put those into
+a group of another optimizer.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from ..elementary import sign
+from ..rule import FRACTION, NOT_NEGATIVE, Rule
+
+AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "last_grad"])
+LionState = namedtuple("LionState", ["exp_avg", "last_grad"])
+AdamScalars = namedtuple(
+    "AdamScalars",
+    ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps", "keep", "gain",
+     "scale"],
+)  # fmt: skip
+LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "keep", "gain", "scale"])
+Sums = namedtuple("Sums", ["squares"])
+
+
+def gain(gamma, beta1, step):
+    """How much of the gradient's change is added to it; there is no change in the first step."""
+    return gamma * beta1 / (1.0 - beta1) if step > 1 else 0.0
+
+
+def scalars_adamw(step, *, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
+    beta1, beta2 = betas
+    return AdamScalars(
+        lr / (1.0 - beta1**step), beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 / math.sqrt(1.0 - beta2**step), eps,
+        1.0 - lr * weight_decay, gain(gamma, beta1, step), 1.0,
+    )  # fmt: skip
+
+
+def scalars_lion(step, *, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
+    return LionScalars(lr, beta, 1.0 - beta, 1.0 - lr * weight_decay, gain(gamma, beta, step), 1.0)
+
+
+def measure(p, g, s, h):
+    c = g + h.gain * (g - s.last_grad)
+    return Sums(c * c)
+
+
+def scale(sums):
+    """What limits the norm to 1."""
+    norm = math.sqrt(sums.squares)
+    return 1.0 / norm if norm > 1.0 else 1.0
+
+
+def finish(h, sums, step):
+    return h._replace(scale=scale(sums))
+
+
+def update_adamw(p, g, s, h):
+    c = (g + h.gain * (g - s.last_grad)) * h.scale
+    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * c
+    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (c * c)
+    return p * h.keep - h.step_size * (m / (math.sqrt(v) * h.correction2 + h.eps)), AdamState(m, v, g)
+
+
+def update_lion(p, g, s, h):
+    c = (g + h.gain * (g - s.last_grad)) * h.scale
+    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * c
+    return p * h.keep - h.lr * sign(m), LionState(m, g)
+
+
+def reference_measure_adamw(p, g, s, step, *, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
+    c = g + gain(gamma, betas[0], step) * (g - s.last_grad)
+    return Sums(c * c)
+
+
+def reference_adamw(p, g, s, step, *, sums, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
+    beta1, beta2 = betas
+    c = (g + gain(gamma, beta1, step) * (g - s.last_grad)) * scale(sums)
+    m = beta1 * s.exp_avg + (1.0 - beta1) * c
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (c * c)
+    denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps
+    return p * (1.0 - lr * weight_decay) - lr / (1.0 - beta1**step) * (m / denominator), AdamState(m, v, g)
+
+
+def reference_measure_lion(p, g, s, step, *, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
+    c = g + gain(gamma, beta, step) * (g - s.last_grad)
+    return Sums(c * c)
+
+
+def reference_lion(p, g, s, step, *, sums, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
+    c = (g + gain(gamma, beta, step) * (g - s.last_grad)) * scale(sums)
+    m = beta * s.exp_avg + (1.0 - beta) * c
+    return p * (1.0 - lr * weight_decay) - lr * np.sign(m), LionState(m, g)
+
+
+MARS = Rule(
+    "mars", AdamState, AdamScalars, scalars_adamw, update_adamw, reference_adamw,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "gamma": NOT_NEGATIVE},
+    paper="Yuan et al. 2024, Algorithm 2", not_negative=("exp_avg_sq",),
+    Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure_adamw,
+)  # fmt: skip
+MARS_LION = Rule(
+    "mars_lion", LionState, LionScalars, scalars_lion, update_lion, reference_lion,
+    limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE, "gamma": NOT_NEGATIVE},
+    paper="Yuan et al. 2024, Algorithm 3", Sums=Sums, measure=measure, finish=finish,
+    reference_measure=reference_measure_lion,
+)  # fmt: skip

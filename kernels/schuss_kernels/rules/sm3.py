@@ -1,0 +1,69 @@
+"""SM3: Adagrad whose sums are kept for the slices of a tensor: one number for each index of each axis.
+
+Anil, Gupta, Koren & Singer 2019, "Memory-Efficient Adaptive Optimization", Algorithm SM3-II, with the slices of its
+section 4 (rows and columns of a matrix, each index of each axis of any tensor)::
+
+    v   = min over the axes of their accumulator + g^2
+    u   = g / sqrt(v + eps)                                   0 where v is
+    m   = momentum * m + (1 - momentum) * u
+    p   = p - lr * m                                          - lr * u without momentum
+    accumulator of an axis = max of v over all other axes
+
+Convention: the paper's, eps = 0 and 0/0 = 0, with the running mean of its experiments. Optax has eps = 1e-8.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+
+from ..matrix import MatrixRule
+from ..rule import FRACTION, NOT_NEGATIVE
+
+State = namedtuple("State", ["accumulators"])
+MomentumState = namedtuple("MomentumState", ["accumulators", "momentum_buffer"])
+
+
+def total_of(shape):
+    """Numbers that all axes have together; a number by itself has one."""
+    return (sum(shape) if shape else 1,)
+
+
+def _axes(accumulators, shape):
+    """The accumulators (one axis's after the other's), each so that it meets the tensor."""
+    done = 0
+    for axis, extent in enumerate(shape):
+        yield accumulators[done : done + extent].reshape([extent if a == axis else 1 for a in range(len(shape))])
+        done += extent
+
+
+def reference(p, g, s, step, *, lr, momentum=0.9, eps=0.0):
+    shape = p.shape or (1,)
+    v = g.reshape(shape) * g.reshape(shape)
+    least = None
+    for part in _axes(s.accumulators, shape):
+        least = part if least is None else np.minimum(least, part)
+    v = least + v
+    u = np.where(v > 0.0, g.reshape(shape) / np.sqrt(v + eps), 0.0 * v).reshape(p.shape)
+    others = [tuple(a for a in range(len(shape)) if a != axis) for axis in range(len(shape))]
+    kept = np.concatenate([v.max(axis=axes) if axes else v for axes in others])
+    if not hasattr(s, "momentum_buffer"):
+        return p - lr * u, State(kept)
+    m = momentum * s.momentum_buffer + (1.0 - momentum) * u
+    return p - lr * m, MomentumState(kept, m)
+
+
+LIMITS = {"momentum": FRACTION, "eps": NOT_NEGATIVE}
+PAPER = "Anil et al. 2019, SM3-II"
+SM3 = MatrixRule(
+    "sm3", State, reference, shapes=lambda shape: [total_of(shape)], limits=LIMITS, paper=PAPER,
+    not_negative=("accumulators",),
+)  # fmt: skip
+SM3_MOMENTUM = MatrixRule(
+    "sm3_momentum", MomentumState, reference, shapes=lambda shape: [total_of(shape), None], limits=LIMITS, paper=PAPER,
+    not_negative=("accumulators",),
+)  # fmt: skip
+
+
+def select(*, momentum, **_):
+    """The rule that runs for a group's options."""
+    return SM3 if momentum == 0.0 else SM3_MOMENTUM

@@ -1,0 +1,81 @@
+"""StableAdamW: AdamW that takes smaller steps where a tensor's second moments lag behind its gradients.
+
+Wortsman et al. 2023, "Stable and low-precision training for large-scale vision-language models", Algorithm 2::
+
+    b1  = beta1 * (1 - beta1^(step - 1)) / (1 - beta1^step)         b2 likewise: the averages have no bias
+    m   = b1 * m + (1 - b1) * g
+    v   = b2 * v + (1 - b2) * g^2
+    rms = sqrt(mean(g^2 / max(v, eps^2)))                           one number a tensor
+    eta = lr / max(1, rms)
+    p   = p - eta * weight_decay * p - eta * m / (sqrt(v) + eps)
+
+This is the update clipping of Adafactor (Shazeer & Stern 2018). In code that the authors published the decay keeps the
+rate lr; here, as in the paper and in optimi, it is eta.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from ..elementary import larger
+from ..rule import FRACTION, NOT_NEGATIVE, Rule
+
+State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
+Scalars = namedtuple(
+    "Scalars",
+    ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_sq", "weight_decay", "keep"],
+)  # fmt: skip
+Sums = namedtuple("Sums", ["ratios", "count"])
+
+
+def debiased(beta, step):
+    """The decay with which an average that starts at zero is that of the gradients so far, whatever the step."""
+    return beta * (1.0 - beta ** (step - 1)) / (1.0 - beta**step)
+
+
+def scalars(step, *, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
+    beta1, beta2 = (debiased(beta, step) for beta in betas)
+    return Scalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, eps * eps, weight_decay, 1.0 - lr * weight_decay)
+
+
+def measure(p, g, s, h):
+    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
+    return Sums(g * g / larger(v, h.eps_sq), 1.0)
+
+
+def rate(lr, sums):
+    """The learning rate of a tensor; lr where it has no elements."""
+    return lr / max(1.0, math.sqrt(sums.ratios / sums.count)) if sums.count > 0.0 else lr
+
+
+def finish(h, sums, step):
+    lr = rate(h.lr, sums)
+    return h._replace(lr=lr, keep=1.0 - lr * h.weight_decay)
+
+
+def update(p, g, s, h):
+    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
+    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
+    return p * h.keep - h.lr * (m / (math.sqrt(v) + h.eps)), State(m, v)
+
+
+def reference_measure(p, g, s, step, *, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
+    beta2 = debiased(betas[1], step)
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    return Sums(g * g / np.maximum(v, p.dtype.type(eps * eps)), np.ones_like(p))
+
+
+def reference(p, g, s, step, *, sums, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
+    beta1, beta2 = (debiased(beta, step) for beta in betas)
+    m = beta1 * s.exp_avg + (1.0 - beta1) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    lr = rate(lr, sums)
+    return p * (1.0 - lr * weight_decay) - lr * (m / (np.sqrt(v) + eps)), State(m, v)
+
+
+STABLE_ADAMW = Rule(
+    "stable_adamw", State, Scalars, scalars, update, reference, paper="Wortsman et al. 2023, Algorithm 2",
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}, not_negative=("exp_avg_sq",),
+    Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
+)  # fmt: skip

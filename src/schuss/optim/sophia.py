@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Unpack
+
+import numpy as np
+from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.rounding import key as random_key
+from schuss_kernels.rules import sophia
+
+from .. import arrays, storing, tree
+from ..common import Common
+from ..conventions import Conventions
+from ..groups import unwrapped
+from ..optimizer import ACCUMULATED, Optimizer
+from ..optimizer import _expected_gradient as expected_gradient
+from ..riding import Riding, StepInfo
+
+
+class Sophia(Optimizer):
+    """Sophia: momentum over the diagonal of the Hessian, every element's step limited to lr.
+
+    ``m = beta1 * m + (1 - beta1) * g``; ``p -= lr * clip(m / max(gamma * h, eps), clip_threshold)``. What h is the
+    running mean of is yours to estimate, every 10 steps or so: ``opt.step(grads, hessian=estimate)``, or
+    :meth:`update_hessian` by itself. Before the first estimate every step is lr times the sign of m.
+
+    ========== ============= ===== ============ ====================== ===========================
+    convention betas         eps   weight_decay m is                   the estimate of a step
+    ========== ============= ===== ============ ====================== ===========================
+    "paper"    0.96, 0.99    1e-12 0.2          as it is               counts in that step
+    "optax"    0.965, 0.99   1e-8  1e-4         over 1 - beta1**step   counts from the next step on
+    ========== ============= ===== ============ ====================== ===========================
+
+    The authors' Sophia-G code has rho times the batch size for gamma, ``betas=(0.965, 0.99)`` and ``weight_decay=0.1``.
+
+    Parameters
+    ----------
+    params, **common
+        See :class:`schuss.Optimizer`.
+    lr
+        Learning rate, at least 0, or a function of the number of steps made.
+    betas
+        Decays of m and of h, each in [0, 1). None: the convention's.
+    gamma
+        Scale of h, at least 0. The paper has 0.01 for Hutchinson's estimates (Sophia-H), 0.05 for Gauss-Newton-Bartlett
+        ones (Sophia-G); 10 to 50 percent of the elements should not be at their limit.
+    eps
+        Above 0. None: the convention's.
+    weight_decay
+        At least 0, decoupled: ``p *= 1 - lr * weight_decay``. None: the convention's.
+    clip_threshold
+        The limit, at least 0.
+    convention
+        Whose arithmetic and defaults: ``"paper"`` or ``"optax"``.
+
+    State: ``exp_avg``, ``hessian``.
+
+    References
+    ----------
+    Liu et al. 2023 (arXiv:2305.14342), Algorithm 3.
+
+    Examples
+    --------
+    >>> import numpy as np, schuss
+    >>> w = np.array([1.0, 2.0])
+    >>> opt = schuss.Sophia([w], lr=0.1, betas=(0.5, 0.5), gamma=1.0, weight_decay=0.0)
+    >>> info = opt.step([np.array([1.0, -8.0])], hessian=[np.array([4.0, 4.0])])
+    >>> w
+    array([0.975, 2.1  ])
+    """
+
+    _conventions: ClassVar[Conventions] = {
+        "paper": {"betas": (0.96, 0.99), "eps": 1e-12, "weight_decay": 0.2},
+        "optax": {"betas": (0.965, 0.99), "eps": 1e-8, "weight_decay": 1e-4},
+    }
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Callable[[int], float] = 1e-4,
+        betas: tuple[float, float] | None = None,
+        gamma: float = 0.01,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        clip_threshold: float = 1.0,
+        *,
+        convention: str = "paper",
+        **common: Unpack[Common],
+    ) -> None:
+        self._given = threading.local()  # the estimate on its way from step() to where the lock is held
+        self._waiting: list[Memory | None] = []
+        super().__init__(
+            params, sophia.select, lr=lr, betas=betas, gamma=gamma, eps=eps, weight_decay=weight_decay,
+            clip_threshold=clip_threshold, convention=convention, **common,
+        )  # fmt: skip
+
+    def step(
+        self,
+        grads: Any = ACCUMULATED,
+        *,
+        hessian: Any = None,
+        grad_scale: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_nonfinite: bool = False,
+        zero_grad: bool = False,
+        stream: Any = None,
+    ) -> StepInfo:
+        """Move every parameter by one step, in place; see :meth:`schuss.Optimizer.step` for the arguments.
+
+        ``hessian``: an estimate of the Hessian's diagonal, as for :meth:`update_hessian`. With the convention
+        ``"paper"`` it counts in this step, with ``"optax"`` from the next one on. A step that is skipped skips it too.
+        """
+        self._given.estimate = hessian
+        try:
+            return super().step(
+                grads, grad_scale=grad_scale, clip_norm=clip_norm, clip_value=clip_value,
+                skip_nonfinite=skip_nonfinite, zero_grad=zero_grad, stream=stream,
+            )  # fmt: skip
+        finally:
+            self._given.estimate = None
+
+    def update_hessian(self, hessian: Any, *, stream: Any = None) -> None:
+        """Take an estimate of the Hessian's diagonal into its running mean: ``h = beta2 * h + (1 - beta2) * estimate``.
+
+        Parameters
+        ----------
+        hessian
+            The structure of the parameters, as gradients in :meth:`step`: arrays of their shapes; None in place of an
+            array leaves that tensor's mean alone. It is of what is minimized (with ``maximize``: of the negative), and
+            none of the gradients' scaling and clipping is done to it.
+        stream
+            As in :meth:`step`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When the structure or an array does not fit. Nothing is changed then.
+        """
+        with self._lock:
+            self._swap.refuse("update_hessian()")
+            memories = self._estimates(hessian)
+            if self._edits.count != self._seen:
+                self._look_at_groups()
+            self._use_stream(stream)
+            self._move_hessian(memories)
+
+    def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
+        estimate = getattr(self._given, "estimate", None)
+        if estimate is None:
+            return super()._step(gradients, riding)
+        memories = self._estimates(estimate)
+        late = [self._groups[group]["convention"] == "optax" for group in self._group_of]
+        after = [memory if wait else None for memory, wait in zip(memories, late, strict=True)]
+        if riding.zero_grad:
+            self._refuse_zeroed(gradients, after)
+        self._ride(riding)
+        self._waiting = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
+        try:
+            info = self._step_looking(gradients, riding)
+            if not info.skipped:
+                self._about_to_move()  # where no tensor had a gradient
+                self._move_hessian(after)
+        finally:
+            self._waiting = []
+        return info
+
+    def _about_to_move(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._move_hessian(waiting)
+
+    def _estimates(self, hessian: Any) -> list[Memory | None]:
+        """The arrays of an estimate, checked as gradients are."""
+        grouped = self._grouped and isinstance(hessian, (list, tuple))
+        given = tree.match(self._node, unwrapped(hessian) if grouped else hessian, "hessian")
+        try:
+            return self._looked_at(given, False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("gradient", "hessian estimate")) from None
+
+    def _refuse_zeroed(self, gradients: list[Any], after: Sequence[Memory | None]) -> None:
+        """Raise where an estimate that is read after the step shares memory with a gradient that is zeroed in it."""
+        matched = self._match(gradients) if self._as_given is not None else gradients
+        found = [memory for memory in self._looked_at(matched, True) if memory is not None]
+        for name, memory in zip(self._names, after, strict=True):
+            if memory is not None and any(arrays.overlap(memory, gradient) for gradient in found):
+                raise ValueError(
+                    f"zero_grad: the hessian estimate of {name!r} shares memory with a gradient; pass a copy"
+                )
+
+    def _adapt(self) -> None:
+        super()._adapt()
+        self._hessians: Engine | None = None  # the states may be others now
+
+    def _move_hessian(self, memories: Sequence[Memory | None]) -> None:
+        """One launch over the tensors with an estimate; their parameters and first moments stay."""
+        if all(memory is None for memory in memories):
+            return
+        if self._hessians is None:
+            tensors = [
+                Tensor(
+                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *expected_gradient(parameter),
+                    stochastic=self._keeping.stochastic,
+                )
+                for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)
+            ]  # fmt: skip
+            self._hessians = self._make_engine(tensors, np.zeros(1, np.int64))
+        engine = self._hessians
+        engine.stream = self._engine.stream
+        slots: dict[int, int] = {}
+        kinds: dict[int, list[np.dtype]] = {}
+        for number, (memory, group) in enumerate(zip(memories, self._group_of, strict=True)):
+            if memory is not None:
+                slots.setdefault(group, number)
+                kinds.setdefault(group, []).append(storing.compute(self._parameters[number]))
+        engine.set_slots(
+            [None if m is None else slots[group] for m, group in zip(memories, self._group_of, strict=True)]
+        )
+        high, low = random_key(self._keeping.seed, -1 - self.steps)  # other bits than those of any step
+        for group, slot in slots.items():
+            options = {"betas": self._groups[group]["betas"]}
+            riders = (1.0, 0.0, 0.0, 0.0, float(high), float(low), 0.0, 0.0)
+            engine.prepare(slot, list(dict.fromkeys(kinds[group])), sophia.SOPHIA_HESSIAN, 1, options, riders)
+        engine.step(list(memories))

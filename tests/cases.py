@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,11 @@ class Case:
     make: type[schuss.Optimizer]
     options: dict[str, Any] = field(default_factory=dict)
     torch: str | None = None
+
+    @property
+    def rule(self) -> Any:
+        """The rule that moves a vector."""
+        return self.make([np.ones(1)], **self.options, backend="numpy")._engine.tensors[0].rule
 
     def __str__(self) -> str:
         said = ",".join(f"{name}={value}" for name, value in self.options.items())
@@ -180,10 +186,14 @@ def one_a_kernel() -> list[Case]:
     """The first case of every update (and measure): for what does not depend on the options' values."""
     found: dict[Any, Case] = {}
     for case in CASES:
-        optimizer = case.make([np.ones(1)], **case.options, backend="numpy")
-        rule = optimizer._engine.tensors[0].rule
+        rule = case.rule
         found.setdefault((rule.update, rule.measure), case)
     return list(found.values())
+
+
+def said(value: Any) -> str:
+    """A parameter of a test as text that is the same in every process: functions by their names."""
+    return getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 BACKENDS = ["numpy", "numba", pytest.param("native", marks=needs_native)]

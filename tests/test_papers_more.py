@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import said
 from schuss_kernels.elementary import cube_root, on_arrays, power_of
 
 import schuss
@@ -205,7 +206,7 @@ def path(make, dtype, **options):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize(("make", "options", "paper", "said"), CASES, ids=str)
+@pytest.mark.parametrize(("make", "options", "paper", "said"), CASES, ids=said)
 def test_papers(make, options, paper, said, decay, dtype):
     ours, theirs = path(make, dtype, weight_decay=decay, **options), list(paper(decay, **said))
     assert len(ours) == len(theirs) == STEPS
@@ -265,7 +266,7 @@ def test_the_bounds_follow_the_schedule():
         (schuss.QHM, {"nu": 0.0}, schuss.SGD, {}),
         (schuss.AggMo, {"betas": (0.9, 0.9, 0.9)}, schuss.SGD, {"momentum": 0.9}),
     ],
-    ids=str,
+    ids=said,
 )
 def test_what_is_another_optimizer_in_the_end(ours, options, theirs, same):
     np.testing.assert_allclose(path(ours, np.float64, **options), path(theirs, np.float64, **same), rtol=1e-9)

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from cases import said
 
 from schuss import schedules
 from schuss.schedules import (
@@ -65,7 +66,7 @@ CASES = [
     (join((linear(0.1, 0.7, 4), 4), (0.5, 3), cosine(LR, 6, 0.1)), 0.1, 13, 0.1),
     (join((twice, 3), twice), 0.0, None, None),
 ]
-each_case = pytest.mark.parametrize(("schedule", "first", "end", "last"), CASES, ids=lambda x: repr(x)[:40])
+each_case = pytest.mark.parametrize(("schedule", "first", "end", "last"), CASES, ids=lambda x: said(x)[:40])
 
 
 @each_case

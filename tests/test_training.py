@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import said
 
 import schuss
 from schuss import problems
@@ -69,7 +70,7 @@ def test_training_is_plain_steps():
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["adam", schuss.Adam, lambda params, **options: schuss.Adam(params, **options)], ids=str
+    "optimizer", ["adam", schuss.Adam, lambda params, **options: schuss.Adam(params, **options)], ids=said
 )
 def test_optimizers_by_name_class_and_function(optimizer):
     history = problems.train(problems.rosenbrock(), optimizer, lr=0.1, epochs=10)

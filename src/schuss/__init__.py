@@ -9,6 +9,7 @@ Parameters are updated in place, in one pass over memory, by all cores, bit for 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from schuss_kernels.matrix import MatrixRule
 from schuss_kernels.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
 from .catalogue import CLASSES
@@ -33,6 +34,7 @@ __all__ = [
     "NOT_NEGATIVE",
     "DynamicLossScale",
     "Interval",
+    "MatrixRule",
     "Optimizer",
     "Rule",
     "RuleError",

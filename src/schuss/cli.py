@@ -155,7 +155,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"schuss {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
 
-    names = "names joined by commas, such as sgd,adamw-amsgrad (default: the classic ones, sgd to adamw)"
+    names = "names joined by commas, such as sgd,lion, or all (default: the classic ones, sgd to adamw)"
     bench = commands.add_parser(
         "bench",
         help="measure every optimizer beside the memory's limit, numpy and torch",

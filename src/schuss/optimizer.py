@@ -9,18 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from schuss_kernels import plan
 from schuss_kernels.engine import Engine, Memory, Tensor
-from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
 
 from . import arrays, backends, report, state, storing, tree
 from .accumulation import Sums
 from .common import MIN_8BIT_SIZE, Common, keeping
 from .conventions import Conventions
-from .counts import Counts, History, running_before
+from .counts import Counts, History
 from .forks import step_lock
 from .groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
+from .numbers import Numbers
 from .riding import AT_REST, MOVED, Riding, StepInfo
 from .slow import Slow
 from .swapping import Swap
@@ -159,6 +158,7 @@ class Optimizer:
             storing.beside(self.backend, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
         ]
         self._counts = Counts(self._clock, self._group_of, [storing.compute(p) for p in self._parameters])
+        self._numbers = Numbers(self._counts)
         self._adapt()
         self._look_at_groups()
 
@@ -303,11 +303,11 @@ class Optimizer:
         self._ride(riding)
         if self._slow is not None:
             self._engine.sync(self._slow.meets(self.steps))
-        if self._measures or (riding is not AT_REST and riding.looks_ahead):
+        if self._numbers.measures or (riding is not AT_REST and riding.looks_ahead):
             return self._step_looking(gradients, riding)
-        self._prepare(riding.scale)
+        self._numbers.prepare(self._engine, riding.scale, riding.clip_value)
         if not self._engine.try_step(gradients) and self._place_checked(gradients):
-            self._prepare(riding.scale)  # other tensors may have gradients now
+            self._numbers.prepare(self._engine, riding.scale, riding.clip_value)  # other tensors may have gradients now
             self._engine.launch()
         return MOVED
 
@@ -353,9 +353,9 @@ class Optimizer:
                 return StepInfo(norm, True)
             scale *= riding.coefficient(norm)
         self._about_to_move()
-        self._prepare(scale)
-        if self._measures:
-            self._measure(scale)
+        self._numbers.prepare(self._engine, scale, riding.clip_value)
+        if self._numbers.measures:
+            self._numbers.measure(self._engine, scale, riding.clip_value)
         self._engine.launch()
         return StepInfo(norm, False)
 
@@ -401,66 +401,8 @@ class Optimizer:
         if self._seen < 0 or any(group.rule is not rule for group, rule in pairs):
             self._adapt()
         groups = [self._groups[number] for number, _ in self._forms]
-        self._options = [group.options_of(rule) for group, rule in zip(groups, self._rules, strict=True)]
-        self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
-        self._scheduled = [
-            (form, group)
-            for form, (group, rule) in enumerate(zip(groups, self._rules, strict=True))
-            if callable(group.get("lr")) and "lr" in rule.scalar_names
-        ]
-        # What the riders' numbers are where nothing rides, which is mostly: made once.
-        same = self._keeping.ema is None and not self._keeping.stochastic
-        self._plain = [self._riders(sign, 0) for sign in self._signs] if same else None
+        self._numbers.look(groups, self._rules, self._keeping, 0.0 if self._slow is None else self._slow.share)
         self._seen = seen
-
-    def _prepare(self, scale: float = 1.0, sums: Mapping[int, Any] | None = None) -> None:
-        """Give the engine the numbers of the next step; ``sums``: what was measured, by slot, for these blocks only."""
-        counts, options = self._counts, self._options
-        elapsed = self._clock.item() - counts.since
-        if self._repeats and sums is None:
-            for rule in self._rules:
-                rule.forget()
-        if self._scheduled:
-            options = options.copy()
-            for number, scheduled in self._scheduled:
-                options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
-        plain = self._plain if scale == 1.0 and self._riding.clip_value is None else None
-        for block in counts.blocks:
-            if sums is not None and block.slot not in sums:
-                continue
-            group, step = block.group, block.step + elapsed + 1
-            rule, given = self._rules[group], options[group]
-            riders = self._riders(scale * self._signs[group], step) if plain is None else plain[group]
-            found = None if sums is None else sums[block.slot]
-            running = None if rule.running is None else running_before(rule, block, elapsed, step, given, found)
-            self._engine.prepare(block.slot, block.kinds, rule, step, given, riders, running, found)
-
-    def _measure(self, scale: float) -> None:
-        """The first pass of rules that have a measure: what is added up goes into their numbers."""
-        found = self._engine.measure()
-        sums: dict[int, Any] = {}
-        for block in self._counts.blocks:
-            rule = self._rules[block.group]
-            if rule.measure is not None and rule.over == "tensor":
-                sums[block.slot] = tuple(found[block.slot].tolist())
-            elif rule.measure is not None:
-                rows = [found[number] for number in self._of_group(block.group)]
-                sums[block.slot] = tuple(np.cumsum(rows, axis=0)[-1].tolist())
-        self._prepare(scale, sums)
-
-    def _of_group(self, group: int) -> list[int]:
-        """The tensors of a group that have gradients."""
-        return [number for block in self._counts.blocks if block.group == group for number in block.members]
-
-    def _riders(self, scale: float, step: int) -> tuple[float, ...]:
-        """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
-        clip, kept = self._riding.clip_value, self._keeping
-        share = 0.0 if self._slow is None else self._slow.share
-        if clip is None and kept.ema is None and not kept.stochastic:
-            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, share, 0.0
-        keep = 0.0 if kept.ema is None else kept.ema
-        high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
-        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), share, 0.0
 
     # ------------------------------------------------------------------------------------------- tensors and blocks
 
@@ -481,14 +423,12 @@ class Optimizer:
             kept = self._keeping
             tensors.append(
                 Tensor(
-                    name, rule, parameter, fields, *_expected_gradient(parameter),
+                    name, rule, parameter, fields, *storing.expected_gradient(parameter),
                     others=self._others[number], master=kept.master, stochastic=kept.stochastic,
                 )
             )  # fmt: skip
         rules = [rule for _, rule in forms]
         with self._unsettled():
-            self._measures = any(rule.measure is not None for rule in rules)
-            self._repeats = self._measures or any(rule.running is not None for rule in rules)
             over = [None if rule.measure is None else rule.over for rule in rules]
             self._counts.separate(
                 form_of, [over[form] == "tensor" for form in form_of], [over[form] == "all" for form in form_of]
@@ -591,11 +531,3 @@ def _defaults(cls: type) -> dict[str, Any]:
             if plain and parameter.name not in ("self", "params", *Common.__annotations__):
                 found.setdefault(parameter.name, parameter.default)
     return found
-
-
-def _expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
-    """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
-    order = plan.memory_order(parameter.shape, parameter.strides)
-    if plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
-        order = list(range(len(parameter.shape)))
-    return parameter.dtype, plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize)

@@ -125,3 +125,11 @@ def shown(states: dict[str, Memory]) -> dict[str, Memory]:
     """States by the names that they are saved under, scales beside their codes."""
     scales = {f"{field}.scale": memory.scales for field, memory in states.items() if memory.scales is not None}
     return {**states, **scales}
+
+
+def expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
+    """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
+    order = plan.memory_order(parameter.shape, parameter.strides)
+    if plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
+        order = list(range(len(parameter.shape)))
+    return parameter.dtype, plan.dense_strides(parameter.shape, order, parameter.dtype.itemsize)

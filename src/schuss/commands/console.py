@@ -24,7 +24,7 @@ class Mismatch(CommandError):
 
 
 def choose(text: str, known: Sequence[str], option: str) -> list[str]:
-    """The names in a comma-separated list, in the order of ``known``.
+    """The names in a comma-separated list, in the order of ``known``; ``all`` of them.
 
     Raises
     ------
@@ -32,6 +32,8 @@ def choose(text: str, known: Sequence[str], option: str) -> list[str]:
         For a name that is not known, with the nearest one.
     """
     wanted = {item.strip().lower().replace(" ", "-").replace("_", "-") for item in text.split(",") if item.strip()}
+    if wanted == {"all"}:
+        return list(known)
     for name in sorted(wanted):
         if name not in known:
             raise CommandError(f"{option}: {unknown(name, known)}")

@@ -14,7 +14,6 @@ from ..common import Common
 from ..conventions import Conventions
 from ..groups import unwrapped
 from ..optimizer import ACCUMULATED, Optimizer
-from ..optimizer import _expected_gradient as expected_gradient
 from ..riding import Riding, StepInfo
 
 
@@ -200,7 +199,7 @@ class Sophia(Optimizer):
         if self._hessians is None:
             tensors = [
                 Tensor(
-                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *expected_gradient(parameter),
+                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *storing.expected_gradient(parameter),
                     stochastic=self._keeping.stochastic,
                 )
                 for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)

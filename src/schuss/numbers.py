@@ -1,0 +1,90 @@
+"""The numbers of a step: what every block of tensors is given by its rule, and what rides along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from schuss_kernels.engine import Engine
+from schuss_kernels.rounding import key as random_key
+from schuss_kernels.rule import Rule
+
+from .common import Keeping
+from .counts import Counts, running_before
+from .groups import ParamGroup
+
+
+class Numbers:
+    """Gives the engine the numbers of the next step, block by block of ``counts``."""
+
+    measures = False
+    """Whether a rule has a measure, so that there is a first pass."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
+        """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
+        self._rules, self._keeping, self._share = rules, keeping, share
+        self.measures = any(rule.measure is not None for rule in rules)
+        self._repeats = self.measures or any(rule.running is not None for rule in rules)
+        self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
+        self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
+        self._scheduled = [
+            (form, group)
+            for form, (group, rule) in enumerate(zip(groups, rules, strict=True))
+            if callable(group.get("lr")) and "lr" in rule.scalar_names
+        ]
+        # What the riders' numbers are where nothing rides, which is mostly: made once.
+        same = keeping.ema is None and not keeping.stochastic
+        self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
+
+    def prepare(self, engine: Engine, scale: float, clip: float | None, sums: Mapping[int, Any] | None = None) -> None:
+        """``scale``: of the gradients, ``clip``: what they are limited to. ``sums``: what was measured, by slot, for
+        these blocks only."""
+        counts, options = self._counts, self._options
+        elapsed = counts.clock.item() - counts.since
+        if self._repeats and sums is None:
+            for rule in self._rules:
+                rule.forget()
+        if self._scheduled:
+            options = options.copy()
+            for number, scheduled in self._scheduled:
+                options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
+        plain = self._plain if scale == 1.0 and clip is None else None
+        for block in counts.blocks:
+            if sums is not None and block.slot not in sums:
+                continue
+            group, step = block.group, block.step + elapsed + 1
+            rule, given = self._rules[group], options[group]
+            riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
+            found = None if sums is None else sums[block.slot]
+            running = None if rule.running is None else running_before(rule, block, elapsed, step, given, found)
+            engine.prepare(block.slot, block.kinds, rule, step, given, riders, running, found)
+
+    def measure(self, engine: Engine, scale: float, clip: float | None) -> None:
+        """The first pass of rules that have a measure: what is added up goes into their numbers."""
+        found = engine.measure()
+        sums: dict[int, Any] = {}
+        for block in self._counts.blocks:
+            rule = self._rules[block.group]
+            if rule.measure is not None and rule.over == "tensor":
+                sums[block.slot] = tuple(found[block.slot].tolist())
+            elif rule.measure is not None:
+                rows = [found[number] for number in self._of_group(block.group)]
+                sums[block.slot] = tuple(np.cumsum(rows, axis=0)[-1].tolist())
+        self.prepare(engine, scale, clip, sums)
+
+    def _of_group(self, group: int) -> list[int]:
+        """The tensors of a group that have gradients."""
+        return [number for block in self._counts.blocks if block.group == group for number in block.members]
+
+    def _riders(self, scale: float, clip: float | None, step: int) -> tuple[float, ...]:
+        """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
+        kept = self._keeping
+        if clip is None and kept.ema is None and not kept.stochastic:
+            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, self._share, 0.0
+        keep = 0.0 if kept.ema is None else kept.ema
+        high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
+        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), self._share, 0.0

@@ -1,4 +1,4 @@
-"""Every optimizer gets there: to the minimum of a parabola and of Rosenbrock's valley, and to a network that reads digits.
+"""Every optimizer gets there: to the minimum of a parabola and of Rosenbrock's valley, to a network that reads digits.
 
 The learning rates are those of :mod:`schuss.problems.rates` and of the catalogue; ``docs/optimizers.md`` lists them.
 """

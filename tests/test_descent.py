@@ -369,7 +369,7 @@ BAD = [
     ({"x0": ["1", "2"]}, TypeError, "x0: expected an array of real numbers"),
     ({"x0": [1.0, 2j]}, TypeError, r"x0: expected an array of real numbers, got \[1.0, 2j\]"),
     ({"x0": [[1.0], [2.0, 3.0]]}, ValueError, "x0: expected an array of numbers"),
-    ({"optimizer": "adma"}, ValueError, "optimizer: unknown name 'adma', did you mean 'adam'"),
+    ({"optimizer": "rmspro"}, ValueError, "optimizer: unknown name 'rmspro', did you mean 'rmsprop'"),
     ({"optimizer": "momentun"}, ValueError, "optimizer: unknown name 'momentun', did you mean 'momentum'"),
     ({"optimizer": None}, TypeError, "optimizer: expected a name, a class or a function of the parameters, got None"),
     ({"optimizer": dict}, TypeError, "optimizer: expected a name, a class or a function of the parameters, got "),

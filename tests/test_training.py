@@ -138,7 +138,7 @@ def train(optimizer, **options):
 
 
 BAD = [
-    (lambda: train("adan"), ValueError, "optimizer: unknown name 'adan', did you mean 'adam'?"),
+    (lambda: train("rmspro"), ValueError, "optimizer: unknown name 'rmspro', did you mean 'rmsprop'?"),
     (lambda: train(3), TypeError, "optimizer: expected a name, a class or a function of the parameters, got 3"),
     (lambda: train(int), TypeError, "optimizer: expected a name, a class or a function"),
     (lambda: train(schuss.SGD([np.ones(1)])), TypeError, "got an optimizer that has its parameters already"),

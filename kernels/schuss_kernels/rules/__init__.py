@@ -36,9 +36,12 @@ def _all() -> dict[str, Rule]:
 
 def is_built_in(rule: Rule) -> bool:
     """Whether a rule is one of these, and not a user's."""
+    return rule.update.__module__.startswith(f"{__name__}.") and _is_here(rule)
+
+
+@functools.cache
+def _is_here(rule: Rule) -> bool:
     own = rule.update.__module__
-    if not own.startswith(f"{__name__}."):
-        return False
     families = [module for name, module in list(sys.modules.items()) if name.startswith(f"{__name__}.")]
     # Mostly it is in its update's file; that of a rule for what another one leaves may be elsewhere.
     return any(value is rule for family in (sys.modules[own], *families) for value in vars(family).values())

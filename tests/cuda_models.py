@@ -208,7 +208,7 @@ class Model:
                 sums = engine.measure()
             for slot in slots:
                 running = self.running.get(slot, self.rule.running and self.rule.running())
-                given = None if sums[slot] is None else tuple(sums[slot].tolist())
+                given = sums[slot]
                 engine.prepare(slot, [compute], self.rule, step, self.numbers, riders, running, given)
                 if self.rule.running is not None and measured == (self.rule.measure is not None):
                     self.running[slot] = self.rule.running_after(step, self.numbers, running, given)

@@ -14,22 +14,43 @@ static void run_rows(const schuss_table *table, int64_t first, int64_t last)
     }
 }
 
-void work_drain(schuss_work *work)
+static void run_span(const schuss_table *table, int64_t span)
 {
-    const schuss_table *table = &work->table;
-    for (;;) {
-        int64_t span = atomic_fetch_add(&work->next, 1);
-        if (span >= table->span_count) {
-            return;
+    run_rows(table, table->spans[span], table->spans[span + 1]);
+}
+
+void work_share(schuss_work *work, const schuss_table *table, int threads)
+{
+    work->table = *table;
+    work->threads = threads;
+    for (int number = 0; number < threads; number++) {
+        schuss_share *share = &work->shares[number];
+        share->first = table->span_count * number / threads;
+        share->end = table->span_count * (number + 1) / threads;
+        atomic_store(&share->taken, 0);
+    }
+}
+
+void work_drain(schuss_work *work, int thread)
+{
+    for (int turn = 0; turn < work->threads; turn++) {
+        schuss_share *share = &work->shares[(thread + turn) % work->threads];
+        int64_t taken, count = share->end - share->first;
+        while ((taken = atomic_fetch_add(&share->taken, 1)) < count) {
+            run_span(&work->table, work->table.backwards ? share->end - 1 - taken : share->first + taken);
         }
-        run_rows(table, table->spans[span], table->spans[span + 1]);
     }
 }
 
 void launch(const schuss_table *table, int threads, bool team)
 {
+    if (threads > MOST_THREADS) {
+        threads = MOST_THREADS;
+    }
     if (threads > 1 && ((team && team_run(table, threads)) || pool_run(table, threads))) {
         return;
     }
-    run_rows(table, 0, table->count);
+    for (int64_t turn = 0; turn < table->span_count; turn++) {
+        run_span(table, table->backwards ? table->span_count - 1 - turn : turn);
+    }
 }

@@ -16,19 +16,34 @@ typedef struct {
     const int64_t *spans; /* span i is rows spans[i] to spans[i + 1] */
     int64_t span_count;
     int column; /* the kernels to run: ROW_KERNEL, ROW_SQUARES, ROW_MEASURE; 0: none for the row */
+    bool backwards; /* the last span first */
 } schuss_table;
 
-/* Threads take spans from a common counter, so one that is interrupted holds up a span, not its share of the work. */
+enum { MOST_THREADS = 256 };
+
+/* Spans `first` to `end` of the table; so many are taken. */
+typedef struct {
+    _Alignas(64) _Atomic int64_t taken;
+    int64_t first, end;
+} schuss_share;
+
+/* Every thread has a share of the spans, the same in every pass and step, as what its core's caches hold is then its
+   own: memory that another core has read is slow to write, even when it has left the caches. A thread that is done takes
+   spans of the others' shares, so one that is interrupted, or does not come at all, holds up a span at most. */
 typedef struct {
     schuss_table table;
-    _Alignas(64) _Atomic int64_t next;
+    int threads;
+    schuss_share shares[MOST_THREADS];
 } schuss_work;
 
 /* Run all rows with up to `threads` threads. `team`: prefer the OpenMP team of this process, if there is one. */
 void launch(const schuss_table *table, int threads, bool team);
 
-/* Take spans until there is none left. */
-void work_drain(schuss_work *work);
+/* Share a table out to so many threads, MOST_THREADS at most. */
+void work_share(schuss_work *work, const schuss_table *table, int threads);
+
+/* Take spans until there is none left; `thread` of the threads does it. */
+void work_drain(schuss_work *work, int thread);
 
 /* pool.c: run a table with helper threads of our own; false, and nothing done, while they serve somebody else. */
 bool pool_run(const schuss_table *table, int threads);

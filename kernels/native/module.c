@@ -21,10 +21,17 @@ typedef struct {
     int held;
 } PlanObject;
 
+/* The passes of a step go there and back: what one has read last is in the caches when the next begins. */
+static void run_column(schuss_plan *plan, int column, bool team)
+{
+    plan->table.column = column;
+    launch(&plan->table, plan->threads, team);
+    plan->table.backwards = column != ROW_KERNEL && !plan->table.backwards;
+}
+
 static void run(schuss_plan *plan, bool team)
 {
-    plan->table.column = ROW_KERNEL;
-    launch(&plan->table, plan->threads, team);
+    run_column(plan, ROW_KERNEL, team);
     *plan->clock += 1;
 }
 
@@ -38,24 +45,23 @@ static PyObject *plan_run(PyObject *self, PyObject *team)
     Py_RETURN_NONE;
 }
 
-static PyObject *run_column(PyObject *self, int column, bool share)
+static PyObject *read_only(PyObject *self, int column, bool share)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    plan->table.column = column;
     Py_BEGIN_ALLOW_THREADS
-    launch(&plan->table, plan->threads, share);
+    run_column(plan, column, share);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
 static PyObject *plan_look(PyObject *self, PyObject *team)
 {
-    return run_column(self, ROW_SQUARES, team == Py_True);
+    return read_only(self, ROW_SQUARES, team == Py_True);
 }
 
 static PyObject *plan_measure(PyObject *self, PyObject *team)
 {
-    return run_column(self, ROW_MEASURE, team == Py_True);
+    return read_only(self, ROW_MEASURE, team == Py_True);
 }
 
 static PyObject *plan_place(PyObject *self, PyObject *gradients)
@@ -281,11 +287,66 @@ static PyObject *module_kernels(PyObject *self, PyObject *name)
     return found;
 }
 
+static PyObject *sums_of(const double *blocks, int64_t block_count, int64_t count)
+{
+    PyObject *found = PyTuple_New((Py_ssize_t)count);
+    for (int64_t number = 0; found != NULL && number < count; number++) {
+        double sum = block_count > 0 ? blocks[number] : 0.0;
+        for (int64_t block = 1; block < block_count; block++) {
+            sum += blocks[block * count + number];
+        }
+        PyObject *value = PyFloat_FromDouble(sum);
+        if (value == NULL || PyTuple_SetItem(found, (Py_ssize_t)number, value) < 0) {
+            Py_CLEAR(found);
+        }
+    }
+    return found;
+}
+
+static PyObject *module_folded(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    enum { MEASURED, FIRST, COUNT, ARRAYS };
+    PyObject *arrays[ARRAYS], *found = NULL;
+    Py_buffer views[ARRAYS];
+    if (!PyArg_ParseTuple(arguments, "OOO", &arrays[MEASURED], &arrays[FIRST], &arrays[COUNT])) {
+        return NULL;
+    }
+    int held = 0;
+    while (held < ARRAYS && PyObject_GetBuffer(arrays[held], &views[held], PyBUF_SIMPLE) == 0) {
+        held++;
+    }
+    if (held == ARRAYS) {
+        const double *measured = views[MEASURED].buf;
+        const int64_t *first = views[FIRST].buf, *count = views[COUNT].buf;
+        Py_ssize_t tensors = views[COUNT].len / 8, sums = views[MEASURED].len / 8;
+        if (views[FIRST].len != (tensors + 1) * 8 || first[tensors] > sums) {
+            PyErr_SetString(PyExc_ValueError, "folded: the tables do not belong together");
+        } else {
+            found = PyList_New(tensors);
+        }
+        for (Py_ssize_t tensor = 0; found != NULL && tensor < tensors; tensor++) {
+            int64_t each = count[tensor], blocks = each > 0 ? (first[tensor + 1] - first[tensor]) / each : 0;
+            PyObject *sum = sums_of(measured + first[tensor], blocks, each);
+            if (sum == NULL || PyList_SetItem(found, tensor, sum) < 0) {
+                Py_CLEAR(found);
+            }
+        }
+    }
+    while (held > 0) {
+        PyBuffer_Release(&views[--held]);
+    }
+    return found;
+}
+
 static PyMethodDef module_methods[] = {
     {"levels", module_levels, METH_NOARGS,
      "levels() -> list[tuple[str, bool]]\n\n"
      "The instruction-set levels that kernels were compiled for, least demanding first, and whether this processor runs\n"
      "them."},
+    {"folded", module_folded, METH_VARARGS,
+     "folded(measured, first_sum, sum_counts) -> list[tuple[float, ...]]\n\n"
+     "Every tensor's sums: those of its blocks, added up in their order."},
     {"kernels", module_kernels, METH_O, "kernels(level) -> dict[str, int]\n\nThe addresses of a level's kernels, by key."},
     {NULL, NULL, 0, NULL},
 };

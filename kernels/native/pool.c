@@ -1,7 +1,7 @@
 /* Helper threads that share a launch with the calling one.
 
    A launch never waits for a helper to arrive. The caller opens the job, wakes the helpers and starts; whoever comes
-   takes spans from a common counter, and the caller waits only for helpers that are still inside. A helper that the
+   takes spans (launch.h says which), and the caller waits only for helpers that are still inside. A helper that the
    operating system has no core for costs nothing. A fork-join barrier, as in OpenMP, waits for it: milliseconds, for a
    step of a fraction of one, whenever another library's threads spin on the other cores or the process has slept.
 
@@ -12,7 +12,7 @@
 
 #include "launch.h"
 
-enum { MOST_HELPERS = 255, LOOKS = 2000 }; /* so many looks at a variable take some 50 microseconds */
+enum { MOST_HELPERS = MOST_THREADS - 1, LOOKS = 2000 }; /* so many looks at a variable take some 50 microseconds */
 
 static struct {
     schuss_work work;
@@ -32,11 +32,11 @@ static schuss_helper helpers[MOST_HELPERS];
 static int helper_count;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 
-static void help(void)
+static void help(int thread)
 {
     atomic_fetch_add(&job.active, 1);
     if (atomic_load(&job.open)) {
-        work_drain(&job.work);
+        work_drain(&job.work, thread);
     }
     atomic_fetch_sub(&job.active, 1);
 }
@@ -66,16 +66,13 @@ SCHUSS_THREAD(serve, argument)
         if (here >= 0 && here == atomic_load(&job.core)) {
             core_avoid(here);
         }
-        help();
+        help(1 + (int)(self - helpers));
     }
     return SCHUSS_THREAD_END;
 }
 
 static void call(int wanted)
 {
-    if (wanted > MOST_HELPERS) {
-        wanted = MOST_HELPERS;
-    }
     for (; helper_count < wanted; helper_count++) {
         schuss_helper *helper = &helpers[helper_count];
         atomic_store(&helper->called, 0);
@@ -98,12 +95,11 @@ bool pool_run(const schuss_table *table, int threads)
     if (atomic_flag_test_and_set(&busy)) {
         return false;
     }
-    job.work.table = *table;
-    atomic_store(&job.work.next, 0);
+    work_share(&job.work, table, threads);
     atomic_store(&job.core, core_here());
     atomic_store(&job.open, 1);
     call(threads - 1);
-    work_drain(&job.work);
+    work_drain(&job.work, 0);
     atomic_store(&job.open, 0);
     for (int looks = 0; atomic_load(&job.active) != 0; looks++) {
         if (looks < LOOKS) {

@@ -12,11 +12,13 @@
 #include <dlfcn.h>
 
 typedef void (*gomp_parallel)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+typedef int (*omp_number)(void);
 
 static _Atomic(gomp_parallel) parallel;
+static _Atomic(omp_number) thread_number;
 static atomic_bool forked; /* libgomp hangs in a child whose parent used it */
 
-static void body(void *work) { work_drain(work); }
+static void body(void *work) { work_drain(work, atomic_load(&thread_number)()); }
 
 bool team_run(const schuss_table *table, int threads)
 {
@@ -30,12 +32,15 @@ bool team_run(const schuss_table *table, int threads)
             return false;
         }
         run = (gomp_parallel)(intptr_t)dlsym(library, "GOMP_parallel");
-        if (run == NULL) {
+        omp_number number = (omp_number)(intptr_t)dlsym(library, "omp_get_thread_num");
+        if (run == NULL || number == NULL) {
             return false;
         }
+        atomic_store(&thread_number, number);
         atomic_store(&parallel, run);
     }
-    schuss_work work = {.table = *table};
+    schuss_work work;
+    work_share(&work, table, threads);
     run(body, &work, (unsigned)threads, 0);
     return true;
 }

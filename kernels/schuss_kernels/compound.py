@@ -100,7 +100,7 @@ class CompoundEngine(Engine):
             done += blocks
         return total(np.concatenate(made))  # in the order of the tensors, as in any engine
 
-    def measure(self) -> list[np.ndarray]:
+    def measure(self) -> list[tuple[float, ...]]:
         return self.others.measure()
 
 

@@ -36,6 +36,7 @@ from .intrinsics import (
     scratch,
     store,
     table,
+    write_sums,
 )
 from .launch import jit
 from .plan import BLOCK, COUNT, GRAD, KERNEL, LAYOUT, MEASURE, MEASURED, PARAM, SCALARS, SQUARES, START, SUMS
@@ -155,12 +156,14 @@ def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_byt
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
             for opened in range(first, last, SIZE):
+                closes = min(opened + SIZE, last)
                 block = open_block(spec, others, 0, opened)
-                for i in range(opened, min(opened + SIZE, last)):
+                for i in range(opened, closes):
                     p_at, g_at = i * parameter_bytes, i * gradient_bytes
                     p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
-                    keep(spec, kept, i - first, measured(spec, p, g, s, h))
-            add_up(spec, kept, last - first, table(row, MEASURED) + first // BLOCK * sum_bytes)
+                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
+                add_up(spec, kept, closes - opened, opened - first)
+            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
 
     return measure_dense
 
@@ -174,18 +177,21 @@ def _measure_strided(spec: str, sum_bytes: int) -> Any:
         kept, count = room(spec), table(row, COUNT)
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
-            for i in range(first, last):
-                rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
-                for axis in range(table(walk, 0) - 1, -1, -1):
-                    outer = rest // table(walk, 1 + 3 * axis)
-                    index = rest - outer * table(walk, 1 + 3 * axis)
-                    parameter += index * table(walk, 2 + 3 * axis)
-                    gradient += index * table(walk, 3 + 3 * axis)
-                    rest = outer
-                block = open_block(spec, others, 0, i - i % SIZE)
-                p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
-                keep(spec, kept, i - first, measured(spec, p, g, s, h))
-            add_up(spec, kept, last - first, table(row, MEASURED) + first // BLOCK * sum_bytes)
+            for opened in range(first, last, SIZE):
+                closes = min(opened + SIZE, last)
+                block = open_block(spec, others, 0, opened)
+                for i in range(opened, closes):
+                    rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
+                    for axis in range(table(walk, 0) - 1, -1, -1):
+                        outer = rest // table(walk, 1 + 3 * axis)
+                        index = rest - outer * table(walk, 1 + 3 * axis)
+                        parameter += index * table(walk, 2 + 3 * axis)
+                        gradient += index * table(walk, 3 + 3 * axis)
+                        rest = outer
+                    p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
+                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
+                add_up(spec, kept, closes - opened, opened - first)
+            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
 
     return measure_strided
 
@@ -301,9 +307,13 @@ class CpuEngine(HostEngine):
     def ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
         self._arguments = headers.arguments(self.expected, rows)
-        self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
+        width = rows.strides[0] if rows.size else 0
+        there = int(rows.ctypes.data), width, len(rows), int(spans.ctypes.data)
+        self._turned = np.ascontiguousarray(len(rows) - spans[::-1])
+        back = there[0] + max(len(rows) - 1, 0) * width, -width, len(rows), int(self._turned.ctypes.data)
+        self._ways = there, back  # the passes of a step go there and back: what one has read last is then in the caches
+        self._back = False
         self._counter = np.zeros(1, np.int64)
-        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
         self._clock = int(self.clock.ctypes.data)
         self._spare = np.zeros(1, np.int64)  # a clock for launches that move nothing
 
@@ -334,8 +344,10 @@ class CpuEngine(HostEngine):
         self._run(MEASURE, int(self._spare.ctypes.data))
 
     def _run(self, column: int, clock: int) -> None:
-        last = len(self.plan.rows)
+        rows, width, last, spans = self._ways[self._back]
         if self.workers > 1:
-            launch.run(*self._table, last, *self._spans, self.workers, clock, column)
+            counter = int(self._counter.ctypes.data)
+            launch.run(rows, width, last, spans, len(self.plan.spans) - 1, counter, self.workers, clock, column)
         else:
-            launch.run_alone(*self._table, 0, last, clock, column)
+            launch.run_alone(rows, width, 0, last, clock, column)
+        self._back = column != KERNEL and not self._back

@@ -187,7 +187,7 @@ class Engine(ABC):
         """The sum of the squares of all gradients, in float64, and whether all of them are finite."""
 
     @abstractmethod
-    def measure(self) -> list[np.ndarray]:
+    def measure(self) -> list[tuple[float, ...]]:
         """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
@@ -357,13 +357,16 @@ class PlanEngine(Engine):
         self.add_squares()
         return total(self.plan.sums)
 
-    def measure(self) -> list[np.ndarray]:
+    def measure(self) -> list[tuple[float, ...]]:
         self.plan.measured[:] = 0.0  # tensors without a gradient add nothing
         self.add_measures()
-        counts = [0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields) for tensor in self.tensors]
-        ends = self.plan.first_sum.tolist()
+        return self.fold()
+
+    def fold(self) -> list[tuple[float, ...]]:
+        """What :meth:`add_measures` found, added up over the blocks of every tensor."""
+        ends, counts = self.plan.first_sum.tolist(), self.plan.sum_counts.tolist()
         return [
-            folded(self.plan.measured[first:end].reshape(-1, count)) if count else np.zeros(0)
+            folded(self.plan.measured[first:end].reshape(-1, count)) if count else ()
             for first, end, count in zip(ends, ends[1:], counts, strict=False)
         ]
 
@@ -384,11 +387,9 @@ class PlanEngine(Engine):
         self.changed()
 
 
-def folded(sums: np.ndarray) -> np.ndarray:
-    """The sums of all blocks, (blocks, sums), in their order."""
-    if len(sums) == 1:
-        return sums[0]
-    return np.cumsum(sums, axis=0)[-1] if len(sums) else np.zeros(sums.shape[1])
+def folded(sums: np.ndarray) -> tuple[float, ...]:
+    """The sums of all blocks, (blocks, sums), added up in their order."""
+    return tuple(np.cumsum(sums, axis=0)[-1].tolist()) if len(sums) else (0.0,) * sums.shape[1]
 
 
 def total(sums: np.ndarray) -> tuple[float, bool]:

@@ -16,7 +16,7 @@ from numba.extending import intrinsic, overload
 
 from . import lowering
 from .blocks import SIZE
-from .engine import RIDERS
+from .engine import LANES, RIDERS
 from .plan import BLOCK, STATES, TENSOR
 from .rule import Rule, specialise
 from .storage import F32, F64, STORAGES, Spec, Storage
@@ -343,16 +343,26 @@ def scratch(typing):
 
 @intrinsic(prefer_literal=True)
 def room(typing, spec):
-    """The address of one BLOCK of a rule's sums on the stack, one sum after the other."""
+    """The address of room on the stack for SIZE elements' measures, one sum after the other, and then for the LANES
+    float64 that each is added up in."""
     held, rule = KNOWN[spec.literal_value]
 
     def build(context, builder, signature, args):
-        kind = lowering.ir.ArrayType(lowering.INT64, BLOCK * held.compute.itemsize // 8 * len(rule.Sums._fields))
+        values = SIZE * held.compute.itemsize // 8
+        kind = lowering.ir.ArrayType(lowering.INT64, (values + LANES) * len(rule.Sums._fields))
         with builder.goto_entry_block():
             place = builder.alloca(kind)
+            place.align = 64  # a vector in two cache lines is slow to read just after it was written
         return builder.ptrtoint(place, lowering.INT64)
 
     return types.int64(spec), build
+
+
+def _lanes(builder, held, rule, address, number):
+    """Where a sum's LANES float64 are in a room."""
+    kind = lowering.ir.VectorType(lowering.ir.DoubleType(), LANES)
+    values = SIZE * held.compute.itemsize * len(rule.Sums._fields)
+    return lowering.pointer_to(builder, address, lowering.INT64(values + 8 * LANES * number), kind)
 
 
 @intrinsic(prefer_literal=True)
@@ -365,7 +375,7 @@ def keep(typing, spec, address, index, sums):
         size, first = held.compute.itemsize, len(held.streams) + len(held.in_blocks)
         kind = lowering.ir.FloatType() if size == 4 else lowering.ir.DoubleType()
         for number, value in enumerate(cgutils.unpack_tuple(builder, args[3], count)):
-            offset = builder.add(builder.mul(args[2], lowering.INT64(size)), lowering.INT64(number * BLOCK * size))
+            offset = builder.add(builder.mul(args[2], lowering.INT64(size)), lowering.INT64(number * SIZE * size))
             place = lowering.pointer_to(builder, args[1], offset, kind)  # not by adding: neighbours are to be seen
             lowering.mark(builder, builder.store(value, place, align=size), first + number, first + count)
         return context.get_dummy_value()
@@ -374,16 +384,40 @@ def keep(typing, spec, address, index, sums):
 
 
 @intrinsic(prefer_literal=True)
-def add_up(typing, spec, address, count, sums):
-    """Add up the first ``count`` places of a room, and write the sums."""
+def add_up(typing, spec, address, count, before):
+    """Add the first ``count`` places of a room to its sums: place ``i`` to that in lane ``i % LANES``. ``before``: so
+    many elements are in the sums; with none they start from zero."""
     held, rule = KNOWN[spec.literal_value]
     storage = F32 if held.compute.itemsize == 4 else F64
 
     def build(context, builder, signature, args):
-        for number in range(len(rule.Sums._fields)):
-            row = builder.add(args[1], lowering.INT64(number * BLOCK * storage.itemsize))
-            total, _ = lowering.squares(builder, storage, row, args[2], squared=False)
-            lowering.store_double(builder, args[3], lowering.INT64(number), total)
+        numbers = range(len(rule.Sums._fields))
+        rows = [builder.add(args[1], lowering.INT64(number * SIZE * storage.itemsize)) for number in numbers]
+        kept = [_lanes(builder, held, rule, args[1], number) for number in numbers]
+        zero, fresh = lowering.ir.Constant(kept[0].type.pointee, [0.0] * LANES), cgutils.is_null(builder, args[3])
+        starts = [builder.select(fresh, zero, builder.load(place, align=8)) for place in kept]  # setting calls memset
+        sums = [cgutils.alloca_once_value(builder, start) for start in starts]  # in registers
+
+        def take(row: int, value: Any, lane: Any) -> None:
+            lowering.add_to(builder, sums[row], value, lane)
+
+        lowering.each_in_lanes(builder, storage, rows, args[2], take)
+        for place, held_sums in zip(kept, sums, strict=True):
+            builder.store(builder.load(held_sums), place, align=8)
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64, types.int64), build
+
+
+@intrinsic(prefer_literal=True)
+def write_sums(typing, spec, address, sums):
+    """Add the lanes of a room's sums up, in halves, and write the sums."""
+    held, rule = KNOWN[spec.literal_value]
+
+    def build(context, builder, signature, args):
+        for number in range(len(rule.Sums._fields)):
+            lanes = builder.load(_lanes(builder, held, rule, args[1], number), align=8)
+            lowering.store_double(builder, args[2], lowering.INT64(number), lowering.fold(builder, lanes))
+        return context.get_dummy_value()
+
+    return types.void(spec, types.int64, types.int64), build

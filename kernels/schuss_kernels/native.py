@@ -244,6 +244,12 @@ class NativeEngine(HostEngine):
     def add_measures(self) -> None:
         self._plan.measure(self.workers > 1 and _team_at_work())
 
+    def fold(self) -> list[tuple[float, ...]]:
+        from . import _native
+
+        made: list[tuple[float, ...]] = _native.folded(self.plan.measured, self.plan.first_sum, self.plan.sum_counts)
+        return made
+
     def squares_kernel(self, wanted: Squares) -> int:
         address = library().kernels.get(squares_key(wanted))
         if address is not None:

@@ -77,7 +77,8 @@ class Plan:
     ``rows``: int64 (rows, width). ``spans``: int64 row numbers, span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``.
     ``first_row``: int64 (tensors + 1), the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``.
     ``walks``: the walks that LAYOUT points into. ``sums``: float64 (blocks, 2), what SUMS points into.
-    ``measured``: float64, what MEASURED points into, of tensor ``t`` from ``first_sum[t]`` on.
+    ``measured``: float64, what MEASURED points into, of tensor ``t`` from ``first_sum[t]`` on: ``sum_counts[t]`` for
+    each of its blocks.
     """
 
     rows: np.ndarray
@@ -87,6 +88,7 @@ class Plan:
     sums: np.ndarray
     measured: np.ndarray
     first_sum: np.ndarray
+    sum_counts: np.ndarray
     elements: int
 
 
@@ -146,7 +148,8 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     blocks = [-(-part.size // BLOCK) for part in parts]
     sums = np.zeros((sum(blocks), 2))
     firsts = np.cumsum([0, *blocks])[:-1].tolist()
-    first_sum = np.cumsum([0, *(count * part.sums for count, part in zip(blocks, parts, strict=True))])
+    sum_counts = np.array([part.sums for part in parts], np.int64)
+    first_sum = np.concatenate(([0], np.cumsum(np.array(blocks, np.int64) * sum_counts))).astype(np.int64)
     measured = np.zeros(first_sum[-1])
 
     width = STATES + max((len(part.states) + len(part.scales) + (part.slow != 0) for part in parts), default=0)
@@ -181,10 +184,10 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     rows += np.repeat(advance, counts, axis=0) * start[:, None]
     rows += np.repeat(scaled, counts, axis=0) * (start // SIZE)[:, None]
     rows[:, SUMS] += start // BLOCK * sums.strides[0]
-    per_block = np.repeat(np.array([part.sums for part in parts], np.int64), counts) * 8
-    rows[:, MEASURED] += start // BLOCK * per_block
+    rows[:, MEASURED] += start // BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
-    return Plan(rows, cut(rows, span), first_row, walks, sums, measured, first_sum, int(rows[:, COUNT].sum()))
+    elements = int(rows[:, COUNT].sum())
+    return Plan(rows, cut(rows, span), first_row, walks, sums, measured, first_sum, sum_counts, elements)
 
 
 def cut(rows: np.ndarray, span: int) -> np.ndarray:

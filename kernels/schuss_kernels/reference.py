@@ -82,16 +82,16 @@ class ReferenceEngine(Engine):
         """An array, where numpy can see it."""
         return memory
 
-    def measure(self) -> list[np.ndarray]:
+    def measure(self) -> list[tuple[float, ...]]:
         with np.errstate(all="ignore"):
             return [
-                np.zeros(0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields))
+                (0.0,) * (0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields))
                 if gradient is None or tensor.rule.measure is None
                 else self._measured(tensor, gradient.array)
                 for tensor, gradient in zip(self.tensors, self._gradients, strict=True)
             ]
 
-    def _measured(self, tensor: Tensor, gradient: np.ndarray) -> np.ndarray:
+    def _measured(self, tensor: Tensor, gradient: np.ndarray) -> tuple[float, ...]:
         _, p, g, state, (step, options, _) = self._loaded(tensor, gradient)
         options.pop("sums", None)
         rule = tensor.rule

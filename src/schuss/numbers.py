@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from schuss_kernels.engine import Engine
+from schuss_kernels.engine import Engine, folded
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
 
@@ -66,14 +66,13 @@ class Numbers:
     def measure(self, engine: Engine, scale: float, clip: float | None) -> None:
         """The first pass of rules that have a measure: what is added up goes into their numbers."""
         found = engine.measure()
-        sums: dict[int, Any] = {}
+        sums: dict[int, tuple[float, ...]] = {}
         for block in self._counts.blocks:
             rule = self._rules[block.group]
             if rule.measure is not None and rule.over == "tensor":
-                sums[block.slot] = tuple(found[block.slot].tolist())
+                sums[block.slot] = found[block.slot]
             elif rule.measure is not None:
-                rows = [found[number] for number in self._of_group(block.group)]
-                sums[block.slot] = tuple(np.cumsum(rows, axis=0)[-1].tolist())
+                sums[block.slot] = folded(np.array([found[number] for number in self._of_group(block.group)]))
         self.prepare(engine, scale, clip, sums)
 
     def _of_group(self, group: int) -> list[int]:

@@ -18,8 +18,8 @@ TABLE, STUB = ROOT / "docs" / "optimizers.md", ROOT / "src" / "schuss" / "optim"
 _ABOUT = """# Optimizers
 
 {classes} optimizers in {forms} forms; `schuss info --optimizers` and `schuss.optimizers()` tell the same. *Name* is
-what `schuss.make(name, params)` takes. *Bytes* is what a step moves for each float32 parameter, gradient included (of
-two passes, where the kind is not element-wise: what the second moves; the first reads the same and writes nothing).
+what `schuss.make(name, params)` takes. *Bytes* is what a step moves for each float32 parameter, gradient included,
+and what is read in a first pass, which kinds other than element-wise need (matrix: NumPy's own passes are not counted).
 *Kind* says what an element's step depends on beside the element: a number of its tensor, one of all tensors, or its
 row and column.
 

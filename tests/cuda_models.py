@@ -209,9 +209,10 @@ class Model:
             for slot in slots:
                 running = self.running.get(slot, self.rule.running and self.rule.running())
                 given = sums[slot]
-                engine.prepare(slot, [compute], self.rule, step, self.numbers, riders, running, given)
-                if self.rule.running is not None and measured == (self.rule.measure is not None):
-                    self.running[slot] = self.rule.running_after(step, self.numbers, running, given)
+                scalars, after = self.rule.numbers(step, self.numbers, running, given)
+                engine.prepare(slot, [compute], riders, scalars, self.rule, step, self.numbers, running, given)
+                if measured == (self.rule.measure is not None):
+                    self.running[slot] = after
         engine.launch()
 
     def result(self):

@@ -232,27 +232,52 @@ def test_floor_of_a_first_pass_reads(reads, elements):
 
 
 def test_floor_of_two_passes():
-    step = floor.step(1000, 2, 3)
+    step = floor.step(1000, 2, 0, 3)
     first, loop, reads, streams = (
-        inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "reads", "streams")
+        inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "before", "streams")
     )
     assert (first, reads) == (floor._loop(floor._READS[3], 1000), 3)
-    assert loop is floor._loop(floor._LOOPS[2], 1000)
+    assert loop is floor._loop(floor._LOOPS[2, 0], 1000)
     before = streams[2].copy()
     step()
     assert (streams[2] != before).all()
 
 
 def test_floor_of_too_many_states():
-    with pytest.raises(ValueError, match="up to 5"):
+    with pytest.raises(ValueError, match=r"4 \+ 1 \(written \+ only read\), got 6 \+ 0"):
         floor.step(10, 6)
-    with pytest.raises(ValueError, match="reads: the floor knows up to 3, got 4"):
-        floor.step(10, 1, 4)
+    with pytest.raises(ValueError, match="before: the floor knows up to 5, got 6"):
+        floor.step(10, 1, 0, 6)
 
 
-def test_what_a_first_pass_reads():
-    assert benchmark.measured(RULES["adamw"]) == 0
-    assert benchmark.measured(RULES["lamb"]) == 4
+@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
+@pytest.mark.parametrize(("states", "only_read"), [pair for pair in floor._LOOPS if pair[1]])
+def test_floor_of_states_that_are_only_read(states, only_read, elements):
+    loop = floor._loop(floor._LOOPS[states, only_read], elements)
+    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(2 + states + only_read)]
+    before = [stream.copy() for stream in streams]
+    loop(*streams)
+    moved = [number for number, (one, other) in enumerate(zip(streams, before, strict=True)) if (one != other).all()]
+    assert moved == [0, *range(2, 2 + states)]
+    added = sum(float(stream[0]) for stream in streams[2:])
+    assert streams[0] == pytest.approx(before[0] + added)
+
+
+@pytest.mark.parametrize("variant", [v for v in catalogue.VARIANTS.values() if v.kind != catalogue.MATRIX], ids=str)
+def test_every_optimizer_has_a_floor(variant):
+    rule = variant.build([np.ones(3, np.float32)], backend="numpy")._engine.tensors[0].rule
+    states, only_read, before = floor.streams(rule)
+    assert (states, only_read) in floor._LOOPS
+    assert before < len(floor._READS)
+    assert (before > 0) == (rule.measure is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("adamw", (2, 0, 0)), ("lamb", (2, 0, 4)), ("novograd", (1, 0, 1)), ("dog", (0, 0, 3)), ("madgrad", (2, 1, 0))],
+)
+def test_streams_of_a_floor(name, expected):
+    assert floor.streams(RULES[name]) == expected
 
 
 def test_turns_are_taken():

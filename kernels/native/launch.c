@@ -37,7 +37,7 @@ void work_drain(schuss_work *work, int thread)
         schuss_share *share = &work->shares[(thread + turn) % work->threads];
         int64_t taken, count = share->end - share->first;
         while ((taken = atomic_fetch_add(&share->taken, 1)) < count) {
-            run_span(&work->table, work->table.backwards ? share->end - 1 - taken : share->first + taken);
+            run_span(&work->table, share->first + taken);
         }
     }
 }
@@ -50,7 +50,7 @@ void launch(const schuss_table *table, int threads, bool team)
     if (threads > 1 && ((team && team_run(table, threads)) || pool_run(table, threads))) {
         return;
     }
-    for (int64_t turn = 0; turn < table->span_count; turn++) {
-        run_span(table, table->backwards ? table->span_count - 1 - turn : turn);
+    for (int64_t span = 0; span < table->span_count; span++) {
+        run_span(table, span);
     }
 }

@@ -16,7 +16,6 @@ typedef struct {
     const int64_t *spans; /* span i is rows spans[i] to spans[i + 1] */
     int64_t span_count;
     int column; /* the kernels to run: ROW_KERNEL, ROW_SQUARES, ROW_MEASURE; 0: none for the row */
-    bool backwards; /* the last span first */
 } schuss_table;
 
 enum { MOST_THREADS = 256 };

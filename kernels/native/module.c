@@ -12,7 +12,7 @@
    and taking the lock back may wait for that thread's turn (5 ms) to end. */
 enum { UNLOCK_FROM = 8192 };
 
-enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, NUMBERS32, NUMBERS64, CLOCK, BUFFERS };
+enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, NUMBERS32, NUMBERS64, CLOCK, TURNS, BATCHES, BUFFERS };
 
 typedef struct {
     PyObject_HEAD
@@ -21,18 +21,75 @@ typedef struct {
     int held;
 } PlanObject;
 
-/* The passes of a step go there and back: what one has read last is in the caches when the next begins. */
 static void run_column(schuss_plan *plan, int column, bool team)
 {
     plan->table.column = column;
     launch(&plan->table, plan->threads, team);
-    plan->table.backwards = column != ROW_KERNEL && !plan->table.backwards;
 }
 
 static void run(schuss_plan *plan, bool team)
 {
     run_column(plan, ROW_KERNEL, team);
     *plan->clock += 1;
+}
+
+/* A tensor's sum from those of its blocks, in their order, `stride` numbers apart. */
+static double fold(const double *blocks, int64_t block_count, int64_t stride)
+{
+    double sum = block_count > 0 ? blocks[0] : 0.0;
+    for (int64_t block = 1; block < block_count; block++) {
+        sum += blocks[block * stride];
+    }
+    return sum;
+}
+
+static void finish(const int64_t *turn)
+{
+    if (turn[TURN_FINISH] == 0 || turn[TURN_STEP] == 0) {
+        return;
+    }
+    const double *blocks = (const double *)(intptr_t)turn[TURN_MEASURED];
+    double *sums = (double *)(intptr_t)turn[TURN_FOLDED];
+    for (int64_t number = 0; number < turn[TURN_SUMS]; number++) {
+        sums[number] = fold(blocks + number, turn[TURN_BLOCKS], turn[TURN_SUMS]);
+    }
+    int64_t returned;
+    void *raised;
+    ((schuss_kernel)(intptr_t)turn[TURN_FINISH])(&returned, &raised, (int64_t)(intptr_t)turn);
+}
+
+/* A step of two passes, portion by portion: what the second moves is then in the caches. */
+static void run_both(schuss_plan *plan, bool team)
+{
+    enum { FIRST_SPAN, LAST_SPAN, FIRST_TENSOR, LAST_TENSOR, THREADS, COLUMNS };
+    for (int64_t number = 0; number < plan->batch_count; number++) {
+        const int64_t *batch = plan->batches + number * COLUMNS;
+        schuss_table table = plan->table;
+        table.spans += batch[FIRST_SPAN];
+        table.span_count = batch[LAST_SPAN] - batch[FIRST_SPAN];
+        table.column = ROW_MEASURE;
+        launch(&table, (int)batch[THREADS], team);
+        for (int64_t tensor = batch[FIRST_TENSOR]; tensor < batch[LAST_TENSOR]; tensor++) {
+            finish(plan->turns + tensor * TURN_COLUMNS);
+        }
+        table.column = ROW_KERNEL;
+        launch(&table, (int)batch[THREADS], team);
+    }
+    *plan->clock += 1;
+}
+
+static PyObject *plan_turn(PyObject *self, PyObject *team)
+{
+    schuss_plan *plan = &((PlanObject *)self)->plan;
+    bool share = team == Py_True;
+    if (plan->elements < UNLOCK_FROM) {
+        run_both(plan, share);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        run_both(plan, share);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *plan_run(PyObject *self, PyObject *team)
@@ -155,13 +212,14 @@ static bool take(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"rows",    "spans",   "expected", "layouts",    "intervals",   "numbers32", "numbers64",
-                            "clock",   "elements", "threads",  "fixed",      "array_type",  "memmap_type", NULL};
+                            "clock",   "turns",   "batches",  "elements",   "threads",     "fixed",      "array_type",
+                            "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
     int threads, fixed;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[EXPECTED], &arrays[LAYOUTS], &arrays[INTERVALS], &arrays[NUMBERS32],
-                                     &arrays[NUMBERS64], &arrays[CLOCK], &elements, &threads, &fixed,
+                                     &arrays[NUMBERS64], &arrays[CLOCK], &arrays[TURNS], &arrays[BATCHES], &elements, &threads, &fixed,
                                      &array_type, &memmap_type)) {
         return NULL;
     }
@@ -179,7 +237,8 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     const Py_buffer *held = self->buffers;
     if (held[ROWS].ndim != 2 || held[EXPECTED].ndim != 2 || held[EXPECTED].shape[1] != EXPECTED_COLUMNS ||
         held[INTERVALS].ndim != 2 || held[NUMBERS32].ndim != 2 || held[NUMBERS64].ndim != 2 || held[SPANS].ndim != 1 ||
-        held[SPANS].shape[0] < 1) {
+        held[SPANS].shape[0] < 1 || held[TURNS].ndim != 2 || held[TURNS].shape[1] != TURN_COLUMNS ||
+        held[BATCHES].ndim != 2 || held[BATCHES].shape[1] != 5) {
         PyErr_SetString(PyExc_ValueError, "Plan: a table has another form than expected");
         Py_DECREF(self);
         return NULL;
@@ -193,6 +252,9 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .elements = elements,
         .threads = threads,
         .clock = held[CLOCK].buf,
+        .turns = held[TURNS].buf,
+        .batches = held[BATCHES].buf,
+        .batch_count = held[BATCHES].shape[0],
         .fixed = fixed != 0,
         .tensors = held[EXPECTED].shape[0],
         .expected = held[EXPECTED].buf,
@@ -235,6 +297,8 @@ static PyMethodDef plan_methods[] = {
     {"measure", plan_measure, METH_O, "measure(share)\n\nAdd up what the rules measure, without the interpreter lock."},
     {"look", plan_look, METH_O, "look(share)\n\nAdd up the squares of the gradients, without the interpreter lock."},
     {"run", plan_run, METH_O, "run(share)\n\nRun the plan as it is and raise the clock, without the interpreter lock."},
+    {"turn", plan_turn, METH_O,
+     "turn(share)\n\nMeasure, finish and run, portion by portion, and raise the clock, without the interpreter lock."},
     {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,
      "scalars(slot, riders, numbers)\n\nSet the riders' and a rule's numbers, in float32 and float64."},
     {NULL, NULL, 0, NULL},
@@ -291,11 +355,7 @@ static PyObject *sums_of(const double *blocks, int64_t block_count, int64_t coun
 {
     PyObject *found = PyTuple_New((Py_ssize_t)count);
     for (int64_t number = 0; found != NULL && number < count; number++) {
-        double sum = block_count > 0 ? blocks[number] : 0.0;
-        for (int64_t block = 1; block < block_count; block++) {
-            sum += blocks[block * count + number];
-        }
-        PyObject *value = PyFloat_FromDouble(sum);
+        PyObject *value = PyFloat_FromDouble(fold(blocks + number, block_count, count));
         if (value == NULL || PyTuple_SetItem(found, (Py_ssize_t)number, value) < 0) {
             Py_CLEAR(found);
         }

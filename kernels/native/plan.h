@@ -16,6 +16,10 @@ typedef struct {
     int threads;
     int64_t *clock; /* raised by one in every launch */
 
+    const int64_t *turns; /* one row a tensor: what is between the two passes of a step (turns.py) */
+    const int64_t *batches;
+    int64_t batch_count;
+
     int64_t tensors;
     bool fixed;               /* gradients are written: each must be writable, and where it was in the step before */
     int64_t *expected;        /* one row a tensor: what its gradient looked like in the step before */

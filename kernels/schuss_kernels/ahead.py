@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import expected, native, plan
+from . import expected, native, plan, turns
 from .rule import Rule
 from .rules import COMPILED
 from .storage import BF16, F16, F32, F64, STORAGES, Spec, Squares, Storage, in_blocks
@@ -141,6 +141,9 @@ def wanted() -> list[tuple[str, Callable[[Any], Any]]]:
     made: dict[str, Callable[[Any], Any]] = {}
     for rule, spec in specs():
         made.setdefault(native.key(rule, spec), partial(_compile_step, rule, spec))
+    for rule in COMPILED.values():
+        if rule.measure is not None and rule.over == "tensor":
+            made.setdefault(native.finish_key(rule), partial(_compile_finish, rule))
     for storage in STORAGES.values():
         for strided in (False, True):
             squares = Squares(storage, strided)
@@ -156,6 +159,10 @@ def _compile_squares(squares: Squares, cpu: Any) -> Any:
     return cpu.compiled_squares(squares)
 
 
+def _compile_finish(rule: Rule, cpu: Any) -> Any:
+    return cpu.compiled_finish(rule)
+
+
 def symbol(level: str, number: int) -> str:
     """The C name of kernel ``number`` of a level."""
     return f"schuss_{re.sub(r'[^a-z0-9]', '_', level)}_{number}"
@@ -166,7 +173,9 @@ def columns() -> str:
     lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(expected, name)}" for name in names]
-    return "\n".join(["/* From plan.py and expected.py, by ahead.py. */", *lines, ""])
+    names = ("FINISH", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
+    lines += [f"#define TURN_{name} {getattr(turns, name)}" for name in names]
+    return "\n".join(["/* From plan.py, expected.py and turns.py, by ahead.py. */", *lines, ""])
 
 
 def table(made: Sequence[str]) -> str:

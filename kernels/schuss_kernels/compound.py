@@ -60,15 +60,16 @@ class CompoundEngine(Engine):
         self,
         slot: int,
         kinds: Sequence[np.dtype],
+        riders: tuple[float, ...],
+        scalars: tuple[float, ...],
         rule: Rule,
         step: int,
         options: Mapping[str, Any],
-        riders: tuple[float, ...],
         running: Any = None,
         sums: Any = None,
     ) -> None:
         engine = self.matrices if rule.matrix else self.others
-        engine.prepare(slot, kinds, rule, step, options, riders, running, sums)
+        engine.prepare(slot, kinds, riders, scalars, rule, step, options, running, sums)
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         own, rest = self._split(gradients)

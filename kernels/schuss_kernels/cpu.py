@@ -15,15 +15,19 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import blocks, check, conversions, headers, intrinsics, launch, lowering, rounding, storage
+from . import blocks, check, conversions, headers, intrinsics, launch, lowering, rounding, storage, turns
 from .blocks import SIZE
 from .host import HostEngine
 from .intrinsics import (
     add_squares,
     add_up,
     addresses,
+    all_running,
+    all_scalars,
+    all_sums,
     apply,
     close_block,
+    finished,
     gather,
     keep,
     load,
@@ -36,6 +40,7 @@ from .intrinsics import (
     scratch,
     store,
     table,
+    write_finished,
     write_sums,
 )
 from .launch import jit
@@ -244,6 +249,27 @@ def compiled_squares(wanted: Squares) -> tuple[Any, int]:
         return _kernels[text]
 
 
+def _finish(text: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def finish(row):
+        h, sums = all_scalars(text, table(row, turns.SCALARS)), all_sums(text, table(row, turns.FOLDED))
+        made = finished(text, h, sums, table(row, turns.STEP), all_running(text, table(row, turns.RUNNING)))
+        write_finished(text, made, table(row, turns.SCALARS), table(row, turns.SINGLES), table(row, turns.RUNNING))
+
+    return finish
+
+
+def compiled_finish(rule: Rule) -> tuple[Any, int]:
+    """The numba dispatcher behind the kernel that finishes a row of :mod:`.turns`, and its address."""
+    text = f"{rule.finish_key}#{_SOURCES}"
+    with _lock:
+        if text not in _kernels:
+            intrinsics.FINISHERS[text] = rule
+            made = _finish(text)
+            _kernels[text] = made, _address(made)
+        return _kernels[text]
+
+
 def _address(made: Any) -> int:
     made.compile(_ROW)
     result = made.overloads[_ROW.args]
@@ -307,13 +333,9 @@ class CpuEngine(HostEngine):
     def ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
         self._arguments = headers.arguments(self.expected, rows)
-        width = rows.strides[0] if rows.size else 0
-        there = int(rows.ctypes.data), width, len(rows), int(spans.ctypes.data)
-        self._turned = np.ascontiguousarray(len(rows) - spans[::-1])
-        back = there[0] + max(len(rows) - 1, 0) * width, -width, len(rows), int(self._turned.ctypes.data)
-        self._ways = there, back  # the passes of a step go there and back: what one has read last is then in the caches
-        self._back = False
+        self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
         self._counter = np.zeros(1, np.int64)
+        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
         self._clock = int(self.clock.ctypes.data)
         self._spare = np.zeros(1, np.int64)  # a clock for launches that move nothing
 
@@ -344,10 +366,8 @@ class CpuEngine(HostEngine):
         self._run(MEASURE, int(self._spare.ctypes.data))
 
     def _run(self, column: int, clock: int) -> None:
-        rows, width, last, spans = self._ways[self._back]
+        last = len(self.plan.rows)
         if self.workers > 1:
-            counter = int(self._counter.ctypes.data)
-            launch.run(rows, width, last, spans, len(self.plan.spans) - 1, counter, self.workers, clock, column)
+            launch.run(*self._table, last, *self._spans, self.workers, clock, column)
         else:
-            launch.run_alone(rows, width, 0, last, clock, column)
-        self._back = column != KERNEL and not self._back
+            launch.run_alone(*self._table, 0, last, clock, column)

@@ -15,6 +15,7 @@ import numpy as np
 from . import plan
 from .rule import Rule
 from .storage import STATE_STORAGES, Spec, Squares, Storage, storage_of
+from .turns import CHUNK, Turns
 
 SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW, SLOW_STEP = range(7)
 RIDERS = 8
@@ -100,14 +101,24 @@ class Tensor:
             None if copy is None else _storage(copy.dtype),
         )
 
+    def held(self) -> int:
+        """Bytes of the parameter, its gradient and what is kept for it."""
+        memories = [self.parameter, *self.kept(), *self.scales()]
+        return self.gradient_dtype.itemsize * self.parameter.size + sum(memory.nbytes for memory in memories)
+
+    def passes(self) -> list[Spec]:
+        """What the kernels of a step are compiled for, in their order."""
+        spec = self.spec(self.walk() is not None)
+        return [spec] if self.rule.measure is None else [spec.measuring(), spec]
+
     def kept(self) -> list[Memory]:
         """The states and the others."""
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
 
     def bytes_moved(self) -> float:
-        """Bytes that a step reads and writes, each array once."""
+        """Bytes that a step reads and writes: each array once, and what is measured before it once more."""
         if not self.rule.matrix:
-            return self.spec(False).bytes_per_element * self.parameter.size
+            return sum(spec.bytes_per_element for spec in self.passes()) * self.parameter.size
         kept = [self.parameter, *self.kept(), *self.scales()]
         once = self.gradient_dtype.itemsize * self.parameter.size
         return once + sum((1 if memory is self.others.get("copy") else 2) * memory.nbytes for memory in kept)
@@ -143,6 +154,9 @@ class Engine(ABC):
     """Steps tensors. One subclass a backend."""
 
     name = ""
+    turns: Turns | None = None
+    """What is between two passes, for an engine that makes both in one call (:meth:`turn`)."""
+
     stream: Any = None
     """The CUDA stream of the next step; host engines have none."""
 
@@ -161,17 +175,17 @@ class Engine(ABC):
         self,
         slot: int,
         kinds: Sequence[np.dtype],
+        riders: tuple[float, ...],
+        scalars: tuple[float, ...],
         rule: Rule,
         step: int,
         options: Mapping[str, Any],
-        riders: tuple[float, ...],
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        """Set the numbers of a slot: the riders' (see :data:`RIDERS`), and what ``rule`` needs at ``step``.
+        """Set the numbers of a slot: the riders' (see :data:`RIDERS`) and a rule's scalars.
 
-        ``running``: its running numbers, as they are before the step. ``sums``: what was measured for it; without
-        them the numbers are those to measure with.
+        The rest is what these were computed from (see :meth:`.Rule.numbers`), for an engine that has no scalars.
         """
 
     @abstractmethod
@@ -189,6 +203,19 @@ class Engine(ABC):
     @abstractmethod
     def measure(self) -> list[tuple[float, ...]]:
         """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
+
+    def turn(self, steps: Sequence[int], running: Sequence[Any]) -> None:
+        """Measure, finish and launch, in one call, where there are ``turns``.
+
+        ``steps``: of every tensor, 0 where it has no gradient. ``running``: the running numbers of each that its rule
+        finishes with, empty where it has none; :meth:`ran` tells what they are then.
+        """
+        raise RuntimeError(f"the engine {self.name!r} makes its passes one by one")
+
+    def ran(self, number: int, cls: Any) -> Any:
+        """The running numbers of a tensor after :meth:`turn`."""
+        assert self.turns is not None
+        return cls(*self.turns.running[number, : len(cls._fields)].tolist())
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
         """Place and launch."""
@@ -290,8 +317,13 @@ class PlanEngine(Engine):
                     walk=walk,
                 )
             )
+        portions = self.portions()
         self.chunk, self.span = self.grain(sum(part.size for part in parts))
-        self.plan = plan.build(parts, self.chunk, self.span)
+        if portions:
+            self.chunk = self.span = min(self.chunk, CHUNK)
+        self.plan = plan.build(parts, self.chunk, self.span, portions)
+        self.stops = np.searchsorted(self.plan.spans, self.plan.first_row[portions])
+        self.first_of_portion = portions
         self.strided = [part.walk is not None for part in parts]
         self._kernels = np.array(kernels, np.int64).reshape(-1, 2)
         self.bound()
@@ -304,6 +336,11 @@ class PlanEngine(Engine):
 
     def switched(self) -> None:
         """The KERNEL column was written."""
+
+    def portions(self) -> list[int]:
+        """Where portions of tensors begin that are measured and moved one after the other, and the number of tensors;
+        none where all are measured first."""
+        return []
 
     def grain(self, elements: int) -> tuple[int, int]:
         """Elements in a chunk, and at least in a span, of a plan over so many."""
@@ -322,14 +359,15 @@ class PlanEngine(Engine):
         self,
         slot: int,
         kinds: Sequence[np.dtype],
+        riders: tuple[float, ...],
+        scalars: tuple[float, ...],
         rule: Rule,
         step: int,
         options: Mapping[str, Any],
-        riders: tuple[float, ...],
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        self.scalars.write(slot, kinds, (*riders, *rule.scalars_at(step, options, running, sums)))
+        self.scalars.write(slot, kinds, (*riders, *scalars))
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         """Put the gradients into the plan, building it anew where a layout or dtype differs."""

@@ -137,7 +137,7 @@ class MatrixRule(Rule):
 
 
 def _no_scalars(step, **_):
-    raise RuleError("a matrix rule has no scalars")
+    return _Nothing()
 
 
 def _no_update(p, g, s, h):

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from . import rules
-from .engine import Tensor
+from . import plan, rules, turns
+from .engine import RIDERS, Tensor
 from .host import HostEngine
 from .rule import Rule
 from .storage import BY_NAME, Spec, Squares, storage_of
+from .turns import Turns
 
 LEVEL = "SCHUSS_LEVEL"
 """Environment variable: the instruction-set level to run, in place of the best that this processor can."""
@@ -30,6 +31,7 @@ _MADE_FROM = (
     "storage.py",
     "blocks.py",
     "plan.py",
+    "turns.py",
     "conversions.py",
     "rounding.py",
     "lowering.py",
@@ -128,6 +130,13 @@ def _engine_checksum() -> int:
     return zlib.crc32(b"".join(b"%08x" % _checksum(os.path.join(folder, name)) for name in _MADE_FROM))
 
 
+def finish_key(rule: Rule) -> str:
+    """The same for what a rule does between two passes."""
+    assert rule.finish is not None
+    family = f"{rule.finish.__module__.rpartition('.')[2]}.{rule.finish.__name__}"
+    return f"{family}@{_sources(rule)}|finish|{','.join((*rule.Scalars._fields, *rule.Sums._fields))}"
+
+
 def squares_key(wanted: Squares) -> str:
     """The same for a kernel that adds up squares."""
     return f"@{_engine_checksum():08x}|{wanted.form}"
@@ -138,6 +147,13 @@ def kernel(rule: Rule, spec: Spec) -> int | None:
     if not rules.is_built_in(rule):
         return None
     return library().kernels.get(key(rule, spec))
+
+
+def finish(rule: Rule) -> int | None:
+    """The address of a rule's compiled ``finish``, None where there is none."""
+    if rule.measure is None or rule.over != "tensor" or not rules.is_built_in(rule):
+        return None
+    return library().kernels.get(finish_key(rule))
 
 
 def covers(rule: Rule, dtype: np.dtype) -> bool:
@@ -187,6 +203,12 @@ class NativeEngine(HostEngine):
         self._strict = strict
         super().__init__(tensors, clock, threads)
 
+    def portions(self) -> list[int]:
+        measured = [tensor.rule for tensor in self.tensors if tensor.rule.measure is not None]
+        found = {rule: finish(rule) for rule in measured}
+        self._finishers = {rule: address for rule, address in found.items() if address is not None}
+        return turns.portions([t.held() for t in self.tensors]) if found and len(self._finishers) == len(found) else []
+
     def kernel(self, rule: Rule, spec: Spec) -> int:
         address = kernel(rule, spec)
         if address is not None:
@@ -200,6 +222,7 @@ class NativeEngine(HostEngine):
     def ready(self) -> None:
         from . import _native
 
+        self.turns, batches = self._turns()
         self._plan = _native.Plan(
             rows=self.plan.rows,
             spans=self.plan.spans,
@@ -209,6 +232,8 @@ class NativeEngine(HostEngine):
             numbers32=self.scalars.arrays[np.dtype(np.float32)],
             numbers64=self.scalars.arrays[np.dtype(np.float64)],
             clock=self.clock,
+            turns=self.turns.rows if self.turns else np.zeros((0, turns.COLUMNS), np.int64),
+            batches=batches,
             elements=self.plan.elements,
             threads=self.workers,
             fixed=self.zero,
@@ -220,14 +245,38 @@ class NativeEngine(HostEngine):
         self,
         slot: int,
         kinds: Sequence[np.dtype],
+        riders: tuple[float, ...],
+        scalars: tuple[float, ...],
         rule: Rule,
         step: int,
         options: Mapping[str, Any],
-        riders: tuple[float, ...],
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        self._plan.scalars(slot, riders, rule.scalars_at(step, options, running, sums))
+        self._plan.scalars(slot, riders, scalars)
+
+    def _turns(self) -> tuple[Turns | None, np.ndarray]:
+        """What is between two passes, and the portions they are made in."""
+        firsts, stops = self.first_of_portion, self.stops
+        if not firsts:
+            return None, np.zeros((0, 5), np.int64)
+        slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
+        rules_ = [tensor.rule for tensor in self.tensors]
+        made = Turns(len(slots), max(self.plan.sum_counts), max(len(getattr(r.running, "_fields", ())) for r in rules_))
+        made.rows[:, turns.FINISH] = [self._finishers.get(rule, 0) for rule in rules_]
+        made.rows[:, turns.BLOCKS] = [-(-tensor.parameter.size // plan.BLOCK) for tensor in self.tensors]
+        made.rows[:, turns.SUMS] = self.plan.sum_counts
+        made.rows[:, turns.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
+        made.rows[:, turns.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]
+        made.rows[:, turns.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
+        elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[firsts]
+        threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
+        return made, np.array([*zip(stops, stops[1:], firsts, firsts[1:], threads, strict=False)], np.int64)
+
+    def turn(self, steps: Sequence[int], running: Sequence[Any]) -> None:
+        assert self.turns is not None
+        self.turns.begin(steps, running)
+        self._plan.turn(self.workers > 1 and _team_at_work())
 
     def try_step(self, gradients: list[Any]) -> bool:
         return self._plan.step(gradients, self.workers > 1 and _team_at_work())

@@ -136,10 +136,10 @@ def grain(elements: int, shares: int = SHARES) -> int:
     return min(CHUNK, max(_LEAST, -(-elements // (shares * 1024)) * 1024))
 
 
-def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
+def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, stops: Sequence[int] = ()) -> Plan:
     """The plan for ``parts``, in their order, in rows of ``chunk`` elements at most and spans of ``span`` at least.
 
-    ``chunk`` is a multiple of BLOCK.
+    ``chunk`` is a multiple of BLOCK. ``stops``: numbers of parts that begin a span.
     """
     assert chunk % BLOCK == 0, chunk
     strided = [part.walk for part in parts if part.walk is not None]
@@ -187,7 +187,8 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK) -> Plan:
     rows[:, MEASURED] += start // BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
     elements = int(rows[:, COUNT].sum())
-    return Plan(rows, cut(rows, span), first_row, walks, sums, measured, first_sum, sum_counts, elements)
+    spans = np.union1d(cut(rows, span), first_row[list(stops)]).astype(np.int64)
+    return Plan(rows, spans, first_row, walks, sums, measured, first_sum, sum_counts, elements)
 
 
 def cut(rows: np.ndarray, span: int) -> np.ndarray:

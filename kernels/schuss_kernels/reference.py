@@ -50,10 +50,11 @@ class ReferenceEngine(Engine):
         self,
         slot: int,
         kinds: Sequence[np.dtype],
+        riders: tuple[float, ...],
+        scalars: tuple[float, ...],
         rule: Rule,
         step: int,
         options: Mapping[str, Any],
-        riders: tuple[float, ...],
         running: Any = None,
         sums: Any = None,
     ) -> None:
@@ -257,7 +258,7 @@ def as_python(function: Any, kind: type) -> Callable[..., Any]:
 def _scalars(rule: Rule, kind: type, step: int, options: dict[str, Any]) -> Any:
     """What a reference is given, as a kernel's scalars."""
     running, sums = options.pop("running", None), options.pop("sums", None)
-    return rule.Scalars(*map(kind, rule.scalars_at(step, options, running, sums)))
+    return rule.Scalars(*map(kind, rule.numbers(step, options, running, sums)[0]))
 
 
 def measured_element_by_element(rule: Rule) -> Callable[..., Any]:

@@ -92,8 +92,9 @@ class Rule:
         ``measure(p, g, s, h) -> Sums``: an element's share of the sums, written as ``update`` is. A first pass over
         memory adds them up, in float64 and in an order that neither threads nor chunks change.
     finish
-        ``finish(h, sums, step) -> Scalars``: on the host, the scalars with what follows from the sums; with running
-        numbers ``finish(h, sums, step, running) -> (Scalars, Running)``, which go on from what ``scalars`` returned.
+        ``finish(h, sums, step) -> Scalars``, or a namedtuple of some of them: on the host, in float64, the scalars that
+        follow from the sums; with running numbers ``finish(h, sums, step, running) -> (Scalars, Running)``, which go on
+        from what ``scalars`` returned. Of the built-in rules it is compiled as well: it must not raise.
     over
         ``"tensor"``: every tensor has its own sums (and scalars, and running numbers); ``"all"``: a group has one, and
         counts its steps together: those in which a tensor has no gradient too.
@@ -192,59 +193,49 @@ class Rule:
         before = 1 if self.running is None else 2
         return list(inspect.signature(self.scalars).parameters.values())[before:]
 
-    def scalars_at(self, step: int, options: Mapping[str, Any], running: Any = None, sums: Any = None) -> Any:
-        """``scalars`` for one step; ``options`` are those of :attr:`scalar_names`, ``running`` as it is before.
+    def numbers(self, step: int, options: Mapping[str, Any], running: Any = None, sums: Any = None) -> tuple[Any, Any]:
+        """The ``Scalars`` of a step, and the running numbers after it (None, where there are none).
 
-        ``sums``: what was measured; without them the scalars are those to measure with.
+        ``options`` are those of :attr:`scalar_names`, ``running`` as it is before. ``sums``: what was measured; without
+        them the scalars are those to measure with.
         """
-        values = self._numbers(step, options, running, sums)[0]
-        if type(values) is not self.Scalars:
-            raise RuleError(
-                f"rule {self.name!r}: scalars() must return {self.Scalars.__name__}; "
-                f"it returned {type(values).__name__}"
-            )
-        return values
+        begun = self.begin(step, options, running)
+        return begun if sums is None else self.end(begun, sums, step)
 
-    def running_after(self, step: int, options: Mapping[str, Any], running: Any, sums: Any = None) -> Any:
-        """The running numbers after a step."""
-        return self._numbers(step, options, running, sums)[1]
-
-    def forget(self) -> None:
-        """A step begins: compute numbers anew. Within one, those of other tensors or of a first pass serve again."""
-        self.__dict__.pop("_made", None)
-        self.__dict__.pop("_finished", None)
-
-    def _numbers(self, step: int, options: Mapping[str, Any], running: Any, sums: Any) -> tuple[Any, Any]:
-        if self.running is None and self.measure is None:
-            return self.scalars(step, **options), None
-        last = self.__dict__.get("_made")
-        if last is not None and last[0] == step and last[1] is options and last[2] == running:
-            made = last[3]
-        else:
-            made = self._before_sums(step, options, running)
-            self.__dict__["_made"] = step, options, running, made
-        if sums is None:
-            return made
-        last = self.__dict__.get("_finished")
-        if last is None or last[0] is not made or last[1] is not sums:
-            last = self.__dict__["_finished"] = made, sums, self._after_sums(made, sums, step)
-        return last[2]
-
-    def _before_sums(self, step: int, options: Mapping[str, Any], running: Any) -> tuple[Any, Any]:
+    def begin(self, step: int, options: Mapping[str, Any], running: Any = None) -> tuple[Any, Any]:
+        """:meth:`numbers` without sums."""
         if self.running is None:
-            return self.scalars(step, **options), None
-        return self._pair("scalars", self.scalars(step, running, **options))
+            return self._checked("scalars", (self.scalars(step, **options), None))
+        return self._checked("scalars", self.scalars(step, running, **options))
 
-    def _after_sums(self, made: tuple[Any, Any], sums: Any, step: int) -> tuple[Any, Any]:
+    def end(self, begun: tuple[Any, Any], sums: Any, step: int) -> tuple[Any, Any]:
+        """:meth:`numbers` with sums, from what :meth:`begin` has found."""
         assert self.finish is not None
         if self.running is None:
-            return self.finish(made[0], self.Sums(*sums), step), None
-        return self._pair("finish", self.finish(made[0], self.Sums(*sums), step, made[1]))
+            made = self.finish(begun[0], self.Sums(*sums), step), None
+        else:
+            made = self.finish(begun[0], self.Sums(*sums), step, begun[1])
+        if type(made) is tuple and made and self._is_some(made[0]):
+            made = begun[0]._replace(**made[0]._asdict()), *made[1:]
+        return self._checked("finish", made)
 
-    def _pair(self, name: str, made: Any) -> tuple[Any, Any]:
-        if not (type(made) is tuple and len(made) == 2 and type(made[1]) is self.running):
-            raise RuleError(f"rule {self.name!r}: {name}() must return (Scalars, Running); it returned {made!r}")
-        return made
+    def _is_some(self, found: Any) -> bool:
+        """Whether these are some of the scalars by name, and not all."""
+        if type(found) is self.Scalars:
+            return False
+        return isinstance(found, tuple) and set(getattr(found, "_fields", ("",))) <= set(self.Scalars._fields)
+
+    def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
+        if self.running is None:
+            if type(made[0]) is self.Scalars:
+                return made
+            expected, shown = self.Scalars.__name__, type(made[0]).__name__
+        else:
+            pair = type(made) is tuple and len(made) == 2
+            if pair and type(made[0]) is self.Scalars and type(made[1]) is self.running:
+                return made
+            expected, shown = f"({self.Scalars.__name__}, {self.running.__name__})", _shown(made)
+        raise RuleError(f"rule {self.name!r}: {name}() must return {expected}; it returned {shown}")
 
     def initial_state(self, options: Mapping[str, Any]) -> tuple[Any, ...]:
         """The numbers a new state is filled with, :data:`PARAMETER` for the parameter itself."""
@@ -274,6 +265,17 @@ class Rule:
         return tuple(q.name for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL))
 
     @cached_property
+    def finish_key(self) -> str:
+        """Name and digest of ``finish``."""
+        import hashlib
+
+        assert self.finish is not None
+        digest = hashlib.sha256()
+        _feed(digest, self.finish, set())
+        digest.update(repr((self.Scalars._fields, self.Sums._fields, self.running and self.running._fields)).encode())
+        return f"{self.name}@{digest.hexdigest()[:16]}"
+
+    @cached_property
     def key(self) -> str:
         """Name and digest of the update: equal in every process, different once the code differs."""
         import hashlib  # here: it is slow to import, and a step on kernels that are there needs no digest
@@ -285,6 +287,11 @@ class Rule:
             digest.update(repr(self.Sums._fields).encode())
         digest.update(repr((self.State._fields, self.Scalars._fields)).encode())
         return f"{self.name}@{digest.hexdigest()[:16]}"
+
+
+def _shown(made: Any) -> str:
+    """The type of what a function returned, or the types in a tuple."""
+    return f"({', '.join(map(_shown, made))})" if type(made) is tuple else type(made).__name__
 
 
 def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:

@@ -230,8 +230,24 @@ class Spec:
 
     @property
     def bytes_per_element(self) -> float:
-        """Bytes one element moves."""
-        return sum(stream.bytes_per_element for stream in self.streams)
+        """Bytes one element moves in the pass. What the rule does not look at, or leaves as it is, moves none."""
+        return sum(stream.bytes_per_element for stream in self.moved())
+
+    def moved(self) -> tuple[Stream, ...]:
+        """The streams, read and written as far as the rule does so."""
+        from .traffic import GRADIENT, PARAMETER, traffic  # here: it needs the reference, and that this module
+
+        used, made = traffic(self.rule), []
+        read = used.measured if self.measure else used.read
+        for stream in self.streams:
+            name = PARAMETER if stream.name == "master" else stream.name.removesuffix(" scale")
+            if name in (PARAMETER, GRADIENT, *self.rule.State._fields):
+                # What is kept in fewer bits than it is computed in is rounded, and so written, in any case.
+                changed = name in used.written or name == GRADIENT or stream.storage.dtype != self.compute
+                writes = stream.writes and changed and not self.measure
+                stream = replace(stream, reads=stream.reads and name in read, writes=writes)
+            made.append(stream)
+        return tuple(made)
 
     def __str__(self) -> str:
         return f"{self.rule.key}|{self.form}"

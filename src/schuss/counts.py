@@ -18,8 +18,8 @@ class Block:
     """Tensors of one group and rule that have the same history, and so share their scalars.
 
     ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
-    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
-    are is for the clock to say.
+    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it, or a function that tells
+    them: which of the two they are is for the clock to say.
     """
 
     group: int
@@ -37,7 +37,7 @@ class Block:
     def now(self, elapsed: int) -> Any:
         """The running numbers when ``elapsed`` steps have been made since the blocks were."""
         if elapsed > self.at:
-            self.running, self.at = self.after, elapsed
+            self.running, self.at = self.after() if callable(self.after) else self.after, elapsed
         return self.running
 
 
@@ -117,14 +117,10 @@ class Counts:
         return list(blocks.values())
 
 
-def running_before(rule: Rule, block: Block, elapsed: int, step: int, options: Any, sums: Any = None) -> Any:
-    """The running numbers that a rule's step starts from; what they are after it is kept in the block.
-
-    A rule that the group did not have before starts from its own. ``sums``: what was measured.
-    """
+def running_before(rule: Rule, block: Block, elapsed: int) -> Any:
+    """The running numbers that a rule's step starts from: its own where the group did not have the rule before."""
     assert rule.running is not None
     running = block.now(elapsed)
     if type(running) is not rule.running:
         running = block.running = rule.running()
-    block.after = rule.running_after(step, options, running, sums)
     return running

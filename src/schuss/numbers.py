@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ class Numbers:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
+        self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
 
     def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
         """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
         self._rules, self._keeping, self._share = rules, keeping, share
         self.measures = any(rule.measure is not None for rule in rules)
-        self._repeats = self.measures or any(rule.running is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
         self._scheduled = [
@@ -40,40 +41,53 @@ class Numbers:
         same = keeping.ema is None and not keeping.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
 
-    def prepare(self, engine: Engine, scale: float, clip: float | None, sums: Mapping[int, Any] | None = None) -> None:
-        """``scale``: of the gradients, ``clip``: what they are limited to. ``sums``: what was measured, by slot, for
-        these blocks only."""
+    def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
+        """``scale``: of the gradients, ``clip``: what they are limited to. Where a rule has a measure, these are the
+        numbers to measure with."""
         counts, options = self._counts, self._options
         elapsed = counts.clock.item() - counts.since
-        if self._repeats and sums is None:
-            for rule in self._rules:
-                rule.forget()
         if self._scheduled:
             options = options.copy()
             for number, scheduled in self._scheduled:
                 options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
         plain = self._plain if scale == 1.0 and clip is None else None
+        self._begun.clear()
+        last, made = None, (None, None)
         for block in counts.blocks:
-            if sums is not None and block.slot not in sums:
-                continue
             group, step = block.group, block.step + elapsed + 1
-            rule, given = self._rules[group], options[group]
+            rule, given, running = self._rules[group], options[group], None
             riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
-            found = None if sums is None else sums[block.slot]
-            running = None if rule.running is None else running_before(rule, block, elapsed, step, given, found)
-            engine.prepare(block.slot, block.kinds, rule, step, given, riders, running, found)
+            if rule.running is not None:
+                running = running_before(rule, block, elapsed)
+            if last != (group, step, running):  # tensors with a block of their own mostly have the same
+                last, made = (group, step, running), rule.begin(step, given, running)
+            block.after = made[1]
+            engine.prepare(block.slot, block.kinds, riders, made[0], rule, step, given, running)
+            if rule.measure is not None:
+                self._begun.append((block, riders, made, step, given, running))
 
-    def measure(self, engine: Engine, scale: float, clip: float | None) -> None:
+    def measure(self, engine: Engine) -> None:
         """The first pass of rules that have a measure: what is added up goes into their numbers."""
         found = engine.measure()
-        sums: dict[int, tuple[float, ...]] = {}
-        for block in self._counts.blocks:
+        for block, riders, begun, step, given, running in self._begun:
             rule = self._rules[block.group]
-            if rule.measure is not None and rule.over == "tensor":
-                sums[block.slot] = found[block.slot]
-            elif rule.measure is not None:
-                sums[block.slot] = folded(np.array([found[number] for number in self._of_group(block.group)]))
-        self.prepare(engine, scale, clip, sums)
+            if rule.over == "tensor":
+                sums = found[block.slot]
+            else:
+                sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
+            scalars, block.after = rule.end(begun, sums, step)
+            engine.prepare(block.slot, block.kinds, riders, scalars, rule, step, given, running, sums)
+
+    def turn(self, engine: Engine) -> None:
+        """Both passes, in one call of an engine that has ``turns``."""
+        steps: list[int] = [0] * len(engine.tensors)
+        running: list[Any] = [()] * len(engine.tensors)
+        for block, _, begun, step, _, _ in self._begun:
+            steps[block.slot] = step
+            if begun[1] is not None:
+                running[block.slot] = begun[1]
+                block.after = functools.partial(engine.ran, block.slot, type(begun[1]))
+        engine.turn(steps, running)
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""

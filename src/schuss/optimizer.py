@@ -354,8 +354,11 @@ class Optimizer:
             scale *= riding.coefficient(norm)
         self._about_to_move()
         self._numbers.prepare(self._engine, scale, riding.clip_value)
+        if self._engine.turns is not None:
+            self._numbers.turn(self._engine)
+            return StepInfo(norm, False)
         if self._numbers.measures:
-            self._numbers.measure(self._engine, scale, riding.clip_value)
+            self._numbers.measure(self._engine)
         self._engine.launch()
         return StepInfo(norm, False)
 

@@ -50,12 +50,22 @@ def explain(optimizer: Optimizer) -> str:
         form = "strided" if spec.strided else "dense"
         size = sum(t.parameter.size for t in tensors)
         p, g = spec.parameter.dtype.name, spec.gradient.dtype.name
-        moves = f"{spec.bytes_per_element:.4g} bytes per parameter"
         lines += [
             f"kernel {rule.name} ({form}): {len(tensors)} tensors, {size:,} parameters",
             f"    parameter {p}, gradient {g}, states: {states or 'none'}",
-            f"    {moves}: each array is read once, all but the gradient written",
         ]
+        if rule.measure is not None:
+            measuring = spec.measuring()
+            over = "every tensor" if rule.over == "tensor" else "all tensors"
+            lines.append(
+                f"    {measuring.bytes_per_element:.4g} bytes per parameter in a first pass, for sums over {over} of "
+                f"{', '.join(rule.Sums._fields)}: {_named(measuring, 'reads')} read"
+            )
+        second = " in the second" if rule.measure is not None else ""
+        read, written = _named(spec, "reads"), _named(spec, "writes")
+        lines.append(
+            f"    {spec.bytes_per_element:.4g} bytes per parameter{second}: {read} read, {written} written, each once"
+        )
         others = [f"{s.name} {s.storage.name}" for s in spec.streams[2 + len(spec.states) :]]
         if others:
             lines.append(f"    in the same pass: {', '.join(others)}")
@@ -82,6 +92,11 @@ def explain(optimizer: Optimizer) -> str:
     return "\n".join(lines)
 
 
+def _named(spec: Spec, moves: str) -> str:
+    """The streams that a pass ``reads`` or ``writes``."""
+    return ", ".join(stream.name for stream in spec.moved() if getattr(stream, moves)) or "nothing"
+
+
 def _launches(engine: Engine) -> str:
     if isinstance(engine, CompoundEngine):
         return f"{_launches(engine.others)}, and numpy for {sum(engine.whole)} tensor(s)"
@@ -90,4 +105,8 @@ def _launches(engine: Engine) -> str:
     rows = len(engine.plan.rows)
     workers = getattr(engine, "workers", None)
     by = f" by {workers} thread(s)" if workers is not None else ""
-    return f"one launch over {rows} chunk(s){by}"
+    if engine.turns is not None:
+        portions = len(engine.first_of_portion) - 1
+        return f"two passes over {rows} chunk(s){by}, in {portions} portion(s) that are measured and then moved"
+    launches = "two launches" if any(tensor.rule.measure is not None for tensor in engine.tensors) else "one launch"
+    return f"{launches} over {rows} chunk(s){by}"

@@ -35,6 +35,7 @@ AdamScalars = namedtuple(
 )  # fmt: skip
 LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "keep"])
 Sums = namedtuple("Sums", ["moving", "count"])
+Found = namedtuple("Found", ["lr"])
 
 LEAST = 1e-3
 """What the mean of the mask is at least."""
@@ -76,7 +77,7 @@ def rate(lr, sums):
 
 
 def finish(h, sums, step):
-    return h._replace(lr=rate(h.lr, sums))
+    return Found(rate(h.lr, sums))
 
 
 def update_adamw(p, g, s, h):

@@ -25,6 +25,7 @@ from ..rule import NOT_NEGATIVE, PARAMETER, Rule
 State = namedtuple("State", ["x0"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps", "first", "relative", "init_eta"])
 Sums = namedtuple("Sums", ["gradients", "distance", "weights"])
+Found = namedtuple("Found", ["lr"])
 Running = namedtuple("Running", ["begun", "max_dist", "gradients"], defaults=[0.0, 0.0, 0.0])
 WeightedRunning = namedtuple("WeightedRunning", ["max_sq_dist", "gradients"], defaults=[0.0, 0.0])
 
@@ -57,14 +58,14 @@ def finish(h, sums, step, running):
     rate = h.lr * r / below if below != 0.0 else 0.0
     if not begun and h.init_eta > 0.0:
         rate = h.init_eta
-    return h._replace(lr=rate), Running(1.0, r, gradients)
+    return Found(rate), Running(1.0, r, gradients)
 
 
 def finish_dowg(h, sums, step, running):
     r = max(running.max_sq_dist, h.first, sums.distance)
     gradients = running.gradients + r * sums.gradients
     below = math.sqrt(gradients) + h.eps
-    return h._replace(lr=h.lr * r / below if below != 0.0 else 0.0), WeightedRunning(r, gradients)
+    return Found(h.lr * r / below if below != 0.0 else 0.0), WeightedRunning(r, gradients)
 
 
 def update(p, g, s, h):

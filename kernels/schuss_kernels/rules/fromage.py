@@ -18,6 +18,7 @@ from ..rule import NOT_NEGATIVE, Rule
 State = namedtuple("State", [])
 Scalars = namedtuple("Scalars", ["lr", "keep", "min_norm"])
 Sums = namedtuple("Sums", ["weights", "gradients"])
+Found = namedtuple("Found", ["lr"])
 
 
 def scalars(step, *, lr, min_norm=0.0):
@@ -36,7 +37,7 @@ def ratio(sums, min_norm):
 
 
 def finish(h, sums, step):
-    return h._replace(lr=h.lr * ratio(sums, h.min_norm))
+    return Found(h.lr * ratio(sums, h.min_norm))
 
 
 def update(p, g, s, h):

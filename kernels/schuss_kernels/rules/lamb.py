@@ -29,6 +29,7 @@ Scalars = namedtuple(
      "keep", "least", "most"],
 )  # fmt: skip
 Sums = namedtuple("Sums", ["weights", "moves"])
+Found = namedtuple("Found", ["lr"])
 
 
 def limits_of_trust(weight_decay, clip, always_adapt):
@@ -73,7 +74,7 @@ def trust(sums, least, most):
 
 
 def finish(h, sums, step):
-    return h._replace(lr=h.lr * trust(sums, h.least, h.most))
+    return Found(h.lr * trust(sums, h.least, h.most))
 
 
 def update(p, g, s, h):

@@ -24,6 +24,7 @@ State = namedtuple("State", ["velocity"])
 Scalars = namedtuple("Scalars", ["lr", "momentum", "weight_decay", "trust_coefficient", "most", "eps"])
 Sums = namedtuple("Sums", ["weights", "gradients"])
 DecayedSums = namedtuple("DecayedSums", ["weights", "decayed"])
+Found = namedtuple("Found", ["lr"])
 
 
 def scalars(step, *, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, clip=False):
@@ -50,11 +51,11 @@ def rate(weights, move, h):
 
 def finish(h, sums, step):
     weights, gradient = math.sqrt(sums.weights), math.sqrt(sums.gradients)
-    return h._replace(lr=rate(weights, gradient + h.weight_decay * weights if gradient > 0.0 else 0.0, h))
+    return Found(rate(weights, gradient + h.weight_decay * weights if gradient > 0.0 else 0.0, h))
 
 
 def finish_decayed(h, sums, step):
-    return h._replace(lr=rate(math.sqrt(sums.weights), math.sqrt(sums.decayed), h))
+    return Found(rate(math.sqrt(sums.weights), math.sqrt(sums.decayed), h))
 
 
 def update(p, g, s, h):
@@ -89,8 +90,8 @@ def _reference(nesterov):
             step, lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient, eps=eps,
             clip=clip,
         )  # fmt: skip
-        h = finish(h, sums, step) if type(sums) is Sums else finish_decayed(h, sums, step)
-        d = h.lr * (g + weight_decay * p)
+        found = finish(h, sums, step) if type(sums) is Sums else finish_decayed(h, sums, step)
+        d = found.lr * (g + weight_decay * p)
         v = momentum * s.velocity + d
         return p - (momentum * v + d if nesterov else v), State(v)
 

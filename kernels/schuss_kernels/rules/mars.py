@@ -33,6 +33,7 @@ AdamScalars = namedtuple(
 )  # fmt: skip
 LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "keep", "gain", "scale"])
 Sums = namedtuple("Sums", ["squares"])
+Found = namedtuple("Found", ["scale"])
 
 
 def gain(gamma, beta1, step):
@@ -64,7 +65,7 @@ def scale(sums):
 
 
 def finish(h, sums, step):
-    return h._replace(scale=scale(sums))
+    return Found(scale(sums))
 
 
 def update_adamw(p, g, s, h):

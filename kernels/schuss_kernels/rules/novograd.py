@@ -23,6 +23,7 @@ from ..rule import FRACTION, NOT_NEGATIVE, Rule
 State = namedtuple("State", ["exp_avg"])
 Scalars = namedtuple("Scalars", ["lr", "beta1", "beta2", "eps", "weight_decay", "scale", "share"])
 Sums = namedtuple("Sums", ["squares"])
+Found = namedtuple("Found", ["scale"])
 Running = namedtuple("Running", ["exp_avg_sq"], defaults=[0.0])
 
 
@@ -55,7 +56,7 @@ def scale(v, eps):
 
 def finish(h, sums, step, running):
     v = second_moment(running, sums, step, h.beta2)
-    return h._replace(scale=scale(v, h.eps)), Running(v)
+    return Found(scale(v, h.eps)), Running(v)
 
 
 def update(p, g, s, h):

@@ -27,6 +27,7 @@ Scalars = namedtuple(
     ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_sq", "weight_decay", "keep"],
 )  # fmt: skip
 Sums = namedtuple("Sums", ["ratios", "count"])
+Found = namedtuple("Found", ["lr", "keep"])
 
 
 def debiased(beta, step):
@@ -51,7 +52,7 @@ def rate(lr, sums):
 
 def finish(h, sums, step):
     lr = rate(h.lr, sums)
-    return h._replace(lr=lr, keep=1.0 - lr * h.weight_decay)
+    return Found(lr, 1.0 - lr * h.weight_decay)
 
 
 def update(p, g, s, h):

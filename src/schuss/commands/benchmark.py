@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import dis
 import importlib.util
 import json
 import os
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels import native
-from schuss_kernels.rule import Rule
 
 from .. import catalogue
 from ..catalogue import Variant
@@ -198,11 +196,10 @@ def contenders(
     plain.step(gradients)
     check_equal(optimizer, plain, what)
     tensors = optimizer._engine.tensors
-    moved = sum(t.spec(t.walk() is not None).bytes_per_element * t.parameter.size for t in tensors)
-    states = len(tensors[0].states)
-    made = Field(variant, load, optimizer.backend, round(moved), states)
+    moved = sum(tensor.bytes_moved() for tensor in tensors)
+    made = Field(variant, load, optimizer.backend, round(moved), len(tensors[0].states))
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
-    made.contenders.append(Contender("floor", floor.step(load.parameters, states, measured(tensors[0].rule))))
+    made.contenders.append(Contender("floor", floor.step(load.parameters, *floor.streams(tensors[0].rule))))
     if reference:
         made.contenders.append(Contender("numpy", lambda: plain.step(gradients)))
     for fused in (True, False) if with_torch else ():
@@ -215,16 +212,6 @@ def contenders(
                     raise Mismatch(f"{what}: tensor {number} after a step is not what {name} makes of it")
             made.contenders.append(Contender(name, step))
     return made
-
-
-def measured(rule: Rule) -> int:
-    """How many of parameter, gradient and states the first pass of a rule reads; 0 where it has none."""
-    if rule.measure is None:
-        return 0
-    code = rule.measure.__code__
-    p, g = code.co_varnames[:2]
-    loaded = {instruction.argval for instruction in dis.get_instructions(code) if "LOAD_FAST" in instruction.opname}
-    return (p in loaded) + (g in loaded) + sum(field in code.co_names for field in rule.State._fields)
 
 
 def bench_options(variant: Variant) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class _Step:
     def __init__(self, optimizer: AdamW, gradients: list[np.ndarray]) -> None:
         self.optimizer, self.gradients = optimizer, gradients
         tensors = optimizer._engine.tensors
-        self.moved = sum(t.spec(t.walk() is not None).bytes_per_element * t.parameter.size for t in tensors)
+        self.moved = sum(tensor.bytes_moved() for tensor in tensors)
 
     def __call__(self) -> None:
         self.optimizer.step(self.gradients)

@@ -220,5 +220,6 @@ class Sophia(Optimizer):
         for group, slot in slots.items():
             options = {"betas": self._groups[group]["betas"]}
             riders = (1.0, 0.0, 0.0, 0.0, float(high), float(low), 0.0, 0.0)
-            engine.prepare(slot, list(dict.fromkeys(kinds[group])), sophia.SOPHIA_HESSIAN, 1, options, riders)
+            rule, computed = sophia.SOPHIA_HESSIAN, list(dict.fromkeys(kinds[group]))
+            engine.prepare(slot, computed, riders, rule.begin(1, options)[0], rule, 1, options)
         engine.step(list(memories))

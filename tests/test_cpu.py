@@ -188,7 +188,7 @@ def test_a_step_does_not_wait_for_helpers_that_do_not_come(monkeypatch):
     """A helper that finds no core costs nothing: the caller does the work itself."""
     asleep, caller = threading.Event(), threading.get_ident()
 
-    def help_(job):
+    def help_(job, thread):
         if threading.get_ident() == caller:  # the pool's own first call, which compiles
             return -1
         asleep.wait(60)

@@ -121,7 +121,7 @@ def looks(optimizer):
     """All that an optimizer's next step depends on."""
     saved = optimizer.state_dict()
     states = [
-        (name, field, np.asarray(value).tobytes())
+        (name, field, repr(value) if isinstance(value, dict) else np.asarray(value).tobytes())
         for name, entry in saved["state"].items()
         for field, value in entry.items()
     ]
@@ -182,4 +182,36 @@ def test_interrupted_anywhere_in_a_step_of_several_threads(kind, monkeypatch):
     after = 0
     while interrupted_run(kind, 200_000, "as before", after):
         after += 1
+    assert after > 10
+
+
+def two_passes(backend):
+    optimizer = schuss.NovoGrad([p.copy() for p in numbers(40, np.float64, 0)], lr=0.1, threads=2, backend=backend)
+    optimizer.step(list(numbers(40, np.float64, 1)))
+    return optimizer
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", HOST)
+def test_interrupted_anywhere_in_a_step_of_two_passes(kind):
+    """With numbers that go from step to step."""
+    plain, after, left = two_passes("numpy"), 0, -1
+    plain.step(list(numbers(40, np.float64, 2)))
+    between = looks(plain)
+    plain.step(list(numbers(40, np.float64, 3)))
+    while left < 0:
+        optimizer, interrupt = two_passes(kind), Interrupt(after)
+        sys.setprofile(interrupt)
+        try:
+            optimizer.step(list(numbers(40, np.float64, 2)))
+        except KeyboardInterrupt:
+            assert interrupt.left < 0
+        finally:
+            sys.setprofile(None)
+        if optimizer.steps == 1:
+            optimizer.step(list(numbers(40, np.float64, 2)))
+        assert looks(optimizer) == between
+        optimizer.step(list(numbers(40, np.float64, 3)))
+        assert looks(optimizer) == looks(plain)
+        after, left = after + 1, interrupt.left
     assert after > 10

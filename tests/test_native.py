@@ -17,7 +17,7 @@ import pytest
 import schuss_kernels
 from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, needs_native
 from processes import python
-from schuss_kernels import ahead, native, plan
+from schuss_kernels import ahead, native, plan, turns
 from schuss_kernels.rule import Rule
 from schuss_kernels.rules import COMPILED, RULES
 from schuss_kernels.storage import BY_NAME, Spec
@@ -503,6 +503,8 @@ def tables(optimizer):
         "numbers32": engine.scalars.arrays[F32],
         "numbers64": engine.scalars.arrays[F64],
         "clock": engine.clock,
+        "turns": np.zeros((2, turns.COLUMNS), np.int64),
+        "batches": np.zeros((1, 5), np.int64),
         "elements": engine.plan.elements,
         "threads": 1,
         "array_type": np.ndarray,
@@ -521,7 +523,7 @@ def read_only(table):
     return copy
 
 
-ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock")
+ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock", "turns", "batches")
 
 
 @needs_native
@@ -531,11 +533,14 @@ ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "num
         *((name, halved, TypeError) for name in ARRAYS if name != "numbers32"),
         ("numbers32", lambda table: table.astype(np.float64), TypeError),
         *((name, lambda table: table[None], ValueError) for name in ARRAYS if name not in ("layouts", "clock")),
-        *((name, lambda table: table[0], ValueError) for name in ("rows", "expected", "intervals", "numbers32")),
+        *(
+            (name, lambda table: table[0], ValueError)
+            for name in ("rows", "expected", "intervals", "numbers32", "turns", "batches")
+        ),
         *((name, lambda table: np.repeat(table, 2, -1)[..., ::2], ValueError) for name in ARRAYS if name != "clock"),
         *((name, read_only, ValueError) for name in ARRAYS),
         *((name, lambda table: table.tolist(), TypeError) for name in ARRAYS),
-        ("expected", lambda table: table[:, 1:].copy(), ValueError),
+        *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("expected", "turns", "batches")),
         ("spans", lambda table: table[:0], ValueError),
         ("elements", lambda count: "many", TypeError),
         ("threads", lambda count: None, TypeError),

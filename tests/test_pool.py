@@ -21,11 +21,11 @@ def test_an_interrupt_waits_for_the_helpers(monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pool.time, "sleep", sleep)
-    made = pool.Pool(lambda *job: None, lambda job: -1, left)
+    made = pool.Pool(lambda *job: None, lambda *job: -1, left)
     with pytest.raises(KeyboardInterrupt):
-        made.run(0, 0, 0, 0, threads=1, clock=0, column=0)
+        made.run(0, 0, 0, 0, 0, threads=1, clock=0, column=0)
     assert looks == [True] * 6
-    assert made.run(0, 0, 0, 0, threads=1, clock=0, column=0), "the pool serves the next job"
+    assert made.run(0, 0, 0, 0, 0, threads=1, clock=0, column=0), "the pool serves the next job"
 
 
 def test_one_job_at_a_time():
@@ -35,11 +35,11 @@ def test_one_job_at_a_time():
         inside.set()
         assert go_on.wait(30)
 
-    made = pool.Pool(lead, lambda job: -1, lambda job: True)
-    first = threading.Thread(target=made.run, args=(0, 0, 0, 0, 1, 0, 0))
+    made = pool.Pool(lead, lambda *job: -1, lambda job: True)
+    first = threading.Thread(target=made.run, args=(0, 0, 0, 0, 0, 1, 0, 0))
     first.start()
     assert inside.wait(30)
-    assert made.run(0, 0, 0, 0, 1, 0, 0) is False
+    assert made.run(0, 0, 0, 0, 0, 1, 0, 0) is False
     go_on.set()
     first.join()
-    assert made.run(0, 0, 0, 0, 1, 0, 0) is True
+    assert made.run(0, 0, 0, 0, 0, 1, 0, 0) is True

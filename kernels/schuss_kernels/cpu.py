@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import blocks, check, conversions, headers, intrinsics, launch, lowering, rounding, storage, turns
+from . import blocks, check, conversions, headers, intrinsics, launch, lowering, pool, rounding, storage, turns
 from .blocks import SIZE
 from .host import HostEngine
 from .intrinsics import (
@@ -334,8 +334,8 @@ class CpuEngine(HostEngine):
         rows, spans = self.plan.rows, self.plan.spans
         self._arguments = headers.arguments(self.expected, rows)
         self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
-        self._counter = np.zeros(1, np.int64)
-        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counter.ctypes.data))
+        self._counters = np.zeros((self.workers, pool.LINE // 8), np.int64)
+        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counters.ctypes.data))
         self._clock = int(self.clock.ctypes.data)
         self._spare = np.zeros(1, np.int64)  # a clock for launches that move nothing
 

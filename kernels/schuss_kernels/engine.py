@@ -208,14 +208,9 @@ class Engine(ABC):
         """Measure, finish and launch, in one call, where there are ``turns``.
 
         ``steps``: of every tensor, 0 where it has no gradient. ``running``: the running numbers of each that its rule
-        finishes with, empty where it has none; :meth:`ran` tells what they are then.
+        finishes with, empty where it has none; :meth:`.Turns.ran` tells what they are then.
         """
         raise RuntimeError(f"the engine {self.name!r} makes its passes one by one")
-
-    def ran(self, number: int, cls: Any) -> Any:
-        """The running numbers of a tensor after :meth:`turn`."""
-        assert self.turns is not None
-        return cls(*self.turns.running[number, : len(cls._fields)].tolist())
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
         """Place and launch."""

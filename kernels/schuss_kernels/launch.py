@@ -1,7 +1,9 @@
 """How a table of rows is run: by the caller alone, with helper threads, or by an OpenMP team.
 
-Compiled once for all rules: a kernel is the address in a row's KERNEL column. Threads take spans of rows from a common
-counter, so a thread that is interrupted holds up one span, not its share of the work.
+Compiled once for all rules: a kernel is the address in a row's KERNEL column. Every thread has a share of the spans of
+rows, the same in every pass and step: memory that another core has read is slow to write, even when it has left that
+core's caches (1.5 times the time of a second pass, measured). A thread that is done takes spans of the others' shares,
+so one that is interrupted, or does not come at all, holds up a span at most.
 
 Which threads: helpers of our own (see :mod:`.pool`), except in a process where an OpenMP team is at work already, as
 torch's is. Its idle threads spin, and helpers would fight them for the cores (1.4 times the time, measured); numba's
@@ -71,18 +73,32 @@ def run_alone(rows, width, first, last, clock, column):
 
 
 @jit()
-def _drain(rows, width, spans, count, counter, column):
-    while True:
-        span = atomic_add(counter, 1)
-        if span >= count:
-            break
-        _rows(rows, width, table(spans, span), table(spans, span + 1), column)
+def _drain(rows, width, spans, count, counters, column, threads, thread):
+    for turn in range(threads):
+        share = (thread + turn) % threads
+        first, end = count * share // threads, count * (share + 1) // threads
+        while True:
+            span = first + atomic_add(counters + share * pool.LINE, 1)
+            if span >= end:
+                break
+            _rows(rows, width, table(spans, span), table(spans, span + 1), column)
 
 
 @jit()
-def _drain_job(job):
-    rows, width, spans = table(job, pool.ROWS), table(job, pool.WIDTH), table(job, pool.SPANS)
-    _drain(rows, width, spans, table(job, pool.COUNT), job + pool.NEXT * 8, table(job, pool.COLUMN))
+def _drain_job(job, thread):
+    rows, width, spans, threads = (
+        table(job, pool.ROWS),
+        table(job, pool.WIDTH),
+        table(job, pool.SPANS),
+        table(job, pool.THREADS),
+    )
+    _drain(rows, width, spans, table(job, pool.COUNT), table(job, pool.TAKEN), table(job, pool.COLUMN), threads, thread)
+
+
+@jit()
+def _begin(counters, threads):
+    for share in range(threads):
+        set_table(counters + share * pool.LINE, 0, 0)
 
 
 @jit(nogil=True)
@@ -94,37 +110,39 @@ def _left(job):
 
 
 @jit(nogil=True)
-def _lead(job, rows, width, spans, count, clock, column):
+def _lead(job, rows, width, spans, count, counters, threads, clock, column):
     set_table(job, pool.ROWS, rows)
     set_table(job, pool.WIDTH, width)
     set_table(job, pool.SPANS, spans)
     set_table(job, pool.COUNT, count)
     set_table(job, pool.COLUMN, column)
-    set_table(job, pool.NEXT, 0)
+    set_table(job, pool.TAKEN, counters)
+    set_table(job, pool.THREADS, threads)
     set_table(job, pool.CORE, core())
+    _begin(counters, threads)
     atomic_add(job + pool.OPEN * 8, 1)
-    _drain_job(job)
+    _drain_job(job, 0)
     _tick(clock)
     atomic_add(job + pool.OPEN * 8, -1)
 
 
 @jit(nogil=True)
-def _help(job):
+def _help(job, thread):
     here = core()
     if here >= 0 and here == table(job, pool.CORE):
         return here
     atomic_add(job + pool.ACTIVE * 8, 1)
     if atomic_add(job + pool.OPEN * 8, 0) == 1:
-        _drain_job(job)
+        _drain_job(job, thread)
     atomic_add(job + pool.ACTIVE * 8, -1)
     return -1
 
 
 @jit(parallel=True, nogil=True)
-def _parallel(rows, width, spans, count, counter, workers, clock, column):
-    set_table(counter, 0, 0)
-    for _ in prange(workers):
-        _drain(rows, width, spans, count, counter, column)
+def _parallel(rows, width, spans, count, counters, workers, clock, column):
+    _begin(counters, workers)
+    for thread in prange(workers):
+        _drain(rows, width, spans, count, counters, column, workers, thread)
     _tick(clock)
 
 
@@ -148,25 +166,25 @@ _pool = pool.Pool(_lead, _help, _left)
 
 
 def run(
-    rows: int, width: int, last: int, spans: int, count: int, counter: int, threads: int, clock: int, column: int
+    rows: int, width: int, last: int, spans: int, count: int, counters: int, threads: int, clock: int, column: int
 ) -> None:
     """Run the kernels in a column of ``last`` rows, cut into ``count`` spans, with up to ``threads`` threads.
 
-    Without the GIL. ``counter`` is the address of an int64 that belongs to this table; the int64 at ``clock`` is raised
-    by one.
+    Without the GIL. ``counters`` is the address of a cache line for each of the threads, of this table alone; the int64
+    at ``clock`` is raised by one.
     """
     most = numba.config.NUMBA_NUM_THREADS
     if not _team_at_work() or threads > most:
-        if not _pool.run(rows, width, spans, count, threads, clock, column):
+        if not _pool.run(rows, width, spans, count, counters, threads, clock, column):
             run_alone(rows, width, 0, last, clock, column)
     elif threads == most and _layer() == "omp":
-        _parallel(rows, width, spans, count, counter, threads, clock, column)
+        _parallel(rows, width, spans, count, counters, threads, clock, column)
     else:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             with _one_at_a_time():
-                _parallel(rows, width, spans, count, counter, threads, clock, column)
+                _parallel(rows, width, spans, count, counters, threads, clock, column)
         finally:
             numba.set_num_threads(before)
 

@@ -21,8 +21,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-OPEN, ACTIVE, NEXT, ROWS, WIDTH, SPANS, COUNT, CORE, COLUMN = 0, 8, 16, 24, 25, 26, 27, 28, 29
-"""Columns of the job. Counters that several threads write lie a cache line apart."""
+OPEN, ACTIVE, ROWS, WIDTH, SPANS, COUNT, CORE, COLUMN, TAKEN, THREADS = 0, 8, 16, 17, 18, 19, 20, 21, 22, 23
+"""Columns of the job. Counters that several threads write lie a cache line apart. TAKEN is the address of one for each
+of the THREADS: how many spans of its share are taken."""
+
+LINE = 64
+"""Bytes from counter to counter."""
 
 _PATIENCE = 50e-6
 """Seconds between two looks at a helper that was interrupted inside; sleeping lets it have this core."""
@@ -31,12 +35,15 @@ _PATIENCE = 50e-6
 class Pool:
     """Helper threads for one job at a time.
 
-    ``lead(job, rows, width, spans, count, clock, column)`` opens the job, works, raises the clock and closes it;
-    ``help(job) -> int`` works on an open job, or tells the core when that is the caller's own; ``left(job) -> bool``
-    tells, after a moment's patience, whether every helper has left. All three are compiled and run without the GIL.
+    ``lead(job, rows, width, spans, count, counters, threads, clock, column)`` opens the job, works as thread 0, raises
+    the clock and closes it; ``help(job, thread) -> int`` works on an open job, or tells the core when that is the
+    caller's own; ``left(job) -> bool`` tells, after a moment's patience, whether every helper has left. All three are
+    compiled and run without the GIL.
     """
 
-    def __init__(self, lead: Callable[..., None], help_: Callable[[int], int], left: Callable[[int], bool]) -> None:
+    def __init__(
+        self, lead: Callable[..., None], help_: Callable[[int, int], int], left: Callable[[int], bool]
+    ) -> None:
         self._lead, self._help, self._left = lead, help_, left
         self._reset()
         if hasattr(os, "register_at_fork"):
@@ -48,13 +55,15 @@ class Pool:
         self._job = np.zeros(64, np.int64)
         self._address = int(self._job.ctypes.data)
 
-    def run(self, rows: int, width: int, spans: int, count: int, threads: int, clock: int, column: int) -> bool:
+    def run(
+        self, rows: int, width: int, spans: int, count: int, counters: int, threads: int, clock: int, column: int
+    ) -> bool:
         """Run a table's spans with up to ``threads`` threads; False, and nothing done, while another job runs."""
         if not self._busy.acquire(blocking=False):
             return False
         try:
             self._wake(threads - 1)
-            self._lead(self._address, rows, width, spans, count, clock, column)
+            self._lead(self._address, rows, width, spans, count, counters, threads, clock, column)
         finally:
             try:
                 self._wait()
@@ -77,12 +86,14 @@ class Pool:
 
     def _wake(self, helpers: int) -> None:
         if not self._beds:
-            self._help(self._address)  # no job is open; compiles it here, not in every helper at once
+            self._help(self._address, 0)  # no job is open; compiles it here, not in every helper at once
         while len(self._beds) < helpers:
             bed = threading.Lock()
             bed.acquire()
             try:
-                threading.Thread(target=self._serve, args=(bed, self._address), name="schuss", daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(bed, self._address, 1 + len(self._beds)), name="schuss", daemon=True
+                ).start()
             except RuntimeError:  # the interpreter is ending, or the system has no more threads to give
                 break
             self._beds.append(bed)
@@ -90,12 +101,12 @@ class Pool:
             if bed.locked():
                 bed.release()
 
-    def _serve(self, bed: threading.Lock, job: int) -> None:
+    def _serve(self, bed: threading.Lock, job: int, thread: int) -> None:
         while True:
             bed.acquire()
-            core = self._help(job)
+            core = self._help(job, thread)
             if core >= 0 and _keep_off(core):
-                self._help(job)
+                self._help(job, thread)
 
 
 def _keep_off(core: int) -> bool:

@@ -17,6 +17,7 @@ read of it. ``batches`` (int64, five columns) says in what portions: spans from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class Turns:
         for number, values in enumerate(running):
             if values:
                 self.running[number, : len(values)] = values
+
+    def ran(self, number: int, cls: Any) -> Any:
+        """The running numbers of a tensor after the step, of the namedtuple class ``cls``."""
+        return cls(*self.running[number, : len(cls._fields)].tolist())
 
 
 def portions(sizes: Sequence[int]) -> list[int]:

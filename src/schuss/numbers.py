@@ -80,13 +80,15 @@ class Numbers:
 
     def turn(self, engine: Engine) -> None:
         """Both passes, in one call of an engine that has ``turns``."""
+        turns = engine.turns  # it outlives the engine's next plan
+        assert turns is not None
         steps: list[int] = [0] * len(engine.tensors)
         running: list[Any] = [()] * len(engine.tensors)
         for block, _, begun, step, _, _ in self._begun:
             steps[block.slot] = step
             if begun[1] is not None:
                 running[block.slot] = begun[1]
-                block.after = functools.partial(engine.ran, block.slot, type(begun[1]))
+                block.after = functools.partial(turns.ran, block.slot, type(begun[1]))
         engine.turn(steps, running)
 
     def _of_group(self, group: int) -> list[int]:

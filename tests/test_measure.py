@@ -243,3 +243,35 @@ def test_lamb_against_the_paper():
             p -= rate * np.linalg.norm(p) / np.linalg.norm(r) * r
     for ours, expected in zip(params, theirs, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("over", ["tensor", "all"])
+def test_scalars_that_leave_the_running_numbers_to_finish(over, backend):
+    def plain(step, *, lr, beta=0.9):
+        return Scalars(lr, beta, 1.0)
+
+    def counted(step, running, *, lr, beta=0.9):
+        return plain(step, lr=lr, beta=beta), running
+
+    assert own(scalars=plain).hands_on
+    assert not own(scalars=counted).hands_on
+    assert list(own(scalars=plain).options) == ["lr", "beta"]
+    one, other = (stepped(own(over, scalars=scalars), backend) for scalars in (plain, counted))
+    assert_same(one, other)
+    assert one.state_dict()["state"]["0"]["running"]["mean"] > 0.0
+
+
+def test_a_finish_that_returns_some_of_the_scalars():
+    Found = namedtuple("Found", ["scale"])
+
+    def some(h, sums, step, running):
+        made, after = finish(h, sums, step, running)
+        return Found(made.scale), after
+
+    assert_same(stepped(own(finish=some), "numpy"), stepped(own(), "numpy"))
+    assert_same(stepped(own(finish=some), "numba"), stepped(own(), "numpy"))
+    Other = namedtuple("Other", ["speed"])
+    opt = schuss.Optimizer([np.ones(3)], own(finish=lambda *given: (Other(1.0), Running())), lr=0.1, backend="numpy")
+    with pytest.raises(RuleError, match=r"finish\(\) must return \(Scalars, Running\); it returned \(Other, Running\)"):
+        opt.step([np.ones(3)])

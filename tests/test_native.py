@@ -572,17 +572,17 @@ def test_a_plan_refuses_other_arguments():
     for gradients in ((ones(3),), [], [ones(3), ones(3)], None, {}, [3], ["3"], [None]):
         assert made.step(gradients, False) is False
     assert given["clock"][0] == 0
-    for arguments in ((), (0, (1.0,)), (0, 1.0, (1.0,)), (0, (1.0,), [1.0])):
-        with pytest.raises(TypeError, match="scalars takes a slot"):
+    for arguments in ((), ([0], (1.0,)), ([0], 1.0, (1.0,)), ([0], (1.0,), [1.0]), (0, (1.0,), (1.0,))):
+        with pytest.raises(TypeError, match="scalars takes a list of slots"):
             made.scalars(*arguments)
     width = given["numbers32"].shape[1]
     for slot, numbers in ((-1, ()), (1, ()), (0, (1.0,) * width), (2**62, ())):
         with pytest.raises(IndexError, match="no such slot"):
-            made.scalars(slot, (1.0,), numbers)
+            made.scalars([slot], (1.0,), numbers)
     for slot, riders, numbers in (("0", (1.0,), ()), (0, ("1",), ()), (0, (1.0,), (None,))):
         with pytest.raises(TypeError):
-            made.scalars(slot, riders, numbers)
-    made.scalars(0, (-1.0,), (0.1,) * (width - 1))
+            made.scalars([slot], riders, numbers)
+    made.scalars([0], (-1.0,), (0.1,) * (width - 1))
     for table in (given["numbers32"], given["numbers64"]):
         np.testing.assert_array_equal(table[0], np.array([-1.0, *[0.1] * (width - 1)], table.dtype))
 

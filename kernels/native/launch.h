@@ -12,7 +12,7 @@ typedef int (*schuss_kernel)(void *returned, void **raised, int64_t row);
 /* A plan: rows of `width` 64-bit integers (plan.py says what stands in them), cut into spans. */
 typedef struct {
     const int64_t *rows;
-    int64_t width, count;
+    int64_t width;
     const int64_t *spans; /* span i is rows spans[i] to spans[i + 1] */
     int64_t span_count;
     int column; /* the kernels to run: ROW_KERNEL, ROW_SQUARES, ROW_MEASURE; 0: none for the row */

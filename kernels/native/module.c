@@ -176,21 +176,31 @@ static bool write_numbers(schuss_plan *plan, Py_ssize_t first, PyObject *numbers
 static PyObject *plan_scalars(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    if (count != 3 || !PyTuple_Check(arguments[1]) || !PyTuple_Check(arguments[2])) {
-        PyErr_SetString(PyExc_TypeError, "scalars takes a slot, the riders' numbers and the rule's, both in tuples");
+    if (count != 3 || !PyList_Check(arguments[0]) || !PyTuple_Check(arguments[1]) || !PyTuple_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "scalars takes a list of slots, and the riders' numbers and the rule's in tuples");
         return NULL;
     }
-    Py_ssize_t slot = PyLong_AsSsize_t(arguments[0]), riders = PyTuple_Size(arguments[1]);
-    if (slot == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (slot < 0 || slot >= plan->slots || riders + PyTuple_Size(arguments[2]) > plan->width) {
-        PyErr_SetString(PyExc_IndexError, "scalars: there is no such slot, or there are more numbers than it holds");
-        return NULL;
-    }
-    Py_ssize_t first = slot * plan->width;
-    if (!write_numbers(plan, first, arguments[1]) || !write_numbers(plan, first + riders, arguments[2])) {
-        return NULL;
+    Py_ssize_t riders = PyTuple_Size(arguments[1]), numbers = PyTuple_Size(arguments[2]), first = -1;
+    for (Py_ssize_t number = 0; number < PyList_Size(arguments[0]); number++) {
+        Py_ssize_t slot = PyLong_AsSsize_t(PyList_GetItem(arguments[0], number));
+        if (slot == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+        if (slot < 0 || slot >= plan->slots || riders + numbers > plan->width) {
+            PyErr_SetString(PyExc_IndexError, "scalars: there is no such slot, or more numbers than it holds");
+            return NULL;
+        }
+        Py_ssize_t at = slot * plan->width;
+        if (first < 0) {
+            first = at;
+            if (!write_numbers(plan, at, arguments[1]) || !write_numbers(plan, at + riders, arguments[2])) {
+                return NULL;
+            }
+        } else {
+            memcpy(plan->numbers32 + at, plan->numbers32 + first, (size_t)(riders + numbers) * sizeof(float));
+            memcpy(plan->numbers64 + at, plan->numbers64 + first, (size_t)(riders + numbers) * sizeof(double));
+        }
     }
     Py_RETURN_NONE;
 }
@@ -246,7 +256,6 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     self->plan = (schuss_plan){
         .table = {.rows = held[ROWS].buf,
                   .width = held[ROWS].shape[1],
-                  .count = held[ROWS].shape[0],
                   .spans = held[SPANS].buf,
                   .span_count = held[SPANS].shape[0] - 1},
         .elements = elements,
@@ -300,7 +309,7 @@ static PyMethodDef plan_methods[] = {
     {"turn", plan_turn, METH_O,
      "turn(share)\n\nMeasure, finish and run, portion by portion, and raise the clock, without the interpreter lock."},
     {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,
-     "scalars(slot, riders, numbers)\n\nSet the riders' and a rule's numbers, in float32 and float64."},
+     "scalars(slots, riders, numbers)\n\nSet the riders' and a rule's numbers of slots, in float32 and float64."},
     {NULL, NULL, 0, NULL},
 };
 

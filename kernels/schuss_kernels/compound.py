@@ -58,7 +58,7 @@ class CompoundEngine(Engine):
 
     def prepare(
         self,
-        slot: int,
+        slots: Sequence[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -69,7 +69,7 @@ class CompoundEngine(Engine):
         sums: Any = None,
     ) -> None:
         engine = self.matrices if rule.matrix else self.others
-        engine.prepare(slot, kinds, riders, scalars, rule, step, options, running, sums)
+        engine.prepare(slots, kinds, riders, scalars, rule, step, options, running, sums)
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         own, rest = self._split(gradients)

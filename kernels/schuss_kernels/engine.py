@@ -140,10 +140,11 @@ class ScalarTable:
         width = -(-(RIDERS + numbers) // 16) * 16  # a slot starts on a cache line
         self.arrays = {kind: np.zeros((slots, width), kind) for kind in _TYPES}
 
-    def write(self, slot: int, kinds: Sequence[np.dtype], values: tuple[float, ...]) -> None:
-        """Fill a slot, rounding each number once."""
+    def write(self, slots: Sequence[int], kinds: Sequence[np.dtype], values: tuple[float, ...]) -> None:
+        """Fill slots, rounding each number once."""
         for kind in kinds:
-            self.arrays[kind][slot, : len(values)] = values
+            for slot in slots:
+                self.arrays[kind][slot, : len(values)] = values
 
     def offset(self, slot: int, kind: np.dtype) -> int:
         """Bytes from the start of the array of ``kind`` to the slot."""
@@ -173,7 +174,7 @@ class Engine(ABC):
     @abstractmethod
     def prepare(
         self,
-        slot: int,
+        slots: Sequence[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -183,7 +184,7 @@ class Engine(ABC):
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        """Set the numbers of a slot: the riders' (see :data:`RIDERS`) and a rule's scalars.
+        """Set the numbers of slots: the riders' (see :data:`RIDERS`) and a rule's scalars.
 
         The rest is what these were computed from (see :meth:`.Rule.numbers`), for an engine that has no scalars.
         """
@@ -204,12 +205,8 @@ class Engine(ABC):
     def measure(self) -> list[tuple[float, ...]]:
         """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
 
-    def turn(self, steps: Sequence[int], running: Sequence[Any]) -> None:
-        """Measure, finish and launch, in one call, where there are ``turns``.
-
-        ``steps``: of every tensor, 0 where it has no gradient. ``running``: the running numbers of each that its rule
-        finishes with, empty where it has none; :meth:`.Turns.ran` tells what they are then.
-        """
+    def turn(self) -> None:
+        """Measure, finish and launch, in one call, where there are ``turns``."""
         raise RuntimeError(f"the engine {self.name!r} makes its passes one by one")
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
@@ -352,7 +349,7 @@ class PlanEngine(Engine):
 
     def prepare(
         self,
-        slot: int,
+        slots: Sequence[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -362,7 +359,7 @@ class PlanEngine(Engine):
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        self.scalars.write(slot, kinds, (*riders, *scalars))
+        self.scalars.write(slots, kinds, (*riders, *scalars))
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         """Put the gradients into the plan, building it anew where a layout or dtype differs."""

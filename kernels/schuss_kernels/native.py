@@ -151,7 +151,7 @@ def kernel(rule: Rule, spec: Spec) -> int | None:
 
 def finish(rule: Rule) -> int | None:
     """The address of a rule's compiled ``finish``, None where there is none."""
-    if rule.measure is None or rule.over != "tensor" or not rules.is_built_in(rule):
+    if rule.measure is None or rule.over != "tensor" or not rule.hands_on or not rules.is_built_in(rule):
         return None
     return library().kernels.get(finish_key(rule))
 
@@ -243,7 +243,7 @@ class NativeEngine(HostEngine):
 
     def prepare(
         self,
-        slot: int,
+        slots: Sequence[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -253,7 +253,7 @@ class NativeEngine(HostEngine):
         running: Any = None,
         sums: Any = None,
     ) -> None:
-        self._plan.scalars(slot, riders, scalars)
+        self._plan.scalars(slots, riders, scalars)
 
     def _turns(self) -> tuple[Turns | None, np.ndarray]:
         """What is between two passes, and the portions they are made in."""
@@ -273,9 +273,7 @@ class NativeEngine(HostEngine):
         threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
         return made, np.array([*zip(stops, stops[1:], firsts, firsts[1:], threads, strict=False)], np.int64)
 
-    def turn(self, steps: Sequence[int], running: Sequence[Any]) -> None:
-        assert self.turns is not None
-        self.turns.begin(steps, running)
+    def turn(self) -> None:
         self._plan.turn(self.workers > 1 and _team_at_work())
 
     def try_step(self, gradients: list[Any]) -> bool:

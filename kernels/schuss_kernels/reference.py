@@ -48,7 +48,7 @@ class ReferenceEngine(Engine):
 
     def prepare(
         self,
-        slot: int,
+        slots: Sequence[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -63,7 +63,8 @@ class ReferenceEngine(Engine):
             given["running"] = running
         if sums is not None:
             given["sums"] = rule.Sums(*sums)
-        self._slots[slot] = step, given, riders
+        for slot in slots:
+            self._slots[slot] = step, dict(given), riders
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         self._gradients = list(gradients)

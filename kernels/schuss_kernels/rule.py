@@ -85,7 +85,8 @@ class Rule:
     running
         A namedtuple class with defaults: numbers that go from step to step on the host, such as a sum of learning
         rates. ``scalars(step, running, *, lr, ...)`` then returns ``(Scalars, Running)``, the second what they are
-        after the step; ``reference`` takes the keyword argument ``running``, as it is before it.
+        after the step; ``reference`` takes the keyword argument ``running``, as it is before it. Where there is a
+        measure, ``scalars`` may do without: ``finish`` has the running numbers then as they are.
     Sums
         A namedtuple class: what is added up over the elements of a tensor (or of all) before the update.
     measure
@@ -154,7 +155,7 @@ class Rule:
         given = [p for p in inspect.signature(self.scalars).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         if not given:
             raise RuleError(f"rule {self.name!r}: scalars takes (step, *, lr, ...); this one takes nothing")
-        if self.running is not None and len(given) != 2:
+        if self.running is not None and len(given) != 2 and not (len(given) == 1 and self.measure is not None):
             raise RuleError(f"rule {self.name!r}: scalars takes (step, running, *, lr, ...) where there is running")
 
     def _check_measure(self) -> None:
@@ -190,7 +191,7 @@ class Rule:
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
 
     def _options_of_scalars(self) -> list[inspect.Parameter]:
-        before = 1 if self.running is None else 2
+        before = 1 if self.hands_on else 2
         return list(inspect.signature(self.scalars).parameters.values())[before:]
 
     def numbers(self, step: int, options: Mapping[str, Any], running: Any = None, sums: Any = None) -> tuple[Any, Any]:
@@ -204,8 +205,8 @@ class Rule:
 
     def begin(self, step: int, options: Mapping[str, Any], running: Any = None) -> tuple[Any, Any]:
         """:meth:`numbers` without sums."""
-        if self.running is None:
-            return self._checked("scalars", (self.scalars(step, **options), None))
+        if self.hands_on:
+            return self._checked("scalars", (self.scalars(step, **options), running))
         return self._checked("scalars", self.scalars(step, running, **options))
 
     def end(self, begun: tuple[Any, Any], sums: Any, step: int) -> tuple[Any, Any]:
@@ -225,8 +226,14 @@ class Rule:
             return False
         return isinstance(found, tuple) and set(getattr(found, "_fields", ("",))) <= set(self.Scalars._fields)
 
+    @cached_property
+    def hands_on(self) -> bool:
+        """Whether ``scalars`` takes no running numbers, and so does not change them."""
+        given = [p for p in inspect.signature(self.scalars).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        return self.running is None or len(given) == 1
+
     def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
-        if self.running is None:
+        if self.running is None or (self.hands_on and name == "scalars"):
             if type(made[0]) is self.Scalars:
                 return made
             expected, shown = self.Scalars.__name__, type(made[0]).__name__

@@ -16,18 +16,18 @@ read of it. ``batches`` (int64, five columns) says in what portions: spans from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 FINISH, STEP, BLOCKS, SUMS, MEASURED, FOLDED, SCALARS, SINGLES, RUNNING, COLUMNS = range(10)
 
-BATCH = 8 << 20
-"""Bytes of parameters, gradients and states in a portion: the last level of most caches holds them. (Four to sixteen
-MiB take the same time, where that level has 32.)"""
+BATCH = 16 << 20
+"""Bytes of parameters, gradients and states in a portion: the last level of most caches holds them. (Of a last level
+of 32 MiB 4 to 24 give the same time where memory is what limits it, and 16 to 32 where it is not.)"""
 
-CHUNK = 32 * 1024
+CHUNK = 16 * 1024
 """Elements in a row at most, so that there are some for every thread in a portion."""
 
 
@@ -38,19 +38,23 @@ class Turns:
         self.rows = np.zeros((tensors, COLUMNS), np.int64)
         self.folded = np.zeros((tensors, max(1, sums)))
         self.running = np.zeros((tensors, max(1, running)))
+        self._ran: list[list[float]] | None = None  # as a list, once it is asked for
         for column, numbers in ((FOLDED, self.folded), (RUNNING, self.running)):
             self.rows[:, column] = int(numbers.ctypes.data) + np.arange(tensors) * numbers.strides[0]
 
-    def begin(self, steps: Sequence[int], running: Sequence[tuple[float, ...]]) -> None:
-        """Set the steps of all tensors, and the running numbers of each, as they are to finish with."""
+    def begin(self, steps: Sequence[int], running: Mapping[int, tuple[float, ...]]) -> None:
+        """Set the steps of all tensors, and running numbers of those that have none here yet; the others go on."""
+        self._ran = None
         self.rows[:, STEP] = steps
-        for number, values in enumerate(running):
-            if values:
-                self.running[number, : len(values)] = values
+        for number, values in running.items():
+            self.running[number, : len(values)] = values
 
     def ran(self, number: int, cls: Any) -> Any:
         """The running numbers of a tensor after the step, of the namedtuple class ``cls``."""
-        return cls(*self.running[number, : len(cls._fields)].tolist())
+        if self._ran is None:
+            self._ran = self.running.tolist()
+        values = self._ran[number]
+        return cls._make(values if len(values) == len(cls._fields) else values[: len(cls._fields)])
 
 
 def portions(sizes: Sequence[int]) -> list[int]:

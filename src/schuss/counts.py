@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.rule import Rule
+from schuss_kernels.turns import Turns
 
 History = tuple[int, Any]
 """Steps that a tensor has made, and the running numbers of its rule after them (None where it has none)."""
@@ -18,8 +19,9 @@ class Block:
     """Tensors of one group and rule that have the same history, and so share their scalars.
 
     ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
-    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it, or a function that tells
-    them: which of the two they are is for the clock to say.
+    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
+    are is for the clock to say. Where they are ``lent`` to an engine's turns, under a
+    tensor's number, they are what these say.
     """
 
     group: int
@@ -29,6 +31,7 @@ class Block:
     kinds: list[np.dtype] = field(default_factory=list)
     at: int = 0
     after: Any = None
+    lent: tuple[Turns, int] | None = None
 
     @property
     def slot(self) -> int:
@@ -36,8 +39,11 @@ class Block:
 
     def now(self, elapsed: int) -> Any:
         """The running numbers when ``elapsed`` steps have been made since the blocks were."""
+        if self.lent is not None:
+            turns, number = self.lent
+            return turns.ran(number, type(self.running))
         if elapsed > self.at:
-            self.running, self.at = self.after() if callable(self.after) else self.after, elapsed
+            self.running, self.at = self.after, elapsed
         return self.running
 
 
@@ -122,5 +128,6 @@ def running_before(rule: Rule, block: Block, elapsed: int) -> Any:
     assert rule.running is not None
     running = block.now(elapsed)
     if type(running) is not rule.running:
-        running = block.running = rule.running()
+        running = rule.running()
+    block.running, block.at, block.lent = running, elapsed, None
     return running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
 
 from .common import Keeping
-from .counts import Counts, running_before
+from .counts import Block, Counts, running_before
 from .groups import ParamGroup
 
 
@@ -52,19 +51,33 @@ class Numbers:
                 options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
         plain = self._plain if scale == 1.0 and clip is None else None
         self._begun.clear()
-        last, made = None, (None, None)
+        together: list[int] = []  # slots of neighbours that have the same numbers
+        key: Any = None
+        last: tuple[Any, ...] = ()
         for block in counts.blocks:
-            group, step = block.group, block.step + elapsed + 1
-            rule, given, running = self._rules[group], options[group], None
-            riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
-            if rule.running is not None:
+            group, step, running = block.group, block.step + elapsed + 1, None
+            rule, given = self._rules[group], options[group]
+            if rule.running is not None and not self._lent(block, engine):
                 running = running_before(rule, block, elapsed)
-            if last != (group, step, running):  # tensors with a block of their own mostly have the same
-                last, made = (group, step, running), rule.begin(step, given, running)
+            if key is None or key != (group, step, running, block.kinds):
+                if together:
+                    engine.prepare(together, *last)
+                    together = []
+                key = group, step, running, block.kinds
+                riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
+                made = rule.begin(step, given, running)
+                last = block.kinds, riders, made[0], rule, step, given, running
+            together.append(block.slot)
             block.after = made[1]
-            engine.prepare(block.slot, block.kinds, riders, made[0], rule, step, given, running)
             if rule.measure is not None:
                 self._begun.append((block, riders, made, step, given, running))
+        if together:
+            engine.prepare(together, *last)
+
+    @staticmethod
+    def _lent(block: Block, engine: Engine) -> bool:
+        """Whether it is the engine that knows a block's running numbers."""
+        return block.lent is not None and block.lent[0] is engine.turns
 
     def measure(self, engine: Engine) -> None:
         """The first pass of rules that have a measure: what is added up goes into their numbers."""
@@ -76,20 +89,23 @@ class Numbers:
             else:
                 sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
             scalars, block.after = rule.end(begun, sums, step)
-            engine.prepare(block.slot, block.kinds, riders, scalars, rule, step, given, running, sums)
+            engine.prepare([block.slot], block.kinds, riders, scalars, rule, step, given, running, sums)
 
     def turn(self, engine: Engine) -> None:
-        """Both passes, in one call of an engine that has ``turns``."""
-        turns = engine.turns  # it outlives the engine's next plan
+        """Both passes, in one call of an engine that has ``turns``; these have the running numbers from then on."""
+        turns = engine.turns
         assert turns is not None
-        steps: list[int] = [0] * len(engine.tensors)
-        running: list[Any] = [()] * len(engine.tensors)
-        for block, _, begun, step, _, _ in self._begun:
+        steps = [0] * len(engine.tensors)
+        running: dict[int, tuple[float, ...]] = {}
+        for block, _, _, step, _, before in self._begun:
             steps[block.slot] = step
-            if begun[1] is not None:
-                running[block.slot] = begun[1]
-                block.after = functools.partial(turns.ran, block.slot, type(begun[1]))
-        engine.turn(steps, running)
+            if before is not None:
+                running[block.slot] = before
+        turns.begin(steps, running)
+        for block, _, _, _, _, before in self._begun if running else ():
+            if before is not None:
+                block.lent = turns, block.slot
+        engine.turn()
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""

@@ -34,13 +34,13 @@ def initial():
     return State(PARAMETER)
 
 
-def scalars(step, running, *, lr, reps_rel=1e-6, init_eta=0.0, init_dist=0.0, eps=1e-8, weight_decay=0.0):
+def scalars(step, *, lr, reps_rel=1e-6, init_eta=0.0, init_dist=0.0, eps=1e-8, weight_decay=0.0):
     relative = 0.0 if init_eta > 0.0 or init_dist > 0.0 else reps_rel
-    return Scalars(lr, weight_decay, eps, init_dist, relative, init_eta), running
+    return Scalars(lr, weight_decay, eps, init_dist, relative, init_eta)
 
 
-def scalars_dowg(step, running, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0):
-    return Scalars(lr, weight_decay, eps, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, 0.0, 0.0), running
+def scalars_dowg(step, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0):
+    return Scalars(lr, weight_decay, eps, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, 0.0, 0.0)
 
 
 def measure(p, g, s, h):
@@ -78,13 +78,13 @@ def reference_measure(p, g, s, step, *, weight_decay=0.0, **_):
 
 
 def reference(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
-    h, running = scalars(step, running, weight_decay=weight_decay, **options)
+    h = scalars(step, weight_decay=weight_decay, **options)
     rate = finish(h, sums, step, running)[0].lr
     return p - rate * (g + weight_decay * p), s
 
 
 def reference_dowg(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
-    h, running = scalars_dowg(step, running, weight_decay=weight_decay, **options)
+    h = scalars_dowg(step, weight_decay=weight_decay, **options)
     rate = finish_dowg(h, sums, step, running)[0].lr
     return p - rate * (g + weight_decay * p), s
 

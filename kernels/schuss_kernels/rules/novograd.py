@@ -27,17 +27,15 @@ Found = namedtuple("Found", ["scale"])
 Running = namedtuple("Running", ["exp_avg_sq"], defaults=[0.0])
 
 
-def scalars(step, running, *, lr, betas=(0.95, 0.98), eps=1e-8, weight_decay=0.0, grad_averaging=False):
+def scalars(step, *, lr, betas=(0.95, 0.98), eps=1e-8, weight_decay=0.0, grad_averaging=False):
     beta1, beta2 = betas
     share = 1.0 - beta1 if grad_averaging else 1.0
-    return Scalars(lr, beta1, beta2, 0.0 if step == 1 else eps, weight_decay, 1.0, share), running
+    return Scalars(lr, beta1, beta2, 0.0 if step == 1 else eps, weight_decay, 1.0, share)
 
 
-def scalars_optax(step, running, *, lr, betas=(0.9, 0.25), eps=1e-6, weight_decay=0.0, grad_averaging=False):
-    h, running = scalars(
-        step, running, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, grad_averaging=grad_averaging
-    )
-    return h._replace(eps=eps), running
+def scalars_optax(step, *, lr, betas=(0.9, 0.25), eps=1e-6, weight_decay=0.0, grad_averaging=False):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, grad_averaging=grad_averaging)
+    return h._replace(eps=eps)
 
 
 def measure(p, g, s, h):

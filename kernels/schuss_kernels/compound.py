@@ -58,7 +58,7 @@ class CompoundEngine(Engine):
 
     def prepare(
         self,
-        slots: Sequence[int],
+        slots: list[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],

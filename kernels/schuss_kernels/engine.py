@@ -174,7 +174,7 @@ class Engine(ABC):
     @abstractmethod
     def prepare(
         self,
-        slots: Sequence[int],
+        slots: list[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -349,7 +349,7 @@ class PlanEngine(Engine):
 
     def prepare(
         self,
-        slots: Sequence[int],
+        slots: list[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],

@@ -438,7 +438,7 @@ def finished(text, h, sums, step, running):
 @overload(finished, prefer_literal=True)
 def _finished(text, h, sums, step, running):
     rule = FINISHERS[text.literal_value]
-    finish = specialise(rule.finish, float, _inlined)  # type: ignore[arg-type]
+    finish = specialise(rule.finish, float, _inlined)
     if rule.running is None:
         return lambda text, h, sums, step, running: (finish(h, sums, step), running)
     return lambda text, h, sums, step, running: finish(h, sums, step, running)

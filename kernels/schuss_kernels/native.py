@@ -243,7 +243,7 @@ class NativeEngine(HostEngine):
 
     def prepare(
         self,
-        slots: Sequence[int],
+        slots: list[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],
@@ -294,8 +294,7 @@ class NativeEngine(HostEngine):
     def fold(self) -> list[tuple[float, ...]]:
         from . import _native
 
-        made: list[tuple[float, ...]] = _native.folded(self.plan.measured, self.plan.first_sum, self.plan.sum_counts)
-        return made
+        return _native.folded(self.plan.measured, self.plan.first_sum, self.plan.sum_counts)
 
     def squares_kernel(self, wanted: Squares) -> int:
         address = library().kernels.get(squares_key(wanted))

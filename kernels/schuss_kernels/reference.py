@@ -48,7 +48,7 @@ class ReferenceEngine(Engine):
 
     def prepare(
         self,
-        slots: Sequence[int],
+        slots: list[int],
         kinds: Sequence[np.dtype],
         riders: tuple[float, ...],
         scalars: tuple[float, ...],

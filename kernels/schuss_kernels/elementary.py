@@ -18,6 +18,8 @@ from .rule import specialise
 
 INFINITE = math.inf
 
+GUESS_FACTOR, GUESS_FROM = -1.0 / 3.0, 1419967116.0
+
 WIDE = 1e-300
 """Zero in float32: what stands under ``if WIDE > 0.0`` is for float64 alone, and no instruction in float32."""
 
@@ -35,6 +37,14 @@ def larger(a, b):
 def sign(x):
     """-1, 0 or 1; NaN where ``x`` is, as ``numpy.sign``."""
     return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x * 0.0 + 0.0)
+
+
+def first_guess(x):
+    """One over the cube root of a float32, within 4 percent: its bits, taken as a whole number, are nearly a logarithm.
+
+    Kernels have a word of their own in its place (:func:`.lowering.first_guess`), as numba's ``view`` wants a GPU.
+    """
+    return int32(float32(float32(x).view(int32)) * GUESS_FACTOR + GUESS_FROM).view(float32)
 
 
 def cube_root(x):
@@ -69,11 +79,10 @@ def cube_root(x):
         e = 1.0 - y * r
         y = y + y * (e * (2.0 / 3.0 + e * (5.0 / 9.0 + e * (40.0 / 81.0 + e * (110.0 / 243.0)))))
         return pick(x < INFINITE, y, x)
-    # float32: its bits, taken as a whole number, are nearly a logarithm, and a third of them that of the root. This
-    # guess at one over the root is within 4 percent; a step of the series above makes it 0.03 percent, the next exact.
+    # float32: a step of the series above makes the guess good to 0.03 percent, the next exact.
     low = x < 2.0**-100
     m = x * pick(low, 2.0**63, 1.0)
-    r = float32(int32(float32(float32(abs(m)).view(int32)) * (-1.0 / 3.0) + 1419967116.0).view(float32))
+    r = first_guess(abs(m))
     e = 1.0 - m * r * r * r
     r = r + r * (e * (1.0 / 3.0 + e * (2.0 / 9.0)))
     y = m * r * r

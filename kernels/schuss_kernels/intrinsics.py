@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from . import lowering
+from . import elementary, lowering
 from .blocks import SIZE
 from .engine import LANES, RIDERS
 from .plan import BLOCK, STATES, TENSOR
@@ -31,7 +31,20 @@ KNOWN: dict[str, tuple[Spec, Rule]] = {}
 _UPDATES: dict[tuple[str, str], Any] = {}
 
 # LLVM leaves a long update, and a helper that is called twice, a call, which keeps the loop from being vectorised.
-_inlined = njit(error_model="numpy", forceinline=True)
+_compiled_inline = njit(error_model="numpy", forceinline=True)
+
+
+@intrinsic
+def _first_guess(typing, x):
+    def build(context, builder, signature, args):
+        return lowering.first_guess(builder, args[0])
+
+    return types.float32(types.float32), build
+
+
+def _inlined(function: Any) -> Any:
+    """A Python function as part of a kernel."""
+    return _first_guess if function.__name__ == elementary.first_guess.__name__ else _compiled_inline(function)
 
 
 def number_type(spec: Spec) -> Any:

@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from . import blocks, conversions
+from .elementary import GUESS_FACTOR, GUESS_FROM
 from .engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, LANES, SCALE, SLOW_STEP
 from .rounding import KEY_FACTORS, MIX_FIRST, MIX_NEXT, MIX_SECOND
 from .storage import CODES, F32, Spec, Storage
@@ -349,6 +350,15 @@ class Draw:
         if place % 2:
             return builder.lshr(word, conversions.i32(word, 16))
         return builder.and_(word, conversions.i32(word, 0xFFFF))
+
+
+def first_guess(builder: Any, x: Any) -> Any:
+    """:func:`.elementary.first_guess`."""
+    single, word = ir.FloatType(), ir.IntType(32)
+    logarithm = builder.sitofp(builder.bitcast(x, word), single)
+    factor, start = (ir.Constant(single, float(np.float32(number))) for number in (GUESS_FACTOR, GUESS_FROM))
+    guess = builder.fadd(builder.fmul(logarithm, factor), start)
+    return builder.bitcast(builder.fptosi(guess, word), single)
 
 
 def store_double(builder: Any, address: Any, index: Any, value: Any) -> None:

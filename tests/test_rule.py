@@ -441,3 +441,20 @@ def test_running_numbers_that_cannot_be_loaded():
         saved["state"]["0"]["running"] = running
         with pytest.raises((TypeError, ValueError), match=message):
             opt.load_state_dict(saved)
+
+
+def test_a_rule_made_by_exec():
+    """Its functions have no module."""
+    scope: dict = {"namedtuple": namedtuple}
+    source = """
+State, Scalars = namedtuple("State", []), namedtuple("Scalars", ["lr"])
+def scalars(step, *, lr): return Scalars(lr)
+def update(p, g, s, h): return p - h.lr * g, State()
+"""
+    exec(source, scope)
+    assert scope["update"].__module__ is None
+    rule = Rule("made", scope["State"], scope["Scalars"], scope["scalars"], scope["update"])
+    for backend in ("auto", "numpy"):
+        p = np.ones(3)
+        schuss.Optimizer([p], rule, lr=0.5, backend=backend).step([np.ones(3)])
+        assert p.tolist() == [0.5, 0.5, 0.5]

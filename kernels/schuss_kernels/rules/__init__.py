@@ -36,7 +36,8 @@ def _all() -> dict[str, Rule]:
 
 def is_built_in(rule: Rule) -> bool:
     """Whether a rule is one of these, and not a user's."""
-    return rule.update.__module__.startswith(f"{__name__}.") and _is_here(rule)
+    module = rule.update.__module__ or ""  # what is made by exec may have none
+    return module.startswith(f"{__name__}.") and _is_here(rule)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits
+from cases import arrays, assert_same_bits, needs_native
 from schuss_kernels import cpu, native, turns
 from schuss_kernels.rules import RULES
 
@@ -42,12 +42,10 @@ def finished(rule, address, begun, sums, step):
     return scalars, singles, running
 
 
-@pytest.mark.parametrize("kind", ["numba", "native"])
+@pytest.mark.parametrize("kind", ["numba", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("name", MEASURED)
 def test_compiled_finish_is_the_rules(name, kind):
     rule = MEASURED[name]
-    if kind == "native" and native.available() is not None:
-        pytest.skip(str(native.available()))
     address = cpu.compiled_finish(rule)[1] if kind == "numba" else native.finish(rule)
     assert address
     options = {key: 0.1 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
@@ -70,11 +68,10 @@ def test_compiled_finish_is_the_rules(name, kind):
 SHAPES = [(7,), (3000,), (0,), (50, 41), (1,), (9000,), (), (2048,), (33, 3), (5000,)]
 
 
+@needs_native
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", [v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR])
 def test_portions_change_nothing(name, threads, monkeypatch):
-    if native.available() is not None:
-        pytest.skip(str(native.available()))
     monkeypatch.setattr(turns, "BATCH", 40_000)
     monkeypatch.setattr(native.NativeEngine, "serial_below", 2000)
     variant = catalogue.VARIANTS[name]
@@ -113,9 +110,8 @@ def test_portions():
     assert turns.portions([0, 9 * small, 0]) == [0, 2, 3]
 
 
+@needs_native
 def test_folded_sums():
-    if native.available() is not None:
-        pytest.skip(str(native.available()))
     from schuss_kernels import _native
 
     measured = np.array([1e16, 1.0, -1e16, 1.0, 5.0, 0.1, 0.2, 0.3])

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import plan
+from . import plan, turns
 from .rule import Rule
 from .storage import STATE_STORAGES, Spec, Squares, Storage, storage_of
-from .turns import CHUNK, Turns
+from .turns import Turns
 
 SCALE, CLIP, EMA_KEEP, EMA_ADD, KEY_HIGH, KEY_LOW, SLOW_STEP = range(7)
 RIDERS = 8
@@ -119,9 +119,9 @@ class Tensor:
         """Bytes that a step reads and writes: each array once, and what is measured before it once more."""
         if not self.rule.matrix:
             return sum(spec.bytes_per_element for spec in self.passes()) * self.parameter.size
-        kept = [self.parameter, *self.kept(), *self.scales()]
-        once = self.gradient_dtype.itemsize * self.parameter.size
-        return once + sum((1 if memory is self.others.get("copy") else 2) * memory.nbytes for memory in kept)
+        copy = self.others.get("copy")
+        once = self.gradient_dtype.itemsize * self.parameter.size + (0 if copy is None else copy.nbytes)
+        return 2 * self.held() - once
 
     def scales(self) -> list[Memory]:
         """Those of the states in 8 bits."""
@@ -312,7 +312,7 @@ class PlanEngine(Engine):
         portions = self.portions()
         self.chunk, self.span = self.grain(sum(part.size for part in parts))
         if portions:
-            self.chunk = self.span = min(self.chunk, CHUNK)
+            self.chunk = self.span = min(self.chunk, turns.CHUNK)
         self.plan = plan.build(parts, self.chunk, self.span, portions)
         self.stops = np.searchsorted(self.plan.spans, self.plan.first_row[portions])
         self.first_of_portion = portions

@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from schuss_kernels import ahead, expected, plan
+from schuss_kernels import ahead, expected, plan, turns
 from schuss_kernels.rules import COMPILED
 
 NATIVE = ahead.levels(["host"])[0]
@@ -77,6 +77,11 @@ def test_columns():
     assert defined["ROW_KERNEL"] == str(plan.KERNEL)
     assert defined["ROW_GRAD"] == str(plan.GRAD)
     assert sorted(map(int, python.values())) == list(range(expected.COLUMNS + 1))
+    for name, number in defined.items():
+        if name.startswith("TURN_"):
+            assert number == str(getattr(turns, name.removeprefix("TURN_")))
+    portion = {f"PORTION_{name}": str(number) for number, name in enumerate(turns.COLUMNS_OF_PORTIONS)}
+    assert {**portion, "PORTION_COLUMNS": str(len(portion))}.items() <= defined.items()
 
 
 def test_every_rule_is_compiled_for_what_is_common():

@@ -504,7 +504,7 @@ def tables(optimizer):
         "numbers64": engine.scalars.arrays[F64],
         "clock": engine.clock,
         "turns": np.zeros((2, turns.COLUMNS), np.int64),
-        "batches": np.zeros((1, 5), np.int64),
+        "portions": np.zeros((1, len(turns.COLUMNS_OF_PORTIONS)), np.int64),
         "elements": engine.plan.elements,
         "threads": 1,
         "array_type": np.ndarray,
@@ -523,7 +523,7 @@ def read_only(table):
     return copy
 
 
-ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock", "turns", "batches")
+ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock", "turns", "portions")
 
 
 @needs_native
@@ -535,12 +535,12 @@ ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "num
         *((name, lambda table: table[None], ValueError) for name in ARRAYS if name not in ("layouts", "clock")),
         *(
             (name, lambda table: table[0], ValueError)
-            for name in ("rows", "expected", "intervals", "numbers32", "turns", "batches")
+            for name in ("rows", "expected", "intervals", "numbers32", "turns", "portions")
         ),
         *((name, lambda table: np.repeat(table, 2, -1)[..., ::2], ValueError) for name in ARRAYS if name != "clock"),
         *((name, read_only, ValueError) for name in ARRAYS),
         *((name, lambda table: table.tolist(), TypeError) for name in ARRAYS),
-        *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("expected", "turns", "batches")),
+        *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("expected", "turns", "portions")),
         ("spans", lambda table: table[:0], ValueError),
         ("elements", lambda count: "many", TypeError),
         ("threads", lambda count: None, TypeError),

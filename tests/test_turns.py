@@ -72,7 +72,7 @@ SHAPES = [(7,), (3000,), (0,), (50, 41), (1,), (9000,), (), (2048,), (33, 3), (5
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", [v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR])
 def test_portions_change_nothing(name, threads, monkeypatch):
-    monkeypatch.setattr(turns, "BATCH", 40_000)
+    monkeypatch.setattr(turns, "PORTION_BYTES", 40_000)
     monkeypatch.setattr(native.NativeEngine, "serial_below", 2000)
     variant = catalogue.VARIANTS[name]
     ours, plain = (
@@ -104,7 +104,7 @@ def test_portions_change_nothing(name, threads, monkeypatch):
 
 def test_portions():
     assert turns.portions([]) == [0, 0]
-    small = turns.BATCH // 4
+    small = turns.PORTION_BYTES // 4
     assert turns.portions([small] * 9) == [0, 4, 8, 9]
     assert turns.portions([small, 9 * small, small, small]) == [0, 1, 2, 4]
     assert turns.portions([0, 9 * small, 0]) == [0, 2, 3]

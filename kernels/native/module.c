@@ -12,7 +12,7 @@
    and taking the lock back may wait for that thread's turn (5 ms) to end. */
 enum { UNLOCK_FROM = 8192 };
 
-enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, NUMBERS32, NUMBERS64, CLOCK, TURNS, BATCHES, BUFFERS };
+enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, NUMBERS32, NUMBERS64, CLOCK, TURNS, PORTIONS, BUFFERS };
 
 typedef struct {
     PyObject_HEAD
@@ -43,11 +43,12 @@ static double fold(const double *blocks, int64_t block_count, int64_t stride)
     return sum;
 }
 
-static void finish(const int64_t *turn)
+static void finish(int64_t *turn, int64_t clock)
 {
-    if (turn[TURN_FINISH] == 0 || turn[TURN_STEP] == 0) {
+    if (turn[TURN_FINISH] == 0) {
         return;
     }
+    turn[TURN_STEP] = clock + turn[TURN_AHEAD];
     const double *blocks = (const double *)(intptr_t)turn[TURN_MEASURED];
     double *sums = (double *)(intptr_t)turn[TURN_FOLDED];
     for (int64_t number = 0; number < turn[TURN_SUMS]; number++) {
@@ -61,19 +62,18 @@ static void finish(const int64_t *turn)
 /* A step of two passes, portion by portion: what the second moves is then in the caches. */
 static void run_both(schuss_plan *plan, bool team)
 {
-    enum { FIRST_SPAN, LAST_SPAN, FIRST_TENSOR, LAST_TENSOR, THREADS, COLUMNS };
-    for (int64_t number = 0; number < plan->batch_count; number++) {
-        const int64_t *batch = plan->batches + number * COLUMNS;
+    for (int64_t number = 0; number < plan->portion_count; number++) {
+        const int64_t *portion = plan->portions + number * PORTION_COLUMNS;
         schuss_table table = plan->table;
-        table.spans += batch[FIRST_SPAN];
-        table.span_count = batch[LAST_SPAN] - batch[FIRST_SPAN];
+        table.spans += portion[PORTION_FIRST_SPAN];
+        table.span_count = portion[PORTION_LAST_SPAN] - portion[PORTION_FIRST_SPAN];
         table.column = ROW_MEASURE;
-        launch(&table, (int)batch[THREADS], team);
-        for (int64_t tensor = batch[FIRST_TENSOR]; tensor < batch[LAST_TENSOR]; tensor++) {
-            finish(plan->turns + tensor * TURN_COLUMNS);
+        launch(&table, (int)portion[PORTION_THREADS], team);
+        for (int64_t tensor = portion[PORTION_FIRST_TENSOR]; tensor < portion[PORTION_LAST_TENSOR]; tensor++) {
+            finish(plan->turns + tensor * TURN_COLUMNS, *plan->clock);
         }
         table.column = ROW_KERNEL;
-        launch(&table, (int)batch[THREADS], team);
+        launch(&table, (int)portion[PORTION_THREADS], team);
     }
     *plan->clock += 1;
 }
@@ -221,16 +221,15 @@ static bool take(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"rows",    "spans",   "expected", "layouts",    "intervals",   "numbers32", "numbers64",
-                            "clock",   "turns",   "batches",  "elements",   "threads",     "fixed",      "array_type",
-                            "memmap_type", NULL};
+    static char *names[] = {"rows",      "spans", "expected", "layouts",  "intervals", "numbers32", "numbers64",   "clock",
+                            "turns",     "portions", "elements", "threads", "fixed",     "array_type", "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
     int threads, fixed;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[EXPECTED], &arrays[LAYOUTS], &arrays[INTERVALS], &arrays[NUMBERS32],
-                                     &arrays[NUMBERS64], &arrays[CLOCK], &arrays[TURNS], &arrays[BATCHES], &elements, &threads, &fixed,
-                                     &array_type, &memmap_type)) {
+                                     &arrays[NUMBERS64], &arrays[CLOCK], &arrays[TURNS], &arrays[PORTIONS], &elements,
+                                     &threads, &fixed, &array_type, &memmap_type)) {
         return NULL;
     }
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -248,7 +247,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     if (held[ROWS].ndim != 2 || held[EXPECTED].ndim != 2 || held[EXPECTED].shape[1] != EXPECTED_COLUMNS ||
         held[INTERVALS].ndim != 2 || held[NUMBERS32].ndim != 2 || held[NUMBERS64].ndim != 2 || held[SPANS].ndim != 1 ||
         held[SPANS].shape[0] < 1 || held[TURNS].ndim != 2 || held[TURNS].shape[1] != TURN_COLUMNS ||
-        held[BATCHES].ndim != 2 || held[BATCHES].shape[1] != 5) {
+        held[PORTIONS].ndim != 2 || held[PORTIONS].shape[1] != PORTION_COLUMNS) {
         PyErr_SetString(PyExc_ValueError, "Plan: a table has another form than expected");
         Py_DECREF(self);
         return NULL;
@@ -262,8 +261,8 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .threads = threads,
         .clock = held[CLOCK].buf,
         .turns = held[TURNS].buf,
-        .batches = held[BATCHES].buf,
-        .batch_count = held[BATCHES].shape[0],
+        .portions = held[PORTIONS].buf,
+        .portion_count = held[PORTIONS].shape[0],
         .fixed = fixed != 0,
         .tensors = held[EXPECTED].shape[0],
         .expected = held[EXPECTED].buf,

@@ -16,9 +16,9 @@ typedef struct {
     int threads;
     int64_t *clock; /* raised by one in every launch */
 
-    const int64_t *turns; /* one row a tensor: what is between the two passes of a step (turns.py) */
-    const int64_t *batches;
-    int64_t batch_count;
+    int64_t *turns; /* one row a tensor: what is between the two passes of a step (turns.py) */
+    const int64_t *portions;
+    int64_t portion_count;
 
     int64_t tensors;
     bool fixed;               /* gradients are written: each must be writable, and where it was in the step before */

@@ -13,7 +13,7 @@ class Plan:
         numbers64: Any,
         clock: Any,
         turns: Any,
-        batches: Any,
+        portions: Any,
         elements: int,
         threads: int,
         fixed: bool,

@@ -173,8 +173,9 @@ def columns() -> str:
     lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(expected, name)}" for name in names]
-    between = ("FINISH", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
+    between = ("FINISH", "AHEAD", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
     lines += [f"#define TURN_{name} {getattr(turns, name)}" for name in between]
+    lines += [f"#define PORTION_{name} {number}" for number, name in enumerate((*turns.COLUMNS_OF_PORTIONS, "COLUMNS"))]
     return "\n".join(["/* From plan.py, expected.py and turns.py, by ahead.py. */", *lines, ""])
 
 

@@ -222,7 +222,7 @@ class NativeEngine(HostEngine):
     def ready(self) -> None:
         from . import _native
 
-        self.turns, batches = self._turns()
+        self.turns, portions = self._turns()
         self._plan = _native.Plan(
             rows=self.plan.rows,
             spans=self.plan.spans,
@@ -233,7 +233,7 @@ class NativeEngine(HostEngine):
             numbers64=self.scalars.arrays[np.dtype(np.float64)],
             clock=self.clock,
             turns=self.turns.rows if self.turns else np.zeros((0, turns.COLUMNS), np.int64),
-            batches=batches,
+            portions=portions,
             elements=self.plan.elements,
             threads=self.workers,
             fixed=self.zero,
@@ -259,11 +259,11 @@ class NativeEngine(HostEngine):
         """What is between two passes, and the portions they are made in."""
         firsts, stops = self.first_of_portion, self.stops
         if not firsts:
-            return None, np.zeros((0, 5), np.int64)
+            return None, np.zeros((0, len(turns.COLUMNS_OF_PORTIONS)), np.int64)
         slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
         rules_ = [tensor.rule for tensor in self.tensors]
-        made = Turns(len(slots), max(self.plan.sum_counts), max(len(getattr(r.running, "_fields", ())) for r in rules_))
-        made.rows[:, turns.FINISH] = [self._finishers.get(rule, 0) for rule in rules_]
+        finishers = [self._finishers.get(rule, 0) for rule in rules_]
+        made = Turns(finishers, max(self.plan.sum_counts), max(len(getattr(r.running, "_fields", ())) for r in rules_))
         made.rows[:, turns.BLOCKS] = [-(-tensor.parameter.size // plan.BLOCK) for tensor in self.tensors]
         made.rows[:, turns.SUMS] = self.plan.sum_counts
         made.rows[:, turns.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
@@ -271,7 +271,7 @@ class NativeEngine(HostEngine):
         made.rows[:, turns.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
         elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[firsts]
         threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
-        return made, np.array([*zip(stops, stops[1:], firsts, firsts[1:], threads, strict=False)], np.int64)
+        return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)
 
     def turn(self) -> None:
         self._plan.turn(self.workers > 1 and _team_at_work())

@@ -20,8 +20,8 @@ class Block:
 
     ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
     ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
-    are is for the clock to say. Where they are ``lent`` to an engine's turns, under a
-    tensor's number, they are what these say.
+    are is for the clock to say. Where they are ``lent`` to an engine's turns, under a tensor's number, they are what
+    these say.
     """
 
     group: int

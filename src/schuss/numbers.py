@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from schuss_kernels.engine import Engine, folded
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
+from schuss_kernels.turns import Turns
 
 from .common import Keeping
 from .counts import Block, Counts, running_before
 from .groups import ParamGroup
+
+
+@dataclass
+class Alike:
+    """Blocks that start every step from the same numbers. ``own``: running numbers that are theirs alone, and so each
+    is in an Alike of its own."""
+
+    blocks: list[Block]
+    own: bool
+
+    def __post_init__(self) -> None:
+        self.slots = [block.slot for block in self.blocks]
+        self.kinds = list(dict.fromkeys(kind for block in self.blocks for kind in block.kinds))
 
 
 class Numbers:
@@ -24,10 +39,13 @@ class Numbers:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
+        self._gathered: tuple[Any, Turns | None] = None, None  # what these are for:
+        self._alike: list[Alike] = []
 
     def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
         """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
         self._rules, self._keeping, self._share = rules, keeping, share
+        self._gathered = None, None
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
@@ -49,63 +67,59 @@ class Numbers:
             options = options.copy()
             for number, scheduled in self._scheduled:
                 options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
+        if self._gathered[0] is not counts.blocks or self._gathered[1] is not engine.turns:
+            self._gather(engine.turns, elapsed)
         plain = self._plain if scale == 1.0 and clip is None else None
         self._begun.clear()
-        together: list[int] = []  # slots of neighbours that have the same numbers
-        key: Any = None
-        last: tuple[Any, ...] = ()
-        for block in counts.blocks:
-            group, step, running = block.group, block.step + elapsed + 1, None
+        for alike in self._alike:
+            block, running = alike.blocks[0], None
+            group, step = block.group, block.step + elapsed + 1
             rule, given = self._rules[group], options[group]
-            if rule.running is not None and not self._lent(block, engine):
+            if alike.own:
                 running = running_before(rule, block, elapsed)
-            if key is None or key != (group, step, running, block.kinds):
-                if together:
-                    engine.prepare(together, *last)
-                    together = []
-                key = group, step, running, block.kinds
-                riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
-                made = rule.begin(step, given, running)
-                last = block.kinds, riders, made[0], rule, step, given, running
-            together.append(block.slot)
-            block.after = made[1]
+            riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
+            made = rule.begin(step, given, running)
+            engine.prepare(alike.slots, alike.kinds, riders, made[0], rule, step, given, running)
+            if alike.own:
+                block.after = made[1]
             if rule.measure is not None:
-                self._begun.append((block, riders, made, step, given, running))
-        if together:
-            engine.prepare(together, *last)
+                self._begun.append((alike.blocks, riders, made, step, given, running))
 
-    @staticmethod
-    def _lent(block: Block, engine: Engine) -> bool:
-        """Whether it is the engine that knows a block's running numbers."""
-        return block.lent is not None and block.lent[0] is engine.turns
+    def _gather(self, turns: Turns | None, elapsed: int) -> None:
+        """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""
+        counts, rules = self._counts, self._rules
+        ahead: dict[int, int] = {}
+        running: dict[int, Any] = {}
+        found: dict[Any, list[Block]] = {}
+        for block in counts.blocks:
+            rule = rules[block.group]
+            taken = turns is not None and rule.measure is not None
+            if taken:
+                ahead[block.slot] = block.step + 1 - counts.since
+                if rule.running is not None:
+                    running[block.slot] = running_before(rule, block, elapsed)
+            own = block.slot if rule.running is not None and not taken else None
+            found.setdefault((block.group, block.step, own), []).append(block)
+        if turns is not None:
+            turns.begin(ahead, running)
+            for block in counts.blocks:
+                if block.slot in running:
+                    block.lent = turns, block.slot
+        self._alike = [Alike(blocks, own is not None) for (_, _, own), blocks in found.items()]
+        self._gathered = counts.blocks, turns
 
     def measure(self, engine: Engine) -> None:
         """The first pass of rules that have a measure: what is added up goes into their numbers."""
         found = engine.measure()
-        for block, riders, begun, step, given, running in self._begun:
-            rule = self._rules[block.group]
-            if rule.over == "tensor":
-                sums = found[block.slot]
-            else:
-                sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
-            scalars, block.after = rule.end(begun, sums, step)
-            engine.prepare([block.slot], block.kinds, riders, scalars, rule, step, given, running, sums)
-
-    def turn(self, engine: Engine) -> None:
-        """Both passes, in one call of an engine that has ``turns``; these have the running numbers from then on."""
-        turns = engine.turns
-        assert turns is not None
-        steps = [0] * len(engine.tensors)
-        running: dict[int, tuple[float, ...]] = {}
-        for block, _, _, step, _, before in self._begun:
-            steps[block.slot] = step
-            if before is not None:
-                running[block.slot] = before
-        turns.begin(steps, running)
-        for block, _, _, _, _, before in self._begun if running else ():
-            if before is not None:
-                block.lent = turns, block.slot
-        engine.turn()
+        for blocks, riders, begun, step, given, running in self._begun:
+            rule = self._rules[blocks[0].group]
+            for block in blocks:
+                if rule.over == "tensor":
+                    sums = found[block.slot]
+                else:
+                    sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
+                scalars, block.after = rule.end(begun, sums, step)
+                engine.prepare([block.slot], block.kinds, riders, scalars, rule, step, given, running, sums)
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""

@@ -355,7 +355,7 @@ class Optimizer:
         self._about_to_move()
         self._numbers.prepare(self._engine, scale, riding.clip_value)
         if self._engine.turns is not None:
-            self._numbers.turn(self._engine)
+            self._engine.turn()
             return StepInfo(norm, False)
         if self._numbers.measures:
             self._numbers.measure(self._engine)

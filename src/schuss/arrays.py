@@ -136,14 +136,6 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, bool)) else type(value).__name__
 
 
-def empty_like(memory: Memory, dtype: np.dtype, fill: float) -> Memory:
-    """A new dense host array of the parameter's shape, its axes in the order of the parameter's in memory."""
-    order = plan.memory_order(memory.shape, memory.strides)
-    dense = np.full([memory.shape[axis] for axis in order], fill, dtype)
-    array = dense.transpose(np.argsort(order)) if order else dense
-    return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
-
-
 def read(memory: Memory) -> np.ndarray:
     """A copy of an array, on the host."""
     if isinstance(memory.array, np.ndarray):

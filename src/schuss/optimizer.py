@@ -21,6 +21,7 @@ from .forks import step_lock
 from .groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
 from .numbers import Numbers
 from .riding import AT_REST, MOVED, Riding, StepInfo
+from .room import Room
 from .slow import Slow
 from .swapping import Swap
 
@@ -153,9 +154,10 @@ class Optimizer:
         self._spans = arrays.Spans(self._parameters, self._names)
         rules = [self._rule_for(number) for number in range(len(leaves))]
         self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
+        self._room = Room(self.backend)
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._others = [
-            storing.beside(self.backend, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
+            storing.beside(self._room, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
         ]
         self._counts = Counts(self._clock, self._group_of, [storing.compute(p) for p in self._parameters])
         self._numbers = Numbers(self._counts)
@@ -259,7 +261,7 @@ class Optimizer:
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
             if self._sums is None:
-                buffers = [storing.empty(self.backend, p, storing.compute(p), 0.0) for p in self._parameters]
+                buffers = [self._room.array(p, storing.compute(p), 0.0) for p in self._parameters]
                 self._sums = Sums(self._names, buffers, self._make_engine)
             self._sums.add(gradients, lambda: self._looked_at(gradients, False), stream)
 
@@ -420,7 +422,7 @@ class Optimizer:
             states = dict(held)
             for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
                 if field not in states or states[field].shape != storing.state_shape(rule, field, parameter):
-                    states[field] = storing.state(self.backend, self._keeping, parameter, rule, field, value)
+                    states[field] = storing.state(self._room, self._keeping, parameter, rule, field, value)
             made.append(states)
             fields = tuple(states[field] for field in rule.State._fields)
             kept = self._keeping
@@ -456,7 +458,7 @@ class Optimizer:
             if self._slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
             slow = [
-                storing.weights(self.backend, self._keeping, *pair)
+                storing.weights(self._room, self._keeping, *pair)
                 for pair in zip(self._parameters, self._others, strict=True)
             ]
             with self._unsettled():

@@ -16,6 +16,7 @@ from schuss_kernels.storage import CODES, in_blocks, storage_of
 
 from . import arrays
 from .common import Keeping
+from .room import Room
 
 
 def compute(parameter: Memory) -> np.dtype:
@@ -25,29 +26,20 @@ def compute(parameter: Memory) -> np.dtype:
     return storage.compute
 
 
-def empty(backend: str, parameter: Memory, dtype: np.dtype, fill: float) -> Memory:
-    """A new dense array of the parameter's shape, where the backend works."""
-    if backend == "cuda":
-        from schuss_kernels import cuda
-
-        return cuda.allocate(parameter, dtype, fill)
-    return arrays.empty_like(parameter, dtype, fill)
-
-
-def state(backend: str, kept: Keeping, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+def state(room: Room, kept: Keeping, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
     """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
     if fill is PARAMETER:
-        return _like(backend, parameter, compute(parameter))
+        return _like(room, parameter, compute(parameter))
     shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     if shape is not None:
-        return empty(backend, _dense(shape, compute(parameter)), compute(parameter), fill)
+        return room.array(_dense(shape, compute(parameter)), compute(parameter), fill)
     if not kept.in_blocks(parameter.size):
-        return empty(backend, parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
+        return room.array(parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
     storage = in_blocks(rule)[rule.State._fields.index(field)]
     code, scale = blocks.encode(np.full(1, fill, np.float32), storage is CODES)
     row = blocks.count(parameter.size)
-    scales = empty(backend, _dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
-    return replace(empty(backend, parameter, storage.dtype, code[0]), scales=scales)
+    scales = room.array(_dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
+    return replace(room.array(parameter, storage.dtype, code[0]), scales=scales)
 
 
 def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
@@ -61,32 +53,31 @@ def _dense(shape: tuple[int, ...], dtype: np.dtype) -> Memory:
     return Memory(None, 0, dtype, shape, plan.dense_strides(shape, range(len(shape)), dtype.itemsize))
 
 
-def _like(backend: str, parameter: Memory, dtype: np.dtype) -> Memory:
+def _like(room: Room, parameter: Memory, dtype: np.dtype) -> Memory:
     """A new array with the parameter's values."""
-    made = empty(backend, parameter, dtype, 0.0)
+    made = room.array(parameter, dtype, 0.0)
     arrays.write(made, arrays.read(parameter).astype(dtype))
     return made
 
 
-def beside(backend: str, kept: Keeping, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
+def beside(room: Room, kept: Keeping, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
     """What a tensor has beside its states: master weight, moving average, copy."""
-
     others = {}
     if kept.master == "float32":
-        others["master"] = _like(backend, parameter, np.dtype(np.float32))
+        others["master"] = _like(room, parameter, np.dtype(np.float32))
     elif kept.master:
-        others["master"] = empty(backend, parameter, np.dtype(np.uint16), 0)
+        others["master"] = room.array(parameter, np.dtype(np.uint16), 0)
     if kept.ema is not None:
-        others["ema"] = _like(backend, parameter, compute(parameter))
+        others["ema"] = _like(room, parameter, compute(parameter))
     if copy is not None:
         others["copy"] = copy  # written in the first step
     return others
 
 
-def weights(backend: str, kept: Keeping, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
+def weights(room: Room, kept: Keeping, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
     """A new array with the parameter's values in the type it is computed in: its master weight's, where it has one."""
     dtype = compute(parameter)
-    made = empty(backend, parameter, dtype, 0.0)
+    made = room.array(parameter, dtype, 0.0)
     values = arrays.read(parameter)
     if kept.master == "float32":
         values = arrays.read(others["master"])

@@ -1,0 +1,79 @@
+"""Where states lie: at the start of cache lines, small ones together, and none over another."""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+from schuss_kernels import plan
+from schuss_kernels.engine import Memory
+
+import schuss
+from schuss.room import HUGE, LINE, PIECE, Room
+
+SHAPES = [(), (0,), (3,), (0, 4), (7, 5), (1000,), (513, 257), (1 << 18,), (2, 3, 4, 5)] * 3
+
+
+def like(shape, order="C"):
+    array = np.ones(shape, np.float32, order=order)
+    return Memory(array, array.ctypes.data, array.dtype, array.shape, array.strides)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.uint16, ml_dtypes.bfloat16])
+def test_arrays_are_apart_and_lined_up(dtype, order):
+    room = Room("native")
+    made = [room.array(like(shape, order), np.dtype(dtype), number) for number, shape in enumerate(SHAPES)]
+    for number, (memory, shape) in enumerate(zip(made, SHAPES, strict=True)):
+        array = memory.array
+        assert array.shape == memory.shape == shape
+        assert array.dtype == memory.dtype == dtype
+        assert array.strides == memory.strides
+        assert array.flags.writeable and array.flags[f"{order}_CONTIGUOUS"]
+        assert array.__array_interface__["data"][0] == memory.address
+        assert memory.address % LINE == 0
+        np.testing.assert_array_equal(array, np.full(shape, number, dtype))  # none was written over
+    for one, other in itertools.combinations(made, 2):
+        assert not np.shares_memory(one.array, other.array)
+
+
+def test_axes_in_the_order_of_the_parameter():
+    array = np.ones((3, 4, 5), np.float32).transpose(1, 2, 0)
+    memory = Memory(array, array.ctypes.data, array.dtype, array.shape, array.strides)
+    made = Room("native").array(memory, np.dtype(np.float32), 0.0)
+    assert made.strides == array.strides == plan.dense_strides((4, 5, 3), [2, 0, 1], 4)
+
+
+def pieces(arrays):
+    return {id(array.base): array.base for array in arrays}
+
+
+def test_small_arrays_share_pieces():
+    room, small = Room("native"), like((1000,))
+    made = [room.array(small, np.dtype(np.float32), 0.0).array for _ in range(20_000)]
+    held = pieces(made)
+    assert sum(piece.nbytes - LINE for piece in held.values()) <= 2 * sum(array.nbytes for array in made) * 4032 / 4000
+    assert all(piece.nbytes <= PIECE + LINE for piece in held.values())
+    assert sum(piece.nbytes >= HUGE for piece in held.values()) >= 4
+    assert len(held) < 20
+    large = room.array(like((HUGE // 4,)), np.dtype(np.float32), 0.0).array
+    assert large.base.nbytes == HUGE + LINE
+    assert id(large.base) not in held
+
+
+def test_one_small_optimizer_takes_what_it_needs():
+    optimizer = schuss.AdamW([np.ones(1000, np.float32)])
+    held = pieces([memory.array for states in optimizer._states for memory in states.values()])
+    assert sum(piece.nbytes for piece in held.values()) <= 2 * (4032 + LINE)
+
+
+def test_states_masters_and_averages_lie_there():
+    parameters = [np.ones(5000, ml_dtypes.bfloat16), np.ones((30, 40), ml_dtypes.bfloat16)]
+    optimizer = schuss.AdamW(parameters, master="float32", ema=0.9, state_dtype="8bit", backend="numba")
+    for tensor in optimizer._engine.tensors:
+        scales = tensor.scales()
+        assert len(scales) == (2 if tensor.parameter.size >= 4096 else 0)
+        for memory in (*tensor.kept(), *scales):
+            assert memory.address % LINE == 0

@@ -31,7 +31,8 @@ def test_arrays_are_apart_and_lined_up(dtype, order):
         assert array.shape == memory.shape == shape
         assert array.dtype == memory.dtype == dtype
         assert array.strides == memory.strides
-        assert array.flags.writeable and array.flags[f"{order}_CONTIGUOUS"]
+        assert array.flags.writeable
+        assert array.flags[f"{order}_CONTIGUOUS"]
         assert array.__array_interface__["data"][0] == memory.address
         assert memory.address % LINE == 0
         np.testing.assert_array_equal(array, np.full(shape, number, dtype))  # none was written over

@@ -15,19 +15,31 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import blocks, check, conversions, headers, intrinsics, launch, lowering, pool, rounding, storage, turns
+from . import (
+    blocks,
+    check,
+    conversions,
+    engine,
+    finishing,
+    headers,
+    intrinsics,
+    launch,
+    lowering,
+    plan,
+    pool,
+    rounding,
+    storage,
+    turns,
+)
 from .blocks import SIZE
+from .finishing import all_running, all_scalars, all_sums, finished, write_finished
 from .host import HostEngine
 from .intrinsics import (
     add_squares,
     add_up,
     addresses,
-    all_running,
-    all_scalars,
-    all_sums,
     apply,
     close_block,
-    finished,
     gather,
     keep,
     load,
@@ -40,7 +52,6 @@ from .intrinsics import (
     scratch,
     store,
     table,
-    write_finished,
     write_sums,
 )
 from .launch import jit
@@ -65,7 +76,7 @@ if hasattr(os, "register_at_fork"):
 def _sources_digest() -> str:
     """Of the files whose change numba's cache would not see."""
     digest = hashlib.sha256()
-    for module in (storage, blocks, conversions, rounding, lowering, intrinsics):
+    for module in (storage, blocks, plan, turns, engine, conversions, rounding, lowering, intrinsics, finishing):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -264,7 +275,7 @@ def compiled_finish(rule: Rule) -> tuple[Any, int]:
     text = f"{rule.finish_key}#{_SOURCES}"
     with _lock:
         if text not in _kernels:
-            intrinsics.FINISHERS[text] = rule
+            finishing.FINISHERS[text] = rule
             made = _finish(text)
             _kernels[text] = made, _address(made)
         return _kernels[text]

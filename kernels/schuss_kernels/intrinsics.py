@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -42,7 +41,7 @@ def _first_guess(typing, x):
     return types.float32(types.float32), build
 
 
-def _inlined(function: Any) -> Any:
+def inlined(function: Any) -> Any:
     """A Python function as part of a kernel."""
     return _first_guess if function.__name__ == elementary.first_guess.__name__ else _compiled_inline(function)
 
@@ -61,7 +60,7 @@ def compiled_update(spec: Spec, rule: Rule) -> Any:
     """The rule's update as a numba function of the spec's compute type."""
     key = (rule.key, spec.compute.name)
     if key not in _UPDATES:
-        _UPDATES[key] = specialise(rule.update, spec.compute.type, _inlined)
+        _UPDATES[key] = specialise(rule.update, spec.compute.type, inlined)
     return _UPDATES[key]
 
 
@@ -70,7 +69,7 @@ def compiled_measure(spec: Spec, rule: Rule) -> Any:
     key = (f"{rule.key}.measure", spec.compute.name)
     if key not in _UPDATES:
         assert rule.measure is not None
-        _UPDATES[key] = specialise(rule.measure, spec.compute.type, _inlined)
+        _UPDATES[key] = specialise(rule.measure, spec.compute.type, inlined)
     return _UPDATES[key]
 
 
@@ -435,69 +434,3 @@ def write_sums(typing, spec, address, sums):
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64), build
-
-
-# ------------------------------------------------------------------------------------------------ between two passes
-
-FINISHERS: dict[str, Rule] = {}
-"""Text -> the rule whose ``finish`` it stands for."""
-
-
-def finished(text, h, sums, step, running):
-    """What the rule's ``finish`` returns."""
-    raise RuntimeError("only for compiled kernels")
-
-
-@overload(finished, prefer_literal=True)
-def _finished(text, h, sums, step, running):
-    rule = FINISHERS[text.literal_value]
-    finish = specialise(rule.finish, float, _inlined)
-    if rule.running is None:
-        return lambda text, h, sums, step, running: (finish(h, sums, step), running)
-    return lambda text, h, sums, step, running: finish(h, sums, step, running)
-
-
-def _numbers(part: str) -> Any:
-    """An intrinsic that reads a part of the rule in float64."""
-
-    @intrinsic(prefer_literal=True)
-    def read(typing, text, address):
-        cls = getattr(FINISHERS[text.literal_value], part)
-        result = types.Tuple(()) if cls is None else types.BaseTuple.from_types([types.float64] * len(cls._fields), cls)
-
-        def build(context, builder, signature, args):
-            double = np.dtype(np.float64)
-            return context.make_tuple(
-                builder, result, [lowering.load_scalar(builder, double, args[1], n) for n in range(len(result))]
-            )
-
-        return result(text, types.int64), build
-
-    return read
-
-
-all_scalars, all_sums, all_running = _numbers("Scalars"), _numbers("Sums"), _numbers("running")
-
-
-@intrinsic(prefer_literal=True)
-def write_finished(typing, text, made, scalars, singles, running):
-    """Write what ``finish`` has found: scalars in both types, and running numbers."""
-    rule = FINISHERS[text.literal_value]
-    found, after = made.types
-    places = [rule.Scalars._fields.index(field) for field in found.instance_class._fields]
-    for kind in (*found.types, *after.types):
-        if kind is not types.float64:
-            raise TypeError(f"rule {rule.name!r}: finish() must return floats; it returned {kind}")
-
-    def build(context, builder, signature, args):
-        numbers, rest = cgutils.unpack_tuple(builder, args[1], 2)
-        for place, value in zip(places, cgutils.unpack_tuple(builder, numbers, len(places)), strict=True):
-            lowering.store_double(builder, args[2], lowering.INT64(place), value)
-            single = lowering.ir.FloatType()
-            at = lowering.pointer_to(builder, args[3], lowering.INT64(4 * place), single)
-            builder.store(builder.fptrunc(value, single), at, align=4)
-        for place, value in enumerate(cgutils.unpack_tuple(builder, rest, len(after.types))):
-            lowering.store_double(builder, args[4], lowering.INT64(place), value)
-        return context.get_dummy_value()
-
-    return types.void(text, made, types.int64, types.int64, types.int64), build

@@ -32,10 +32,12 @@ _MADE_FROM = (
     "blocks.py",
     "plan.py",
     "turns.py",
+    "engine.py",
     "conversions.py",
     "rounding.py",
     "lowering.py",
     "intrinsics.py",
+    "finishing.py",
     "cpu.py",
 )
 

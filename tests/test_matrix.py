@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from cases import assert_same_bits, assert_same_optimizers
-from schuss_kernels import cuda
+from schuss_kernels import compound, cuda
 from schuss_kernels.compound import CompoundEngine, WholeEngine
 from schuss_kernels.engine import Memory
-from schuss_kernels.matrix import MatrixRule
+from schuss_kernels.matrix import MatrixRule, long_loops
 from schuss_kernels.reference import ReferenceEngine
 from schuss_kernels.rules import COMPILED, RULES, muon
 
@@ -489,3 +491,88 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back(monkeypatch):
         pairs = (([t.parameter, *t.kept(), *t.scales()]) for t in (ours, theirs))
         for a, b in zip(*pairs, strict=True):
             np.testing.assert_array_equal(a.array.values, b.array)
+
+
+# ------------------------------------------------------------------------------------------------------------- speed
+
+LARGE = [(300, 40, 3, 3), (64, 3, 7, 7), (500, 300), (40, 2, 50), (1000,), (), (0, 4), (3, 70_000)]
+
+
+@pytest.mark.parametrize("options", [{}, {"master": "float32", "ema": 0.9}])
+@pytest.mark.parametrize("make", [schuss.Adafactor, schuss.SM3])
+def test_tensors_side_by_side(make, options, monkeypatch):
+    """However many threads there are, the numbers are those of one tensor after the other."""
+    dtype = np.dtype(ml_dtypes.bfloat16 if options else np.float32)
+    parameters = [[p.astype(dtype) for p in many(0, shapes=LARGE)] for _ in range(3)]
+    pools = []
+    monkeypatch.setattr(compound, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count))
+    plain = make(parameters[0], lr=0.01, backend="numpy", **options)
+    one, three = (make(w, lr=0.01, threads=count, **options) for w, count in zip(parameters[1:], (1, 3), strict=True))
+    for step in range(3):
+        gradients = [g.astype(dtype) for g in many(1 + step, shapes=LARGE)]
+        gradients[step] = None
+        for optimizer in (plain, one, three):
+            optimizer.step(gradients, clip_value=1.5)
+    assert pools == [3] * 3
+    assert_same_optimizers(three, plain)
+    assert_same_optimizers(one, plain)
+
+
+def test_only_rules_that_allow_it_are_stepped_side_by_side(monkeypatch):
+    monkeypatch.setattr(compound, "ThreadPoolExecutor", None)  # to call it would fail
+    parameters = many(0, shapes=[(400, 300), (300, 400), (90_000,)])
+    muon_ = schuss.Muon(parameters, threads=2)
+    muon_.step(many(1, shapes=[(400, 300), (300, 400), (90_000,)]))
+    small = schuss.Adafactor(many(0, shapes=[(40, 30), (30, 40)]), threads=2)
+    small.step(many(1, shapes=[(40, 30), (30, 40)]))
+    single = schuss.Adafactor(many(0, shapes=[(400, 300)]), threads=2)
+    single.step(many(1, shapes=[(400, 300)]))
+
+
+def test_an_error_beside_others(monkeypatch):
+    State = namedtuple("State", [])
+
+    def reference(p, g, s, step, *, lr):
+        return (p[:1] if p.shape == (300, 300) else p - lr * g), s
+
+    rule = MatrixRule("side", State, reference, side_by_side=True)
+    optimizer = schuss.Optimizer(many(0, shapes=[(300, 301), (300, 300), (302, 300)]), rule, lr=0.1, threads=2)
+    with pytest.raises(schuss.RuleError, match="returned p of shape"):
+        optimizer.step(many(1, shapes=[(300, 301), (300, 300), (302, 300)]))
+    assert optimizer.steps == 0
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (5,), (40, 40), (3, 40), (40, 3), (6, 7, 3, 3), (2, 2, 2), (1, 1), (64, 3, 31, 40)]
+)
+def test_long_loops(shape):
+    x = np.asarray(np.random.default_rng(0).standard_normal(shape))
+    made = long_loops(x)
+    assert_same_bits(made, x)
+    if shape == (6, 7, 3, 3):
+        assert made.strides == (8, 3 * 3 * 6 * 8, 3 * 6 * 8, 6 * 8)  # all are short
+    if shape in ((40, 40), (3, 40), (64, 3, 31, 40), (5,), ()):
+        assert made is x
+    if shape == (40, 3):
+        assert made.strides == (8, 320)
+
+
+def test_sm3_on_every_axis():
+    """Against loops over the elements, on axes short and long, with a gradient that is zero for a while."""
+    shape = (3, 40, 2, 5)
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal(shape)
+    optimizer = schuss.SM3([w], lr=0.1, momentum=0.0)
+    expected, sums = w.copy(), [np.zeros(n) for n in shape]
+    for step in range(4):
+        g = rng.standard_normal(shape) * (rng.random(shape) < 0.3) * (step > 0)
+        new = [np.zeros(n) for n in shape]
+        for place in np.ndindex(shape):
+            v = min(kept[i] for kept, i in zip(sums, place, strict=True)) + g[place] ** 2
+            if v > 0.0:
+                expected[place] -= 0.1 * (g[place] / math.sqrt(v))
+            for kept, i in zip(new, place, strict=True):
+                kept[i] = max(kept[i], v)
+        sums = new
+        optimizer.step([g])
+        np.testing.assert_allclose(w, expected, rtol=1e-13, atol=0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .engine import Engine, Memory, PlanEngine, Tensor, total
+from .matrix import MatrixRule
 from .plan import BLOCK
 from .reference import ReferenceEngine
 from .rule import Rule
+from .threads import most_threads
 
 _Nothing = namedtuple("_Nothing", [])
 _NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s, h: (p, _Nothing()))
@@ -22,7 +25,7 @@ class CompoundEngine(Engine):
     """Both engines know all tensors, by number, and each is given the gradients of its own.
 
     ``make(tensors, clock)`` makes the engine for the others; it finds an empty tensor in place of each that is not its
-    own.
+    own. ``threads``: as for :class:`WholeEngine`.
     """
 
     def __init__(
@@ -30,10 +33,11 @@ class CompoundEngine(Engine):
         tensors: Sequence[Tensor],
         clock: np.ndarray | None,
         make: Callable[[list[Tensor], np.ndarray], Engine],
+        threads: int | None = None,
     ) -> None:
         super().__init__(tensors, clock)
         self.whole = [tensor.rule.matrix for tensor in self.tensors]
-        self.matrices = WholeEngine(self.tensors)
+        self.matrices = WholeEngine(self.tensors, threads=threads)
         # Clocks of their own: the optimizer's is raised once both have moved what is theirs.
         rest = [_empty(tensor) if whole else tensor for tensor, whole in zip(self.tensors, self.whole, strict=True)]
         self.others = make(rest, np.zeros(1, np.int64))
@@ -112,8 +116,35 @@ def _empty(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, _NONE, memory, (), dtype, memory.strides)
 
 
+SERIAL_BELOW = 1 << 16
+"""Elements below which threads take longer to start than to step."""
+
+
 class WholeEngine(ReferenceEngine):
-    """The reference's arithmetic for arrays anywhere: what is on a device is copied to the host, and back."""
+    """The reference's arithmetic for arrays anywhere: what is on a device is copied to the host, and back.
+
+    ``threads``: how many tensors are stepped at once, of those whose rules allow it; None: one a core.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
+        super().__init__(tensors, clock)
+        self._threads = most_threads() if threads is None else threads
+
+    def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
+        together: list[tuple[int, Tensor, Memory]] = []
+        alone: list[tuple[int, Tensor, Memory]] = []
+        for item in work:
+            rule, array = item[1].rule, item[1].parameter.array
+            free = isinstance(rule, MatrixRule) and rule.side_by_side and isinstance(array, np.ndarray)
+            (together if free else alone).append(item)
+        if self._threads == 1 or len(together) == 1 or sum(t.parameter.size for _, t, _ in together) < SERIAL_BELOW:
+            super().step_all([*together, *alone])
+            return
+        together.sort(key=lambda item: item[1].parameter.size, reverse=True)  # none of the long ones comes last
+        with ThreadPoolExecutor(self._threads) as pool:
+            for done in [pool.submit(super(WholeEngine, self).step_all, [item]) for item in together]:
+                done.result()
+        super().step_all(alone)
 
     def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
         there = [tensor.parameter, *tensor.states, *tensor.others.values(), *tensor.scales()]

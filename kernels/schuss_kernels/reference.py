@@ -6,7 +6,7 @@ Slow, and the statement of what every kernel has to produce, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,11 +103,18 @@ class ReferenceEngine(Engine):
         return folded(np.stack(sums, axis=1))
 
     def launch(self) -> None:
-        with np.errstate(all="ignore"):
-            for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True)):
-                if gradient is not None and tensor.parameter.size:
-                    self.step_tensor(number, tensor, gradient)
+        self.step_all(
+            (number, tensor, gradient)
+            for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True))
+            if gradient is not None and tensor.parameter.size
+        )
         self.clock[0] += 1
+
+    def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
+        """Step tensors, each with its number and gradient."""
+        with np.errstate(all="ignore"):
+            for number, tensor, gradient in work:
+                self.step_tensor(number, tensor, gradient)
 
     def _loaded(self, tensor: Tensor, gradient: np.ndarray) -> tuple[Spec, np.ndarray, np.ndarray, Any, Any]:
         """What a rule is given: parameter, gradient (scaled, limited) and state in the compute type."""
@@ -144,9 +151,8 @@ class ReferenceEngine(Engine):
             slow[...] = moved
 
         halves = int(riders[KEY_HIGH]), int(riders[KEY_LOW])
-        draws = dict(
-            zip(spec.at_random, rounding.draws(halves, number, p.size, len(spec.at_random)), strict=True)
-        )  # fmt: skip
+        streams = spec.at_random
+        draws = dict(zip(streams, rounding.draws(halves, number, p.size, len(streams)), strict=True)) if streams else {}
         if spec.master == "remainder":
             high, low = rounding.split(moved)
             tensor.parameter.array[...] = high.view(tensor.parameter.dtype)

@@ -79,11 +79,11 @@ def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int 
     if all(matrices):
         from schuss_kernels.compound import WholeEngine
 
-        return WholeEngine(tensors, clock)
+        return WholeEngine(tensors, clock, threads)
     if any(matrices):
         from schuss_kernels.compound import CompoundEngine
 
-        return CompoundEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict))
+        return CompoundEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict), threads)
     if backend == "cuda":
         from schuss_kernels.cuda import CudaEngine
 

@@ -26,7 +26,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..matrix import MatrixRule
+from ..matrix import MatrixRule, long_loops
 from ..rule import FRACTION, NOT_NEGATIVE
 
 State = namedtuple("State", ["row_var", "col_var"])
@@ -53,6 +53,11 @@ def last_two(shape):
 def largest_two(shape):
     """Optax's axes of rows and columns."""
     return tuple(sorted(int(axis) for axis in np.argsort(shape)[-2:]))
+
+
+def _quick(p, g, s):
+    """The same arrays, as NumPy is quickest with them."""
+    return long_loops(p), long_loops(g), type(s)(*map(long_loops, s))
 
 
 def _moved(p, s, step, u, new, *, lr, eps2, d, scale_parameter, momentum, optax=False):
@@ -89,6 +94,7 @@ def _second_moment(new, axes, shape, floor=0.0):
 def reference_torch(
     p, g, s, step, *, lr, beta2_decay=-0.8, eps=(0.0, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True, momentum=0.0
 ):
+    p, g, s = _quick(p, g, s)
     eps1 = eps[0] if eps[0] > 0.0 else float(np.finfo(p.dtype).eps)
     new = _averaged(g * g, s, 1.0 - step**beta2_decay, last_two)
     v = np.maximum(_second_moment(new, last_two, p.shape, eps1), eps1 * eps1)
@@ -102,6 +108,7 @@ def reference(
     p, g, s, step, *, lr, beta2_decay=-0.8, eps=(1e-30, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True,
     momentum=0.0,
 ):  # fmt: skip
+    p, g, s = _quick(p, g, s)
     p = p * (1.0 - lr * weight_decay)
     new = _averaged(g * g + eps[0], s, 1.0 - step**beta2_decay, last_two)
     u = g / np.sqrt(_second_moment(new, last_two, p.shape))
@@ -113,6 +120,7 @@ def reference_optax(
     p, g, s, step, *, lr, beta2_decay=-0.8, eps=(1e-30, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True,
     momentum=0.0,
 ):  # fmt: skip
+    p, g, s = _quick(p, g, s)
     beta = float(np.float32(1.0) - np.float32(float(step) ** float(np.float32(beta2_decay))))
     new = _averaged(g * g + eps[0], s, beta, largest_two)
     u, s = _moved(
@@ -145,7 +153,7 @@ def _rule(convention, with_momentum, min_dim):
     positive = ("variance",)
     full = MatrixRule(
         name, FullMomentumState if with_momentum else FullState, function, limits=LIMITS, paper=PAPER,
-        not_negative=positive,
+        not_negative=positive, side_by_side=True,
     )  # fmt: skip
 
     def fits(shape):
@@ -158,7 +166,7 @@ def _rule(convention, with_momentum, min_dim):
 
     return MatrixRule(
         name, MomentumState if with_momentum else State, function, shapes=shapes, fits=fits, otherwise=full,
-        limits=LIMITS, paper=PAPER, not_negative=("row_var", "col_var"),
+        limits=LIMITS, paper=PAPER, not_negative=("row_var", "col_var"), side_by_side=True,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..matrix import MatrixRule
+from ..matrix import MatrixRule, long_loops
 from ..rule import FRACTION, NOT_NEGATIVE
 
 State = namedtuple("State", ["accumulators"])
@@ -36,16 +36,28 @@ def _axes(accumulators, shape):
         done += extent
 
 
+def _least(accumulators, like):
+    """The smallest accumulator of each element."""
+    least = np.full_like(like, np.inf)
+    for part in _axes(accumulators, like.shape):
+        np.minimum(least, part, out=least)
+    return least
+
+
+def _largest(v):
+    """For each axis the largest over all other axes. (NumPy takes the first axis, or all but the first, quickly.)"""
+    while v.ndim > 1:
+        yield v.reshape(len(v), -1).max(axis=1)
+        v = v.max(axis=0)
+    yield v
+
+
 def reference(p, g, s, step, *, lr, momentum=0.9, eps=0.0):
     shape = p.shape or (1,)
-    v = g.reshape(shape) * g.reshape(shape)
-    least = None
-    for part in _axes(s.accumulators, shape):
-        least = part if least is None else np.minimum(least, part)
-    v = least + v
-    u = np.where(v > 0.0, g.reshape(shape) / np.sqrt(v + eps), 0.0 * v).reshape(p.shape)
-    others = [tuple(a for a in range(len(shape)) if a != axis) for axis in range(len(shape))]
-    kept = np.concatenate([v.max(axis=axes) if axes else v for axes in others])
+    g = long_loops(g.reshape(shape))
+    v = _least(s.accumulators, g) + g * g
+    u = np.where(v > 0.0, g / np.sqrt(v + eps), 0.0 * v).reshape(p.shape)
+    kept = np.concatenate(list(_largest(np.ascontiguousarray(v))))
     if not hasattr(s, "momentum_buffer"):
         return p - lr * u, State(kept)
     m = momentum * s.momentum_buffer + (1.0 - momentum) * u
@@ -56,11 +68,11 @@ LIMITS = {"momentum": FRACTION, "eps": NOT_NEGATIVE}
 PAPER = "Anil et al. 2019, SM3-II"
 SM3 = MatrixRule(
     "sm3", State, reference, shapes=lambda shape: [total_of(shape)], limits=LIMITS, paper=PAPER,
-    not_negative=("accumulators",),
+    not_negative=("accumulators",), side_by_side=True,
 )  # fmt: skip
 SM3_MOMENTUM = MatrixRule(
     "sm3_momentum", MomentumState, reference, shapes=lambda shape: [total_of(shape), None], limits=LIMITS, paper=PAPER,
-    not_negative=("accumulators",),
+    not_negative=("accumulators",), side_by_side=True,
 )  # fmt: skip
 
 

@@ -210,7 +210,8 @@ class Model:
                 running = self.running.get(slot, self.rule.running and self.rule.running())
                 given = sums[slot]
                 scalars, after = self.rule.numbers(step, self.numbers, running, given)
-                engine.prepare([slot], [compute], riders, scalars, self.rule, step, self.numbers, running, given)
+                origin = self.rule, step, self.numbers, running, given
+                engine.prepare([slot], [compute], riders, scalars, origin)
                 if measured == (self.rule.measure is not None):
                     self.running[slot] = after
         engine.launch()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .engine import Engine, Memory, PlanEngine, Tensor, total
+from .engine import Engine, Floats, Memory, Origin, PlanEngine, Tensor, total
 from .matrix import MatrixRule
 from .plan import BLOCK
 from .reference import ReferenceEngine
@@ -61,19 +61,10 @@ class CompoundEngine(Engine):
         self.matrices.set_slots(slots)  # after it: the tensors are the same
 
     def prepare(
-        self,
-        slots: list[int],
-        kinds: Sequence[np.dtype],
-        riders: tuple[float, ...],
-        scalars: tuple[float, ...],
-        rule: Rule,
-        step: int,
-        options: Mapping[str, Any],
-        running: Any = None,
-        sums: Any = None,
+        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
-        engine = self.matrices if rule.matrix else self.others
-        engine.prepare(slots, kinds, riders, scalars, rule, step, options, running, sums)
+        engine = self.matrices if origin[0].matrix else self.others
+        engine.prepare(slots, kinds, riders, scalars, origin)
 
     def place(self, gradients: Sequence[Memory | None]) -> None:
         own, rest = self._split(gradients)

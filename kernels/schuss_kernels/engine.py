@@ -62,6 +62,10 @@ class Memory:
         return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + self.dtype.itemsize
 
 
+Floats = tuple[float, ...]
+Origin = tuple[Rule, int, Mapping[str, Any], Any, Any]
+"""What the scalars of a step are computed from: the rule, and what :meth:`.Rule.numbers` takes."""
+
 OTHERS = ("master", "ema", "copy")
 """What a tensor may have beside parameter, gradient and states, in the order of :attr:`.Spec.streams`."""
 
@@ -173,20 +177,11 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(
-        self,
-        slots: list[int],
-        kinds: Sequence[np.dtype],
-        riders: tuple[float, ...],
-        scalars: tuple[float, ...],
-        rule: Rule,
-        step: int,
-        options: Mapping[str, Any],
-        running: Any = None,
-        sums: Any = None,
+        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         """Set the numbers of slots: the riders' (see :data:`RIDERS`) and a rule's scalars.
 
-        The rest is what these were computed from (see :meth:`.Rule.numbers`), for an engine that has no scalars.
+        ``origin``: what these were computed from, for an engine that has no scalars.
         """
 
     @abstractmethod
@@ -348,16 +343,7 @@ class PlanEngine(Engine):
         self._place()
 
     def prepare(
-        self,
-        slots: list[int],
-        kinds: Sequence[np.dtype],
-        riders: tuple[float, ...],
-        scalars: tuple[float, ...],
-        rule: Rule,
-        step: int,
-        options: Mapping[str, Any],
-        running: Any = None,
-        sums: Any = None,
+        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         self.scalars.write(slots, kinds, (*riders, *scalars))
 

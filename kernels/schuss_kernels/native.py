@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import plan, rules, turns
-from .engine import RIDERS, Tensor
+from .engine import RIDERS, Floats, Origin, Tensor
 from .host import HostEngine
 from .rule import Rule
 from .storage import BY_NAME, Spec, Squares, storage_of
@@ -244,16 +244,7 @@ class NativeEngine(HostEngine):
         )
 
     def prepare(
-        self,
-        slots: list[int],
-        kinds: Sequence[np.dtype],
-        riders: tuple[float, ...],
-        scalars: tuple[float, ...],
-        rule: Rule,
-        step: int,
-        options: Mapping[str, Any],
-        running: Any = None,
-        sums: Any = None,
+        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         self._plan.scalars(slots, riders, scalars)
 

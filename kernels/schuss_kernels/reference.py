@@ -6,7 +6,7 @@ Slow, and the statement of what every kernel has to produce, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,9 @@ from .engine import (
     SCALE,
     SLOW_STEP,
     Engine,
+    Floats,
     Memory,
+    Origin,
     Tensor,
     folded,
     total,
@@ -47,17 +49,9 @@ class ReferenceEngine(Engine):
             tensor.slot = slot or 0
 
     def prepare(
-        self,
-        slots: list[int],
-        kinds: Sequence[np.dtype],
-        riders: tuple[float, ...],
-        scalars: tuple[float, ...],
-        rule: Rule,
-        step: int,
-        options: Mapping[str, Any],
-        running: Any = None,
-        sums: Any = None,
+        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
+        rule, step, options, running, sums = origin
         given = dict(options)
         if rule.running is not None:
             given["running"] = running

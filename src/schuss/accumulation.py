@@ -30,7 +30,7 @@ class Sums:
         ]
         self._engine = make_engine(tensors, np.zeros(1, np.int64))
         self._engine.set_slots([0] * len(tensors))
-        self._engine.prepare([0], self._kinds, _RIDERS, ACCUMULATE.begin(1, {})[0], ACCUMULATE, 1, {})
+        self._engine.prepare([0], self._kinds, _RIDERS, ACCUMULATE.begin(1, {})[0], (ACCUMULATE, 1, {}, None, None))
 
     @property
     def added(self) -> bool:

@@ -39,8 +39,8 @@ class Numbers:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
-        self._gathered: tuple[Any, Turns | None] = None, None  # what these are for:
         self._alike: list[Alike] = []
+        self._gathered: tuple[Any, Turns | None] = None, None  # the blocks and turns that these are for
 
     def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
         """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
@@ -79,7 +79,7 @@ class Numbers:
                 running = running_before(rule, block, elapsed)
             riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
             made = rule.begin(step, given, running)
-            engine.prepare(alike.slots, alike.kinds, riders, made[0], rule, step, given, running)
+            engine.prepare(alike.slots, alike.kinds, riders, made[0], (rule, step, given, running, None))
             if alike.own:
                 block.after = made[1]
             if rule.measure is not None:
@@ -119,7 +119,7 @@ class Numbers:
                 else:
                     sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
                 scalars, block.after = rule.end(begun, sums, step)
-                engine.prepare([block.slot], block.kinds, riders, scalars, rule, step, given, running, sums)
+                engine.prepare([block.slot], block.kinds, riders, scalars, (rule, step, given, running, sums))
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""

@@ -221,5 +221,5 @@ class Sophia(Optimizer):
             options = {"betas": self._groups[group]["betas"]}
             riders = (1.0, 0.0, 0.0, 0.0, float(high), float(low), 0.0, 0.0)
             rule, computed = sophia.SOPHIA_HESSIAN, list(dict.fromkeys(kinds[group]))
-            engine.prepare([slot], computed, riders, rule.begin(1, options)[0], rule, 1, options)
+            engine.prepare([slot], computed, riders, rule.begin(1, options)[0], (rule, 1, options, None, None))
         engine.step(list(memories))

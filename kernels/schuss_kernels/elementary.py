@@ -39,6 +39,11 @@ def sign(x):
     return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x * 0.0 + 0.0)
 
 
+def signed(size, x):
+    """``size * sign(x)`` of a finite size, in fewer instructions."""
+    return size if x > 0.0 else (-size if x < 0.0 else x * 0.0 + 0.0)
+
+
 def first_guess(x):
     """One over the cube root of a float32, within 4 percent: its bits, taken as a whole number, are nearly a logarithm.
 

@@ -18,7 +18,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
+from ..elementary import signed
 from ..rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg"])
@@ -35,9 +35,9 @@ def scalars_tiger(step, *, lr, beta=0.965, weight_decay=0.01):
 
 
 def update(p, g, s, h):
-    u = sign(h.beta1 * s.exp_avg + h.one_minus_beta1 * g)
+    u = signed(h.lr, h.beta1 * s.exp_avg + h.one_minus_beta1 * g)
     m = h.beta2 * s.exp_avg + h.one_minus_beta2 * g
-    return p * h.keep - h.lr * u, State(m)
+    return p * h.keep - u, State(m)
 
 
 def reference(p, g, s, step, *, lr, betas=(0.9, 0.99), weight_decay=0.0):

@@ -21,7 +21,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
+from ..elementary import signed
 from ..rule import FRACTION, NOT_NEGATIVE, Rule
 
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "last_grad"])
@@ -78,7 +78,7 @@ def update_adamw(p, g, s, h):
 def update_lion(p, g, s, h):
     c = (g + h.gain * (g - s.last_grad)) * h.scale
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * c
-    return p * h.keep - h.lr * sign(m), LionState(m, g)
+    return p * h.keep - signed(h.lr, m), LionState(m, g)
 
 
 def reference_measure_adamw(p, g, s, step, *, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):

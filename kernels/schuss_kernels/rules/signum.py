@@ -15,7 +15,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
+from ..elementary import signed
 from ..rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg"])
@@ -34,11 +34,11 @@ def scalars_sign(step, *, lr, weight_decay=0.0):
 
 def update(p, g, s, h):
     m = h.beta * s.exp_avg + h.one_minus_beta * g
-    return p * h.keep - h.lr * sign(m), State(m)
+    return p * h.keep - signed(h.lr, m), State(m)
 
 
 def update_sign(p, g, s, h):
-    return p * h.keep - h.lr * sign(g), NoState()
+    return p * h.keep - signed(h.lr, g), NoState()
 
 
 def reference(p, g, s, step, *, lr, beta=0.9, weight_decay=0.0):

@@ -162,6 +162,9 @@ class Engine(ABC):
     turns: Turns | None = None
     """What is between two passes, for an engine that makes both in one call (:meth:`turn`)."""
 
+    keeps_numbers = False
+    """Whether what :meth:`prepare` has set holds until it is set anew."""
+
     stream: Any = None
     """The CUDA stream of the next step; host engines have none."""
 
@@ -228,6 +231,8 @@ class Engine(ABC):
 
 class PlanEngine(Engine):
     """A plan over tensors and the means to launch it."""
+
+    keeps_numbers = True
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         super().__init__(tensors, clock)

@@ -6,6 +6,7 @@ the same ``update`` into a CPU kernel, a CUDA kernel and, without a compiler, pl
 
 from __future__ import annotations
 
+import dis
 import inspect
 import math
 import types
@@ -231,6 +232,14 @@ class Rule:
         """Whether ``scalars`` takes no running numbers, and so does not change them."""
         given = [p for p in inspect.signature(self.scalars).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         return self.running is None or len(given) == 1
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether scalars are the same in every step: ``scalars`` never reads its number, and nothing is measured."""
+        code = self.scalars.__code__
+        read = (instruction.argval for instruction in dis.get_instructions(code))
+        names = (name for names in read for name in (names if isinstance(names, tuple) else (names,)))
+        return self.running is None and self.measure is None and code.co_varnames[0] not in names
 
     def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
         if self.running is None or (self.hands_on and name == "scalars"):

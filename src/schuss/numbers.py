@@ -10,6 +10,7 @@ import numpy as np
 from schuss_kernels.engine import Engine, folded
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
+from schuss_kernels.rules import is_built_in
 from schuss_kernels.turns import Turns
 
 from .common import Keeping
@@ -41,11 +42,12 @@ class Numbers:
         self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
         self._alike: list[Alike] = []
         self._gathered: tuple[Any, Turns | None] = None, None  # the blocks and turns that these are for
+        self._standing: tuple[Any, Any] = None, None  # the engine and blocks whose numbers hold for every step to come
 
     def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
         """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
         self._rules, self._keeping, self._share = rules, keeping, share
-        self._gathered = None, None
+        self._gathered = self._standing = None, None
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
@@ -57,11 +59,17 @@ class Numbers:
         # What the riders' numbers are where nothing rides, which is mostly: made once.
         same = keeping.ema is None and not keeping.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
+        # Only of the built-in rules is it certain that the same options give the same numbers.
+        self._steady = same and not self._scheduled and all(rule.steady and is_built_in(rule) for rule in rules)
 
     def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
         """``scale``: of the gradients, ``clip``: what they are limited to. Where a rule has a measure, these are the
         numbers to measure with."""
         counts, options = self._counts, self._options
+        at_rest = scale == 1.0 and clip is None
+        if at_rest and self._standing[0] is engine and self._standing[1] is counts.blocks:
+            return
+        self._standing = None, None
         elapsed = counts.clock.item() - counts.since
         if self._scheduled:
             options = options.copy()
@@ -69,7 +77,7 @@ class Numbers:
                 options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
         if self._gathered[0] is not counts.blocks or self._gathered[1] is not engine.turns:
             self._gather(engine.turns, elapsed)
-        plain = self._plain if scale == 1.0 and clip is None else None
+        plain = self._plain if at_rest else None
         self._begun.clear()
         for alike in self._alike:
             block, running = alike.blocks[0], None
@@ -84,6 +92,8 @@ class Numbers:
                 block.after = made[1]
             if rule.measure is not None:
                 self._begun.append((alike.blocks, riders, made, step, given, running))
+        if at_rest and self._steady and engine.keeps_numbers:
+            self._standing = engine, counts.blocks
 
     def _gather(self, turns: Turns | None, elapsed: int) -> None:
         """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""

@@ -6,6 +6,7 @@ import ctypes
 import inspect
 import itertools
 import math
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from schuss_kernels.rules import RULES
 
 from schuss import catalogue
 
-MEASURED = {rule.name: rule for rule in RULES.values() if rule.measure is not None and rule.over == "tensor"}
+MEASURED = {rule.name: rule for rule in RULES.values() if native.finishes_alone(rule)}
 
 NUMBERS = (0.0, 1.0, 3e-320, 2.5e-17, 0.7, 12.25, 4e19, 1e300, math.inf, math.nan)
 """What sums of squares, of elements and of both may be."""
@@ -65,33 +66,52 @@ def test_compiled_finish_is_the_rules(name, kind):
                     running = after
 
 
+def test_which_rules_are_finished_alone():
+    waiting = {rule.name for rule in RULES.values() if rule.measure is not None} - set(MEASURED)
+    assert waiting == {"prodigy", "dadapt_adam"}
+
+
 SHAPES = [(7,), (3000,), (0,), (50, 41), (1,), (9000,), (), (2048,), (33, 3), (5000,)]
+
+
+SHARED = ["dog", "dowg"]
+"""Optimizers whose numbers are of all tensors."""
 
 
 @needs_native
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", [v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR])
+@pytest.mark.parametrize(
+    "name", [*(v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR), "dog", "dowg"]
+)
 def test_portions_change_nothing(name, threads, monkeypatch):
     monkeypatch.setattr(turns, "PORTION_BYTES", 40_000)
     monkeypatch.setattr(native.NativeEngine, "serial_below", 2000)
     variant = catalogue.VARIANTS[name]
-    ours, plain = (
-        variant.build(arrays(SHAPES, np.float32, 0), backend=backend, threads=threads)
-        for backend in ("native", "numpy")
-    )
+
+    def build(parameters, backend):
+        groups = [{"params": parameters[:4]}, {"params": parameters[4:], "lr": 0.03}]
+        return variant.build(groups, backend=backend, threads=threads)
+
+    ours, plain = (build(arrays(SHAPES, np.float32, 0), backend) for backend in ("native", "numpy"))
     assert ours._engine.turns is not None
-    assert len(ours._engine.first_of_portion) > 4
-    for step in range(6):
+    portions = len(ours._engine.first_of_portion) - 1
+    assert portions == 1 if name in SHARED else portions > 3
+    for step in range(7):
         gradients = arrays(SHAPES, np.float32, 1 + step)
         if step in (1, 2, 4):
             gradients[step] = None  # of these, one is alone in its portion
         if step == 3:
             gradients[5] = None
+        if step == 5:
+            gradients[:4] = [None] * 4
         for optimizer in (ours, plain):
-            optimizer.step([None if g is None else g.copy() for g in gradients], clip_norm=3.0 if step == 5 else None)
+            given = [None if g is None else g.copy() for g in gradients]
+            optimizer.step([given[:4], given[4:]], clip_norm=3.0 if step == 5 else None)
+            if step == 4:
+                optimizer.param_groups[1]["lr"] = 0.02
         if step == 3:
             saved = ours.state_dict()
-            ours = variant.build([p.array for p in ours._parameters], backend="native", threads=threads)
+            ours = build([p.array for p in ours._parameters], "native")
             ours.load_state_dict(saved)
     for one, other in zip(ours._engine.tensors, plain._engine.tensors, strict=True):
         assert_same_bits(one.parameter.array, other.parameter.array)
@@ -100,6 +120,39 @@ def test_portions_change_nothing(name, threads, monkeypatch):
     states = [optimizer.state_dict()["state"] for optimizer in (ours, plain)]
     for key in states[0]:
         assert states[0][key].get("running") == states[1][key].get("running")
+
+
+def test_rows_of_several_tensors():
+    """Two groups whose numbers are of all their tensors, one of them with two histories; and a tensor of its own."""
+    made = turns.Turns([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
+    made.rows[:6, turns.SUMS] = 2
+    made.rows[:6, turns.SCALARS] = range(100, 106)
+    lent = [
+        turns.Lent([0, 4], 5, (1.0, 2.0, 3.0), 0),
+        turns.Lent([1], 6, (4.0, 5.0, 6.0), 0),
+        turns.Lent([3], 8, (7.0,), 1),
+        turns.Lent([5], 9, (), 2),
+    ]
+    assert made.begin(lent) == [6, 7, 3, 8]
+    rows, folded = made.rows, made.folded.ctypes.data + np.arange(11) * 16
+    assert rows[[0, 1, 4], turns.INTO].tolist() == [folded[6]] * 3  # the sums of both histories are the group's
+    assert rows[[6, 7, 8], turns.FOLDED].tolist() == [folded[6], folded[6], folded[8]]
+    assert rows[5, turns.INTO] == folded[8]
+    assert rows[[2, 3], turns.INTO].tolist() == [0, 0]
+    assert rows[:, turns.FINISH].tolist() == [0, 0, 0, 9, 0, 0, 7, 7, 7, 0, 0]
+    assert rows[[3, 6, 7, 8], turns.AHEAD].tolist() == [8, 5, 6, 9]
+    assert rows[[6, 7, 8], turns.SCALARS].tolist() == [100, 101, 105]
+    assert rows[[6, 7, 8], turns.SUMS].tolist() == [2, 2, 2]
+    assert [made.ran(row, tuple_of(3)) for row in (6, 7)] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
+    assert made.begin(lent[2:3]) == [3]
+    assert np.flatnonzero(rows[:, turns.FINISH]).tolist() == [3]
+    assert not rows[:, turns.INTO].any()
+    assert made.begin([lent[1]]) == [6]
+    assert rows[6, turns.FOLDED] == folded[6]
+
+
+def tuple_of(count):
+    return namedtuple("Numbers", [f"n{number}" for number in range(count)])
 
 
 def test_portions():

@@ -43,25 +43,47 @@ static double fold(const double *blocks, int64_t block_count, int64_t stride)
     return sum;
 }
 
+static double *sums_of_turn(const int64_t *turn) { return (double *)(intptr_t)turn[TURN_FOLDED]; }
+
+/* Call the rule's finish, if there is one. */
 static void finish(int64_t *turn, int64_t clock)
 {
-    if (turn[TURN_FINISH] == 0) {
-        return;
+    if (turn[TURN_FINISH] != 0) {
+        int64_t returned;
+        void *raised;
+        turn[TURN_STEP] = clock + turn[TURN_AHEAD];
+        ((schuss_kernel)(intptr_t)turn[TURN_FINISH])(&returned, &raised, (int64_t)(intptr_t)turn);
     }
-    turn[TURN_STEP] = clock + turn[TURN_AHEAD];
-    const double *blocks = (const double *)(intptr_t)turn[TURN_MEASURED];
-    double *sums = (double *)(intptr_t)turn[TURN_FOLDED];
-    for (int64_t number = 0; number < turn[TURN_SUMS]; number++) {
-        sums[number] = fold(blocks + number, turn[TURN_BLOCKS], turn[TURN_SUMS]);
-    }
-    int64_t returned;
-    void *raised;
-    ((schuss_kernel)(intptr_t)turn[TURN_FINISH])(&returned, &raised, (int64_t)(intptr_t)turn);
 }
 
-/* A step of two passes, portion by portion: what the second moves is then in the caches. */
+/* The same for a tensor, once its sums are those of its blocks; or add these to what several have together. */
+static void finish_tensor(int64_t *turn, int64_t clock)
+{
+    if (turn[TURN_FINISH] == 0 && turn[TURN_INTO] == 0) {
+        return;
+    }
+    const double *blocks = (const double *)(intptr_t)turn[TURN_MEASURED];
+    double *together = (double *)(intptr_t)turn[TURN_INTO], *sums = sums_of_turn(turn);
+    for (int64_t number = 0; number < turn[TURN_SUMS]; number++) {
+        sums[number] = fold(blocks + number, turn[TURN_BLOCKS], turn[TURN_SUMS]);
+        if (together != NULL) {
+            together[number] += sums[number];
+        }
+    }
+    finish(turn, clock);
+}
+
+/* A step of two passes, portion by portion: what the second moves is then in the caches. (Where a number is of all
+   tensors, there is one portion.) */
 static void run_both(schuss_plan *plan, bool team)
 {
+    int64_t *turns = plan->turns, clock = *plan->clock;
+    for (int64_t turn = plan->tensors; turn < plan->turn_count; turn++) {
+        int64_t *row = turns + turn * TURN_COLUMNS;
+        if (row[TURN_FINISH] != 0) {
+            memset(sums_of_turn(row), 0, (size_t)row[TURN_SUMS] * sizeof(double));
+        }
+    }
     for (int64_t number = 0; number < plan->portion_count; number++) {
         const int64_t *portion = plan->portions + number * PORTION_COLUMNS;
         schuss_table table = plan->table;
@@ -70,7 +92,10 @@ static void run_both(schuss_plan *plan, bool team)
         table.column = ROW_MEASURE;
         launch(&table, (int)portion[PORTION_THREADS], team);
         for (int64_t tensor = portion[PORTION_FIRST_TENSOR]; tensor < portion[PORTION_LAST_TENSOR]; tensor++) {
-            finish(plan->turns + tensor * TURN_COLUMNS, *plan->clock);
+            finish_tensor(turns + tensor * TURN_COLUMNS, clock);
+        }
+        for (int64_t turn = plan->tensors; turn < plan->turn_count; turn++) {
+            finish(turns + turn * TURN_COLUMNS, clock);
         }
         table.column = ROW_KERNEL;
         launch(&table, (int)portion[PORTION_THREADS], team);
@@ -261,6 +286,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .threads = threads,
         .clock = held[CLOCK].buf,
         .turns = held[TURNS].buf,
+        .turn_count = held[TURNS].shape[0],
         .portions = held[PORTIONS].buf,
         .portion_count = held[PORTIONS].shape[0],
         .fixed = fixed != 0,

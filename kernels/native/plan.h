@@ -16,7 +16,8 @@ typedef struct {
     int threads;
     int64_t *clock; /* raised by one in every launch */
 
-    int64_t *turns; /* one row a tensor: what is between the two passes of a step (turns.py) */
+    int64_t *turns; /* rows of what is between the two passes of a step (turns.py): the tensors', then others */
+    int64_t turn_count;
     const int64_t *portions;
     int64_t portion_count;
 

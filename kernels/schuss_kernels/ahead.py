@@ -142,7 +142,7 @@ def wanted() -> list[tuple[str, Callable[[Any], Any]]]:
     for rule, spec in specs():
         made.setdefault(native.key(rule, spec), partial(_compile_step, rule, spec))
     for rule in COMPILED.values():
-        if rule.measure is not None and rule.over == "tensor":
+        if native.finishes_alone(rule):
             made.setdefault(native.finish_key(rule), partial(_compile_finish, rule))
     for storage in STORAGES.values():
         for strided in (False, True):
@@ -173,7 +173,7 @@ def columns() -> str:
     lines = [f"#define ROW_{name} {getattr(plan, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(expected, name)}" for name in names]
-    between = ("FINISH", "AHEAD", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
+    between = ("FINISH", "INTO", "AHEAD", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
     lines += [f"#define TURN_{name} {getattr(turns, name)}" for name in between]
     lines += [f"#define PORTION_{name} {number}" for number, name in enumerate((*turns.COLUMNS_OF_PORTIONS, "COLUMNS"))]
     return "\n".join(["/* From plan.py, expected.py and turns.py, by ahead.py. */", *lines, ""])

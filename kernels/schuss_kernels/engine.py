@@ -311,7 +311,7 @@ class PlanEngine(Engine):
             )
         portions = self.portions()
         self.chunk, self.span = self.grain(sum(part.size for part in parts))
-        if portions:
+        if len(portions) > 2:
             self.chunk = self.span = min(self.chunk, turns.CHUNK)
         self.plan = plan.build(parts, self.chunk, self.span, portions)
         self.stops = np.searchsorted(self.plan.spans, self.plan.first_row[portions])

@@ -151,9 +151,14 @@ def kernel(rule: Rule, spec: Spec) -> int | None:
     return library().kernels.get(key(rule, spec))
 
 
+def finishes_alone(rule: Rule) -> bool:
+    """Whether what is between a rule's passes can be compiled: its ``scalars`` wait for no running numbers."""
+    return rule.measure is not None and rule.hands_on
+
+
 def finish(rule: Rule) -> int | None:
     """The address of a rule's compiled ``finish``, None where there is none."""
-    if rule.measure is None or rule.over != "tensor" or not rule.hands_on or not rules.is_built_in(rule):
+    if not finishes_alone(rule) or not rules.is_built_in(rule):
         return None
     return library().kernels.get(finish_key(rule))
 
@@ -209,7 +214,11 @@ class NativeEngine(HostEngine):
         measured = [tensor.rule for tensor in self.tensors if tensor.rule.measure is not None]
         found = {rule: finish(rule) for rule in measured}
         self._finishers = {rule: address for rule, address in found.items() if address is not None}
-        return turns.portions([t.held() for t in self.tensors]) if found and len(self._finishers) == len(found) else []
+        if not found or len(self._finishers) < len(found):
+            return []
+        whole = any(rule.over == "all" for rule in measured)
+        sizes = [tensor.held() for tensor in self.tensors]
+        return [0, len(sizes)] if whole else turns.portions(sizes)
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
         address = kernel(rule, spec)
@@ -255,13 +264,18 @@ class NativeEngine(HostEngine):
             return None, np.zeros((0, len(turns.COLUMNS_OF_PORTIONS)), np.int64)
         slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
         rules_ = [tensor.rule for tensor in self.tensors]
-        finishers = [self._finishers.get(rule, 0) for rule in rules_]
-        made = Turns(finishers, max(self.plan.sum_counts), max(len(getattr(r.running, "_fields", ())) for r in rules_))
-        made.rows[:, turns.BLOCKS] = [-(-tensor.parameter.size // plan.BLOCK) for tensor in self.tensors]
-        made.rows[:, turns.SUMS] = self.plan.sum_counts
-        made.rows[:, turns.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
-        made.rows[:, turns.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]
-        made.rows[:, turns.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
+        made = Turns(
+            [self._finishers.get(rule, 0) for rule in rules_],
+            [rule.measure is not None and rule.over == "all" for rule in rules_],
+            max(self.plan.sum_counts),
+            max(len(getattr(rule.running, "_fields", ())) for rule in rules_),
+        )
+        tensors = made.rows[: len(slots)]
+        tensors[:, turns.BLOCKS] = [-(-tensor.parameter.size // plan.BLOCK) for tensor in self.tensors]
+        tensors[:, turns.SUMS] = self.plan.sum_counts
+        tensors[:, turns.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
+        tensors[:, turns.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]
+        tensors[:, turns.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
         elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[firsts]
         threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
         return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)

@@ -1,12 +1,14 @@
-"""What is between the two passes of a step, a row of 64-bit integers for every tensor.
+"""What is between the two passes of a step, a row of 64-bit integers for every tensor, and then one for every number
+that is of several tensors.
 
-    FINISH   address of the rule's compiled ``finish``; 0: the rule has no measure, or the tensor no gradient
+    FINISH   address of the rule's compiled ``finish``; 0: there is nothing to finish here
+    INTO     address of the sums that the tensor's are added to; 0: its numbers are its own
     AHEAD    how far the tensor's step is ahead of the clock
     STEP     the tensor's step: written before ``finish`` is called
     BLOCKS   blocks whose sums MEASURED has
     SUMS     sums in a block
     MEASURED address of the first block's sums
-    FOLDED   address of the tensor's sums
+    FOLDED   address of the tensor's sums, or those of several
     SCALARS  address of the rule's scalars in float64, as it measures with them: replaced by those it moves with
     SINGLES  the same in float32
     RUNNING  address of the running numbers: replaced by those after the step
@@ -18,12 +20,12 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-FINISH, AHEAD, STEP, BLOCKS, SUMS, MEASURED, FOLDED, SCALARS, SINGLES, RUNNING, COLUMNS = range(11)
+FINISH, INTO, AHEAD, STEP, BLOCKS, SUMS, MEASURED, FOLDED, SCALARS, SINGLES, RUNNING, COLUMNS = range(12)
 
 COLUMNS_OF_PORTIONS = ("FIRST_SPAN", "LAST_SPAN", "FIRST_TENSOR", "LAST_TENSOR", "THREADS")
 
@@ -35,33 +37,60 @@ CHUNK = 16 * 1024
 """Elements in a row at most, so that there are some for every thread in a portion."""
 
 
+class Lent(NamedTuple):
+    """Tensors with the same numbers. ``ahead``: how far their step is ahead of the clock. ``running``: the running
+    numbers before the next step, empty where there are none. ``group``: their sums are over all tensors of it."""
+
+    members: list[int]
+    ahead: int
+    running: tuple[float, ...]
+    group: int
+
+
 class Turns:
     """The rows, and the numbers that they point to.
 
-    ``finishers``: for every tensor the address of ``finish``, or 0. ``sums``, ``running``: the most that a rule has.
+    ``finishers``: for every tensor the address of ``finish``, or 0. ``shared``: whether its numbers are of all tensors.
+    ``sums``, ``running``: the most that a rule has.
     """
 
-    def __init__(self, finishers: Sequence[int], sums: int, running: int) -> None:
-        tensors = len(finishers)
-        self.rows = np.zeros((tensors, COLUMNS), np.int64)
-        self.folded = np.zeros((tensors, max(1, sums)))
-        self.running = np.zeros((tensors, max(1, running)))
-        self._finishers = finishers
-        for column, numbers in ((FOLDED, self.folded), (RUNNING, self.running)):
-            self.rows[:, column] = int(numbers.ctypes.data) + np.arange(tensors) * numbers.strides[0]
+    def __init__(self, finishers: Sequence[int], shared: Sequence[bool], sums: int, running: int) -> None:
+        self._finishers, self._shared = finishers, shared
+        self._tensors = len(finishers)
+        count = self._tensors + sum(shared)
+        self.rows = np.zeros((count, COLUMNS), np.int64)
+        self.folded = np.zeros((count, max(1, sums)))
+        self.running = np.zeros((count, max(1, running)))
+        self.rows[:, RUNNING] = _addresses(self.running)
 
-    def begin(self, ahead: Mapping[int, int], running: Mapping[int, tuple[float, ...]]) -> None:
-        """Set how far tensors are ahead of the clock (those that are not named have no gradient in the steps to come),
-        and running numbers before the next step."""
-        self.rows[:, FINISH] = [address if number in ahead else 0 for number, address in enumerate(self._finishers)]
-        for number, steps in ahead.items():
-            self.rows[number, AHEAD] = steps
-        for number, values in running.items():
-            self.running[number, : len(values)] = values
+    def begin(self, lent: Sequence[Lent]) -> list[int]:
+        """Take over these tensors from the next step on, and no others; the row of each."""
+        rows, places = self.rows, _addresses(self.folded)
+        rows[:, FINISH] = rows[:, INTO] = 0
+        rows[:, FOLDED] = places
+        begun: list[int] = []
+        groups: dict[int, int] = {}
+        free = self._tensors
+        for members, ahead, running, group in lent:
+            row = first = members[0]
+            if self._shared[first]:
+                row, free = free, free + 1
+                rows[members, INTO] = rows[row, FOLDED] = groups.setdefault(group, int(places[row]))
+                for column in (SUMS, SCALARS, SINGLES):
+                    rows[row, column] = rows[first, column]
+            rows[row, FINISH], rows[row, AHEAD] = self._finishers[first], ahead
+            self.running[row, : len(running)] = running
+            begun.append(row)
+        return begun
 
-    def ran(self, number: int, cls: Any) -> Any:
-        """The running numbers of a tensor now, of the namedtuple class ``cls``."""
-        return cls._make(self.running[number, : len(cls._fields)].tolist())
+    def ran(self, row: int, cls: Any) -> Any:
+        """The running numbers of a row now, of the namedtuple class ``cls``."""
+        return cls._make(self.running[row, : len(cls._fields)].tolist())
+
+
+def _addresses(numbers: np.ndarray) -> np.ndarray:
+    """Those of an array's rows."""
+    return int(numbers.ctypes.data) + np.arange(len(numbers)) * numbers.strides[0]
 
 
 def portions(sizes: Sequence[int]) -> list[int]:

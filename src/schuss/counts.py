@@ -20,8 +20,8 @@ class Block:
 
     ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
     ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
-    are is for the clock to say. Where they are ``lent`` to an engine's turns, under a tensor's number, they are what
-    these say.
+    are is for the clock to say. Where they are ``lent`` to an engine's turns, in a row of these, they are what that
+    says.
     """
 
     group: int
@@ -40,8 +40,8 @@ class Block:
     def now(self, elapsed: int) -> Any:
         """The running numbers when ``elapsed`` steps have been made since the blocks were."""
         if self.lent is not None:
-            turns, number = self.lent
-            return turns.ran(number, type(self.running))
+            turns, row = self.lent
+            return turns.ran(row, type(self.running))
         if elapsed > self.at:
             self.running, self.at = self.after, elapsed
         return self.running

@@ -11,7 +11,7 @@ from schuss_kernels.engine import Engine, folded
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rule import Rule
 from schuss_kernels.rules import is_built_in
-from schuss_kernels.turns import Turns
+from schuss_kernels.turns import Lent, Turns
 
 from .common import Keeping
 from .counts import Block, Counts, running_before
@@ -98,23 +98,23 @@ class Numbers:
     def _gather(self, turns: Turns | None, elapsed: int) -> None:
         """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""
         counts, rules = self._counts, self._rules
-        ahead: dict[int, int] = {}
-        running: dict[int, Any] = {}
         found: dict[Any, list[Block]] = {}
+        taken: list[Block] = []
+        lent: list[Lent] = []
         for block in counts.blocks:
-            rule = rules[block.group]
-            taken = turns is not None and rule.measure is not None
-            if taken:
-                ahead[block.slot] = block.step + 1 - counts.since
+            rule, running, own = rules[block.group], (), None
+            if turns is not None and rule.measure is not None:
                 if rule.running is not None:
-                    running[block.slot] = running_before(rule, block, elapsed)
-            own = block.slot if rule.running is not None and not taken else None
+                    running = running_before(rule, block, elapsed)
+                taken.append(block)
+                lent.append(Lent(block.members, block.step + 1 - counts.since, running, block.group))
+            elif rule.running is not None:
+                own = block.slot
             found.setdefault((block.group, block.step, own), []).append(block)
         if turns is not None:
-            turns.begin(ahead, running)
-            for block in counts.blocks:
-                if block.slot in running:
-                    block.lent = turns, block.slot
+            for block, row in zip(taken, turns.begin(lent), strict=True):
+                if rules[block.group].running is not None:
+                    block.lent = turns, row
         self._alike = [Alike(blocks, own is not None) for (_, _, own), blocks in found.items()]
         self._gathered = counts.blocks, turns
 
@@ -133,7 +133,7 @@ class Numbers:
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""
-        return [number for block in self._counts.blocks if block.group == group for number in block.members]
+        return sorted(number for block in self._counts.blocks if block.group == group for number in block.members)
 
     def _riders(self, scale: float, clip: float | None, step: int) -> tuple[float, ...]:
         """The numbers of :data:`schuss_kernels.engine.RIDERS`."""

@@ -24,7 +24,7 @@ from ..rule import NOT_NEGATIVE, PARAMETER, Rule
 
 State = namedtuple("State", ["x0"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps", "first", "relative", "init_eta"])
-Sums = namedtuple("Sums", ["gradients", "distance", "weights"])
+Sums = namedtuple("Sums", ["gradients", "distance"])
 Found = namedtuple("Found", ["lr"])
 Running = namedtuple("Running", ["begun", "max_dist", "gradients"], defaults=[0.0, 0.0, 0.0])
 WeightedRunning = namedtuple("WeightedRunning", ["max_sq_dist", "gradients"], defaults=[0.0, 0.0])
@@ -34,9 +34,13 @@ def initial():
     return State(PARAMETER)
 
 
+def relative(step, reps_rel, init_eta, init_dist):
+    """What r starts as, to 1 + ||x0||; 0 after the first step, or where something else is given."""
+    return reps_rel if step == 1 and not (init_eta > 0.0 or init_dist > 0.0) else 0.0
+
+
 def scalars(step, *, lr, reps_rel=1e-6, init_eta=0.0, init_dist=0.0, eps=1e-8, weight_decay=0.0):
-    relative = 0.0 if init_eta > 0.0 or init_dist > 0.0 else reps_rel
-    return Scalars(lr, weight_decay, eps, init_dist, relative, init_eta)
+    return Scalars(lr, weight_decay, eps, init_dist, relative(step, reps_rel, init_eta, init_dist), init_eta)
 
 
 def scalars_dowg(step, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0):
@@ -44,16 +48,20 @@ def scalars_dowg(step, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0
 
 
 def measure(p, g, s, h):
+    # Before the first step there is no way behind, and the norm of the weights takes the place of its length.
     g = g + h.weight_decay * p
-    away = p - s.x0
-    return Sums(g * g, away * away, p * p)
+    away = p if h.relative > 0.0 else p - s.x0
+    return Sums(g * g, away * away)
 
 
 def finish(h, sums, step, running):
     begun, r, gradients = running
+    distance = math.sqrt(sums.distance)
     if not begun:
-        r = h.first + h.relative * (1.0 + math.sqrt(sums.weights))
-    r, gradients = max(r, math.sqrt(sums.distance)), gradients + sums.gradients
+        r = h.first + h.relative * (1.0 + distance)
+    if h.relative > 0.0:
+        distance = 0.0
+    r, gradients = max(r, distance), gradients + sums.gradients
     below = math.sqrt(gradients + h.eps)
     rate = h.lr * r / below if below != 0.0 else 0.0
     if not begun and h.init_eta > 0.0:
@@ -72,9 +80,10 @@ def update(p, g, s, h):
     return p - h.lr * (g + h.weight_decay * p), State(s.x0)
 
 
-def reference_measure(p, g, s, step, *, weight_decay=0.0, **_):
+def reference_measure(p, g, s, step, *, weight_decay=0.0, reps_rel=0.0, init_eta=0.0, init_dist=0.0, **_):
     g = g + weight_decay * p
-    return Sums(g * g, (p - s.x0) * (p - s.x0), p * p)
+    away = p if relative(step, reps_rel, init_eta, init_dist) > 0.0 else p - s.x0
+    return Sums(g * g, away * away)
 
 
 def reference(p, g, s, step, *, running, sums, weight_decay=0.0, **options):

@@ -153,9 +153,17 @@ def test_info_without_compiler():
 def test_interrupt_is_quiet_and_leaves_what_was_measured(tmp_path):
     path = tmp_path / "bench.json"
     command = [sys.executable, "-m", "schuss", "bench", "--no-torch", "--optimizer", "sgd,adam", "--workload", "1x1000"]
-    with subprocess.Popen(
-        [*command, "--rounds", "300", "--json", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background may ignore it
+    try:
+        running = subprocess.Popen(
+            [*command, "--rounds", "300", "--json", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with running:
         assert running.stdout is not None
         for line in running.stdout:
             if line.startswith("SGD"):

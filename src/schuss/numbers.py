@@ -60,7 +60,8 @@ class Numbers:
         same = keeping.ema is None and not keeping.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
         # Only of the built-in rules is it certain that the same options give the same numbers.
-        self._steady = same and not self._scheduled and all(rule.steady and is_built_in(rule) for rule in rules)
+        others = [rule for rule in rules if not (rule.steady and is_built_in(rule))]
+        self._steady = same and not self._scheduled and not others
 
     def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
         """``scale``: of the gradients, ``clip``: what they are limited to. Where a rule has a measure, these are the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import assert_same_bits, assert_same_optimizers
-from schuss_kernels import compound, cuda
+from schuss_kernels import cuda
 from schuss_kernels.compound import CompoundEngine, WholeEngine
 from schuss_kernels.engine import Memory
 from schuss_kernels.matrix import MatrixRule, long_loops
@@ -505,7 +506,7 @@ def test_tensors_side_by_side(make, options, monkeypatch):
     dtype = np.dtype(ml_dtypes.bfloat16 if options else np.float32)
     parameters = [[p.astype(dtype) for p in many(0, shapes=LARGE)] for _ in range(3)]
     pools = []
-    monkeypatch.setattr(compound, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count))
+    monkeypatch.setattr(futures, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count))
     plain = make(parameters[0], lr=0.01, backend="numpy", **options)
     one, three = (make(w, lr=0.01, threads=count, **options) for w, count in zip(parameters[1:], (1, 3), strict=True))
     for step in range(3):
@@ -519,7 +520,7 @@ def test_tensors_side_by_side(make, options, monkeypatch):
 
 
 def test_only_rules_that_allow_it_are_stepped_side_by_side(monkeypatch):
-    monkeypatch.setattr(compound, "ThreadPoolExecutor", None)  # to call it would fail
+    monkeypatch.setattr(futures, "ThreadPoolExecutor", None)  # to call it would fail
     parameters = many(0, shapes=[(400, 300), (300, 400), (90_000,)])
     muon_ = schuss.Muon(parameters, threads=2)
     muon_.step(many(1, shapes=[(400, 300), (300, 400), (90_000,)]))

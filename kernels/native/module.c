@@ -246,8 +246,9 @@ static bool take(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"rows",      "spans", "expected", "layouts",  "intervals", "numbers32", "numbers64",   "clock",
-                            "turns",     "portions", "elements", "threads", "fixed",     "array_type", "memmap_type", NULL};
+    static char *names[] = {"rows",      "spans",     "expected", "layouts", "intervals",  "numbers32",
+                            "numbers64", "clock",     "turns",    "portions", "elements",  "threads",
+                            "fixed",     "array_type", "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
     int threads, fixed;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -131,6 +130,8 @@ class WholeEngine(ReferenceEngine):
         if self._threads == 1 or len(together) == 1 or sum(t.parameter.size for _, t, _ in together) < SERIAL_BELOW:
             super().step_all([*together, *alone])
             return
+        from concurrent.futures import ThreadPoolExecutor  # here: it is slow to import, and few optimizers need it
+
         together.sort(key=lambda item: item[1].parameter.size, reverse=True)  # none of the long ones comes last
         with ThreadPoolExecutor(self._threads) as pool:
             for done in [pool.submit(super(WholeEngine, self).step_all, [item]) for item in together]:

@@ -142,6 +142,10 @@ class MatrixRule(Rule):
         return np.asarray(moved, kind), self.State(*(np.asarray(array, kind) for array in state))
 
 
+_SHORT = 32
+"""Elements of an axis below which NumPy's loop along it takes longer to begin than to run."""
+
+
 def long_loops(x: np.ndarray) -> np.ndarray:
     """The same array, in memory with short last axes first.
 
@@ -153,9 +157,6 @@ def long_loops(x: np.ndarray) -> np.ndarray:
         long -= 1
     order = [*range(long, x.ndim), *range(long)]
     return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order)) if long < x.ndim else x
-
-
-_SHORT = 32
 
 
 def _no_scalars(step, **_):

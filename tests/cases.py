@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,6 +210,17 @@ def arrays(sizes, dtype, seed):
         values = rng.standard_normal(size) * 10.0 ** rng.integers(-6, 4, size)
         made.append(np.asarray(values, dtype))
     return made
+
+
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def mapped(g):
+    """The same numbers in a file without a name."""
+    with tempfile.TemporaryFile() as file:
+        g.tofile(file)
+        return np.memmap(file, g.dtype, "r+", shape=g.shape)
 
 
 def assert_same_bits(actual, expected, what=""):

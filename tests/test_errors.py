@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import BACKENDS, assert_same_bits, needs_native
+from cases import BACKENDS, assert_same_bits, needs_native, ones
 from schuss_kernels import native
 
 import schuss
 
 NAN, INF = float("nan"), float("inf")
-
-
-def ones(*shape, dtype=np.float32):
-    return np.ones(shape, dtype)
 
 
 def params():

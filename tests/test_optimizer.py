@@ -8,14 +8,10 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, said
+from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, ones, said
 from schuss_kernels import native
 
 import schuss
-
-
-def ones(*shape, dtype=np.float32):
-    return np.ones(shape, dtype)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

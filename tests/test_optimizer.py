@@ -368,3 +368,34 @@ def test_gradients_may_be_numpy_scalars_for_0d_parameters(backend):
     assert w == 0.5
     optimizer.step([np.float32(0.125)])
     assert w == 0.375
+
+
+@pytest.mark.parametrize("rides", [{}, {"clip_norm": 1e9}], ids=["alone", "clipped"])
+@pytest.mark.parametrize("kind", [schuss.SGD, schuss.NovoGrad, schuss.DoG, schuss.Prodigy, schuss.Adafactor])
+@pytest.mark.parametrize("number", [np.float64, np.array], ids=["numbers", "arrays"])
+def test_gradients_are_held_until_the_step_is_made(number, kind, rides, backend, monkeypatch):
+    """Whatever others do meanwhile with the caller's list, and with memory that is free."""
+    params = [np.array(float(n)) for n in range(1, 6)]
+    optimizer = kind(params, lr=0.1, backend=backend)
+    other = kind([p.copy() for p in params], lr=0.1, backend="numpy")
+    given, spoils = [], []
+
+    def spoiling(run):
+        def spoiled(*arguments):
+            given.clear()
+            spoils.extend(np.full((), np.nan) for _ in range(100))
+            return run(*arguments)
+
+        return spoiled
+
+    for name in ("launch", "turn", "add_squares", "add_measures"):
+        if hasattr(optimizer._engine, name):
+            monkeypatch.setattr(optimizer._engine, name, spoiling(getattr(optimizer._engine, name)))
+    for step in range(3):
+        numbers = [0.25 * (step + n) for n in range(1, 6)]
+        given[:] = map(number, numbers)
+        optimizer.step(given, **rides)
+        other.step([np.array(g) for g in numbers], **rides)
+        assert_same_optimizers(optimizer, other)
+    one_call = number is np.array or (backend == "native" and not rides)
+    assert spoils or one_call

@@ -308,9 +308,11 @@ class Optimizer:
         if self._numbers.measures or (riding is not AT_REST and riding.looks_ahead):
             return self._step_looking(gradients, riding)
         self._numbers.prepare(self._engine, riding.scale, riding.clip_value)
-        if not self._engine.try_step(gradients) and self._place_checked(gradients):
-            self._numbers.prepare(self._engine, riding.scale, riding.clip_value)  # other tensors may have gradients now
-            self._engine.launch()
+        if not self._engine.try_step(gradients):
+            placed = self._place_checked(gradients)  # held until the launch is over
+            if placed:
+                self._numbers.prepare(self._engine, riding.scale, riding.clip_value)  # of other tensors, maybe
+                self._engine.launch()
         return MOVED
 
     @property
@@ -346,8 +348,11 @@ class Optimizer:
     def _step_looking(self, gradients: list[Any], riding: Riding) -> StepInfo:
         """A step that has to look at the gradients first: at their norm, or at what a rule measures."""
         norm, scale = None, riding.scale
-        if not self._engine.try_place(gradients) and not self._place_checked(gradients):
-            return StepInfo(0.0 if riding.looks_ahead else None, False)
+        placed = list(gradients)  # for the length of the step: others may change the caller's list
+        if not self._engine.try_place(placed):
+            placed = self._place_checked(gradients)
+            if not placed:
+                return StepInfo(0.0 if riding.looks_ahead else None, False)
         if riding.looks_ahead:
             squares, finite = self._engine.squares()
             norm = math.sqrt(squares) * abs(scale)
@@ -364,14 +369,15 @@ class Optimizer:
         self._engine.launch()
         return StepInfo(norm, False)
 
-    def _place_checked(self, gradients: list[Any]) -> bool:
-        """What the engine could not take at once: look at every gradient and place it; whether there is one."""
+    def _place_checked(self, gradients: list[Any]) -> list[Any]:
+        """What the engine could not take at once: look at every gradient and place it. Those that there are, to be held
+        until the step is made: a number, as ``numpy.float64`` is one, lies in an array that nobody else holds."""
         if self._as_given is not None:  # they are as the caller gave them
             gradients = self._match(gradients)
         memories = self._looked_at(gradients, self._riding.zero_grad)
         active = [number for number, memory in enumerate(memories) if memory is not None]
         if not active:
-            return False
+            return []
         if self._riding.zero_grad:
             clash = arrays.overlapping([memory for memory in memories if memory is not None])
             if clash is not None:
@@ -381,7 +387,7 @@ class Optimizer:
             if active != self._counts.active():
                 self._restart(self.steps, self._counts.histories(), active)
             self._engine.place(memories)
-        return True
+        return [memories[number] for number in active]
 
     @contextlib.contextmanager
     def _unsettled(self) -> Iterator[None]:

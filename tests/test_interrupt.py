@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -63,7 +65,7 @@ print(len(made), made == sorted(made), made[-1] > made[0])
     ids=["mostly kernels", "mostly Python"],
 )
 @pytest.mark.parametrize("momentum", [0.0, 1.0])
-@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_thirty_interrupts(kind, momentum, dtype, sizes):
     assert python(INTERRUPTED, kind, str(momentum), dtype, *map(str, sizes)).split() == ["30", "True", "True"]
 
@@ -72,7 +74,7 @@ SOURCES = tuple(str(Path(module.__file__).parent) for module in (schuss, schuss_
 
 
 class Interrupt:
-    """A profiler that raises KeyboardInterrupt at one of the places where Python looks for signals: calls and returns.
+    """A profiler that presses Ctrl-C at one of the places where Python looks for signals: calls and returns.
 
     ``after``: so many places in the package's own code are passed.
     """
@@ -84,7 +86,20 @@ class Interrupt:
         if event in ("call", "return", "c_return") and frame.f_code.co_filename.startswith(SOURCES):
             self.left -= 1
             if self.left == -1:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
+
+    @contextlib.contextmanager
+    def at_work(self):
+        """What is done inside is interrupted, if it lasts so long; whether it was is for :attr:`left` to say."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background may ignore it
+        sys.setprofile(self)
+        try:
+            yield
+        except KeyboardInterrupt:
+            assert self.left < 0
+        finally:
+            sys.setprofile(None)
+            assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 STEPS = {
@@ -148,14 +163,8 @@ def interrupted_run(backend, size, interrupted, after):
     for number, (name, new) in enumerate(STEPS.items()):
         optimizer.param_groups[0].update(new.get("edit", {}))
         gradients = gradients_of(number, size, **new)
-        if name == interrupted:
-            sys.setprofile(interrupt)
-        try:
+        with interrupt.at_work() if name == interrupted else contextlib.nullcontext():
             optimizer.step(gradients)
-        except KeyboardInterrupt:
-            assert interrupt.left < 0
-        finally:
-            sys.setprofile(None)
         if optimizer.steps == number:
             optimizer.step(gradients)
         if name == interrupted:
@@ -166,7 +175,7 @@ def interrupted_run(backend, size, interrupted, after):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("interrupted", STEPS)
-@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_interrupted_anywhere(kind, interrupted):
     """At every call and every return in turn."""
     after = 0
@@ -192,7 +201,7 @@ def two_passes(backend):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", HOST)
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_interrupted_anywhere_in_a_step_of_two_passes(kind):
     """With numbers that go from step to step."""
     plain, after, left = two_passes("numpy"), 0, -1
@@ -201,17 +210,126 @@ def test_interrupted_anywhere_in_a_step_of_two_passes(kind):
     plain.step(list(numbers(40, np.float64, 3)))
     while left < 0:
         optimizer, interrupt = two_passes(kind), Interrupt(after)
-        sys.setprofile(interrupt)
-        try:
+        with interrupt.at_work():
             optimizer.step(list(numbers(40, np.float64, 2)))
-        except KeyboardInterrupt:
-            assert interrupt.left < 0
-        finally:
-            sys.setprofile(None)
         if optimizer.steps == 1:
             optimizer.step(list(numbers(40, np.float64, 2)))
         assert looks(optimizer) == between
         optimizer.step(list(numbers(40, np.float64, 3)))
         assert looks(optimizer) == looks(plain)
+        after, left = after + 1, interrupt.left
+    assert after > 10
+
+
+def matrices():
+    return arrays([(6, 5), 7], np.float64, 0), arrays([(6, 5), 7], np.float64, 1)
+
+
+def optimizer_of(kind, backend, **options):
+    params, gradients = matrices()
+    optimizer = kind(params, lr=0.1, **options, backend="auto" if backend == "native" else backend)
+    optimizer.step(gradients)
+    return optimizer, gradients
+
+
+def stepping(kind, backend, **options):
+    optimizer, gradients = optimizer_of(kind, backend, **options)
+    return optimizer, lambda: optimizer.step(gradients)
+
+
+def estimating(backend):
+    optimizer, gradients = optimizer_of(schuss.Sophia, backend)
+    return optimizer, lambda: optimizer.step(gradients, hessian=gradients)
+
+
+def adding_up(backend):
+    optimizer, gradients = optimizer_of(schuss.Adam, backend)
+    return optimizer, lambda: optimizer.accumulate(gradients)
+
+
+def stepping_with_a_sum(backend):
+    optimizer, gradients = optimizer_of(schuss.Adam, backend)
+    optimizer.accumulate(gradients)
+    return optimizer, lambda: optimizer.step()
+
+
+def loading(backend):
+    optimizer, gradients = optimizer_of(schuss.Adam, backend)
+    saved = optimizer.state_dict()
+    optimizer.param_groups[0].update(lr=0.5, amsgrad=True)
+    optimizer.step(gradients)
+    return optimizer, lambda: optimizer.load_state_dict(saved)
+
+
+def evaluating(backend):
+    optimizer, _ = optimizer_of(schuss.ScheduleFreeAdamW, backend)
+    return optimizer, optimizer.eval
+
+
+def training(backend):
+    optimizer, _ = optimizer_of(schuss.ScheduleFreeAdamW, backend)
+    optimizer.eval()
+    return optimizer, optimizer.train
+
+
+def averaging(backend):
+    optimizer, _ = optimizer_of(schuss.Adam, backend, ema=0.5)
+    blocks = []  # they end where nobody holds them
+
+    def enter():
+        blocks.append(optimizer.use_ema())
+        blocks[-1].__enter__()
+
+    return optimizer, enter
+
+
+DEEDS = {
+    "a step of Muon": functools.partial(stepping, schuss.Muon),
+    "a step of Adafactor": functools.partial(stepping, schuss.Adafactor),
+    "a step of Prodigy": functools.partial(stepping, schuss.Prodigy),
+    "a step with everything": functools.partial(stepping, schuss.AdamW, ema=0.9),
+    "a step with an estimate": estimating,
+    "accumulate": adding_up,
+    "a step with a sum": stepping_with_a_sum,
+    "load_state_dict": loading,
+    "eval": evaluating,
+    "train": training,
+    "use_ema": averaging,
+}
+
+
+def everything(optimizer):
+    """What an optimizer looks like, in any mode."""
+    why, optimizer._swap.why = optimizer._swap.why, ""
+    sums = optimizer._sums
+    added = sums is not None and sums.added
+    if sums is not None:
+        touched, sums._touched = sums._touched, [False] * len(sums._touched)
+    seen = looks(optimizer), why, added, added and [buffer.array.tobytes() for buffer in sums.buffers]
+    optimizer._swap.why = why
+    if sums is not None:
+        sums._touched = touched
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_interrupted_anywhere_it_is_done_or_it_is_not(kind, deed):
+    optimizer, do = DEEDS[deed](kind)
+    before = everything(optimizer)
+    do()
+    done = everything(optimizer)
+    assert before != done
+    after, left = 0, -1
+    while left < 0:
+        optimizer, do = DEEDS[deed](kind)
+        interrupt = Interrupt(after)
+        with interrupt.at_work():
+            do()
+        assert everything(optimizer) in (before, done), after
+        if everything(optimizer) == before:
+            do()
+        assert everything(optimizer) == done
         after, left = after + 1, interrupt.left
     assert after > 10

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .engine import Engine, Floats, Memory, Origin, PlanEngine, Tensor, total
+from .interrupts import Uninterrupted
 from .matrix import MatrixRule
 from .plan import BLOCK
 from .reference import ReferenceEngine
@@ -71,9 +72,10 @@ class CompoundEngine(Engine):
         self.matrices.place(own)
 
     def launch(self) -> None:
-        self.matrices.launch()  # the first, as a rule may raise in it
-        self.others.launch()
-        self.clock[0] += 1
+        with Uninterrupted():
+            self.matrices.launch()  # the first, as a rule may raise in it
+            self.others.launch()
+            self.clock[0] += 1
 
     def ride(self, clip: bool, zero: bool, look: bool) -> None:
         super().ride(clip, zero, look)

@@ -30,6 +30,7 @@ from .engine import (
     folded,
     total,
 )  # fmt: skip
+from .interrupts import Uninterrupted
 from .matrix import MatrixRule
 from .rule import Rule, RuleError, specialise
 from .storage import Spec
@@ -97,12 +98,13 @@ class ReferenceEngine(Engine):
         return folded(np.stack(sums, axis=1))
 
     def launch(self) -> None:
-        self.step_all(
-            (number, tensor, gradient)
-            for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True))
-            if gradient is not None and tensor.parameter.size
-        )
-        self.clock[0] += 1
+        with Uninterrupted():
+            self.step_all(
+                (number, tensor, gradient)
+                for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True))
+                if gradient is not None and tensor.parameter.size
+            )
+            self.clock[0] += 1
 
     def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
         """Step tensors, each with its number and gradient."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.interrupts import Uninterrupted
 from schuss_kernels.rules.accumulate import ACCUMULATE
 
 _RIDERS = (1.0, *(0.0,) * 7)
@@ -44,12 +45,13 @@ class Sums:
     def add(self, gradients: Sequence[Any], look: Callable[[], list[Memory | None]], stream: Any) -> None:
         """Add gradients; ``look`` gives them checked, where they are not as they were."""
         self._engine.stream = stream
-        if not self._engine.try_step(list(gradients)):
-            memories = look()
-            if any(memory is not None for memory in memories):
-                self._engine.step(memories)
-        for number, gradient in enumerate(gradients):
-            self._touched[number] |= gradient is not None
+        with Uninterrupted():
+            if not self._engine.try_step(list(gradients)):
+                memories = look()
+                if any(memory is not None for memory in memories):
+                    self._engine.step(memories)
+            for number, gradient in enumerate(gradients):
+                self._touched[number] |= gradient is not None
 
     def forget(self) -> None:
         """Say that the sums are zero again."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.interrupts import Uninterrupted
 from schuss_kernels.rule import Rule
 
 from . import arrays, backends, report, state, storing, tree
@@ -241,11 +242,12 @@ class Optimizer:
         if stream is not None or self.backend == "cuda":
             self._use_stream(stream)
         riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
-        info = self._step(sums.gradients(), riding)
-        if info.skipped:  # they would be infinite for ever
-            for buffer in sums.buffers:
-                arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
-        sums.forget()
+        with Uninterrupted():
+            info = self._step(sums.gradients(), riding)
+            if info.skipped:  # they would be infinite for ever
+                for buffer in sums.buffers:
+                    arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
+            sums.forget()
         return info
 
     def accumulate(self, grads: Any, *, stream: Any = None) -> None:
@@ -285,16 +287,19 @@ class Optimizer:
         RuntimeError
             When the optimizer keeps none, or inside another such block.
         """
-        with self._lock:
-            averages = self._averages()
-            self._swap.refuse("use_ema()")
-            values = [arrays.read(average) for average in averages]
-            self._swap.put(values, "inside use_ema(): the parameters hold their moving average")
+        ours = False
         try:
+            with self._lock:
+                averages = self._averages()
+                self._swap.refuse("use_ema()")
+                values = [arrays.read(average) for average in averages]
+                ours = True
+                self._swap.put(values, "inside use_ema(): the parameters hold their moving average")
             yield
         finally:
-            with self._lock:
-                self._swap.back()
+            if ours:
+                with self._lock:
+                    self._swap.back()
 
     def _averages(self) -> list[Memory]:
         if self._keeping.ema is None:
@@ -515,7 +520,8 @@ class Optimizer:
         """
         with self._lock:
             self._swap.refuse("load_state_dict()")
-            state.load(self, state_dict)
+            with Uninterrupted():
+                state.load(self, state_dict)
 
     def explain(self) -> str:
         """What a step moves and what runs it, as text to print."""

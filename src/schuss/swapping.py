@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from schuss_kernels.engine import Memory
+from schuss_kernels.interrupts import Uninterrupted
 
 from . import arrays
 
@@ -32,13 +33,17 @@ class Swap:
 
     def put(self, values: Sequence[np.ndarray], why: str) -> None:
         """Keep what the parameters hold, and give them these values."""
-        self._held = [arrays.read(parameter) for parameter in self._parameters]
-        self.why = why
-        for parameter, value in zip(self._parameters, values, strict=True):
-            arrays.write(parameter, value)
+        with Uninterrupted():
+            self._held = [arrays.read(parameter) for parameter in self._parameters]
+            self.why = why
+            for parameter, value in zip(self._parameters, values, strict=True):
+                arrays.write(parameter, value)
 
     def back(self) -> None:
-        """Give the parameters what they held."""
-        for parameter, value in zip(self._parameters, self._held, strict=True):
-            arrays.write(parameter, value)
-        self._held, self.why = [], ""
+        """Give the parameters what they held, where they hold something else."""
+        if not self.why:
+            return
+        with Uninterrupted():
+            for parameter, value in zip(self._parameters, self._held, strict=True):
+                arrays.write(parameter, value)
+            self._held, self.why = [], ""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from schuss_kernels.engine import Engine, Memory, Tensor
+from schuss_kernels.interrupts import Uninterrupted
 from schuss_kernels.rounding import key as random_key
 from schuss_kernels.rules import sophia
 
@@ -157,10 +158,11 @@ class Sophia(Optimizer):
         self._ride(riding)
         self._waiting = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
         try:
-            info = self._step_looking(gradients, riding)
-            if not info.skipped:
-                self._about_to_move()  # where no tensor had a gradient
-                self._move_hessian(after)
+            with Uninterrupted():
+                info = self._step_looking(gradients, riding)
+                if not info.skipped:
+                    self._about_to_move()  # where no tensor had a gradient
+                    self._move_hessian(after)
         finally:
             self._waiting = []
         return info

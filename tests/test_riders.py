@@ -284,6 +284,28 @@ def test_copies_in_groups():
     assert (copies[1] == 0.75).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.float32, np.float64], ids=str)
+def test_copies_of_every_dtype(dtype, backend):
+    """Of parameters of every dtype, larger ones too."""
+    for own in (np.float16, BFLOAT16, np.float32, np.float64):
+        ours, reference = (
+            schuss.RMSprop(
+                [np.array(p) for p in arrays([(), (3, 5), 100], own, 0)],
+                copy_to=[np.zeros(shape, dtype) for shape in [(), (3, 5), 100]],
+                backend=kind,
+            )
+            for kind in ("auto" if backend == "native" else backend, "numpy")
+        )
+        for step in range(2):
+            for optimizer in (ours, reference):
+                optimizer.step(list(map(np.array, arrays([(), (3, 5), 100], np.float32, 1 + step))))
+        assert_same_everything(ours, reference)
+        for parameter, others in zip(ours._parameters, ours._others, strict=True):
+            if own in (np.float32, np.float64):  # others are rounded, copies are of what was computed
+                expected = parameter.array.astype(dtype)
+                np.testing.assert_array_equal(raw(others["copy"].array), raw(expected))
+
+
 BAD_COPIES = [
     (np.zeros(4, np.float16), r"copy_to of '0': expected shape \(4, 6\), got \(4,\)"),
     (np.zeros((6, 4), np.float16).T, "copy_to of '0': expected a dense array"),

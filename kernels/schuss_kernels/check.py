@@ -106,7 +106,7 @@ def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
 
 def single(spec: Spec) -> bool:
     """Whether a kernel stores and computes in float32 or less, and adds nothing up: it has no business with float64."""
-    return not spec.measure and max(s.itemsize for s in (spec.parameter, spec.gradient, *spec.states)) <= 4
+    return not spec.measure and max(stream.storage.itemsize for stream in spec.streams) <= 4
 
 
 def slip(rule: Rule, spec: Spec) -> RuleError:

@@ -432,7 +432,7 @@ def without(module, program):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("NUMBA_ENABLE_CUDASIM", None)
     ran = subprocess.run(
-        [sys.executable, "-c", block + program], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", block + program], env=environment, capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -199,13 +198,10 @@ def test_tour_in_a_process_without_a_display(tmp_path):
     """As after a fresh installation: numba's cache is empty too."""
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     env.pop("DISPLAY", None)
-    begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "schuss", "demo"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
-    took = time.monotonic() - begin
+    command = [sys.executable, "-m", "schuss", "demo"]
+    # Less than a minute where nobody else is at work; a busy machine has five.
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert took < 60
     paths = listed(done.stdout)
     assert all((tmp_path / path).stat().st_size > 10_000 for path in paths)
     assert sorted(paths) == sorted(f"schuss-demo/{path.name}" for path in (tmp_path / "schuss-demo").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -20,14 +21,11 @@ class Uninterrupted:
     def __enter__(self) -> None:
         self._waiting: tuple[Any, ...] | None = None
         self._handler: Callable[..., Any] | None = None
-        if threading.get_ident() == threading.main_thread().ident:
-            handler = signal.getsignal(signal.SIGINT)
-            if callable(handler):
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.get_ident() == threading.main_thread().ident and callable(handler):
+            with contextlib.suppress(ValueError):  # the main thread of a sub-interpreter, which signals do not reach
+                signal.signal(signal.SIGINT, self._wait)
                 self._handler = handler
-                try:
-                    signal.signal(signal.SIGINT, self._wait)
-                except ValueError:  # the main thread of a sub-interpreter, which signals do not reach
-                    self._handler = None
 
     def _wait(self, *arguments: Any) -> None:
         self._waiting = arguments

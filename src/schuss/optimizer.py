@@ -68,8 +68,9 @@ class Optimizer:
     ema
         Decay of a moving average of the parameters, in [0, 1), kept in the compute type: see :attr:`ema_params`.
     copy_to
-        Arrays, in the structure of the parameters, that their new values are written to in every step: of the same
-        shapes, any float dtype, dense, with the axes in memory in the same order.
+        Arrays, in the structure of the parameters, that their new values are written to in every step, as computed:
+        before they are rounded to a 16-bit parameter. Of the same shapes, any float dtype, dense, with the axes in
+        memory in the same order.
     **options
         The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
         :mod:`schuss.schedules`).
@@ -287,13 +288,13 @@ class Optimizer:
         RuntimeError
             When the optimizer keeps none, or inside another such block.
         """
-        ours = False
+        ours = False  # a block inside another is refused, and must not end the other
         try:
             with self._lock:
                 averages = self._averages()
                 self._swap.refuse("use_ema()")
                 values = [arrays.read(average) for average in averages]
-                ours = True
+                ours = True  # before, as Ctrl-C may come right after
                 self._swap.put(values, "inside use_ema(): the parameters hold their moving average")
             yield
         finally:
@@ -355,7 +356,7 @@ class Optimizer:
         norm, scale = None, riding.scale
         placed = list(gradients)  # for the length of the step: others may change the caller's list
         if not self._engine.try_place(placed):
-            placed = self._place_checked(gradients)
+            placed = self._place_checked(placed)
             if not placed:
                 return StepInfo(0.0 if riding.looks_ahead else None, False)
         if riding.looks_ahead:

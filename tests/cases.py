@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from schuss_kernels import native
+from schuss_kernels.native import engine
 
 import schuss
 
-needs_native = pytest.mark.skipif(native.available() is not None, reason=str(native.available()))
+needs_native = pytest.mark.skipif(engine.available() is not None, reason=str(engine.available()))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import traceback
 import numpy as np
 from cuda_models import EIGHT, SMALL, Host, Model, differences, moved
 from distinct import KERNELS
-from schuss_kernels import cuda, cuda_device
-from schuss_kernels.engine import Memory
-from schuss_kernels.reference import ReferenceEngine
+from schuss_kernels.cuda import device as cuda_device
+from schuss_kernels.cuda import engine as cuda_engine
+from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
 
 import schuss
@@ -38,7 +39,7 @@ class DeviceArray:
 
 def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), cases=SMALL, **options):
     results, squares = [], []
-    for make in (cuda.CudaEngine, ReferenceEngine):
+    for make in (cuda_engine.CudaEngine, ReferenceEngine):
         model = Model(rule, dtype, gradient_dtype, cases, Host(), **options)
         engine = make(model.tensors)
         engine.ride(*ride, True)
@@ -74,28 +75,33 @@ def equals_reference_in_8_bits():
 def memory_goes_and_comes():
     array = np.arange(24, dtype=np.float32).reshape(4, 6)
     for view in (array, array.T, array[::2, ::-1], array[:0], array[1, 1, ...]):
-        memory = cuda.memory_of(DeviceArray(view), "it")
-        np.testing.assert_array_equal(cuda.to_host(memory), view)
-        made = cuda.allocate(memory, np.float64, 0.25)
+        memory = cuda_engine.memory_of(DeviceArray(view), "it")
+        np.testing.assert_array_equal(cuda_engine.to_host(memory), view)
+        made = cuda_engine.allocate(memory, np.float64, 0.25)
         assert made.shape == view.shape
         assert made.dtype == np.float64
-        np.testing.assert_array_equal(cuda.to_host(made), np.full(view.shape, 0.25))
-        cuda.from_host(view.astype(np.float64), made)
-        np.testing.assert_array_equal(cuda.to_host(made), view)
-    assert cuda.allocate(cuda.memory_of(DeviceArray(array.T), "it"), np.float32, 0.0).strides == array.T.strides
-    part = cuda.memory_of(DeviceArray(array[::2, ::-2]), "it")
-    cuda.from_host(np.full((2, 3), -1, np.float32), part)
+        np.testing.assert_array_equal(cuda_engine.to_host(made), np.full(view.shape, 0.25))
+        cuda_engine.from_host(view.astype(np.float64), made)
+        np.testing.assert_array_equal(cuda_engine.to_host(made), view)
+    assert (
+        cuda_engine.allocate(cuda_engine.memory_of(DeviceArray(array.T), "it"), np.float32, 0.0).strides
+        == array.T.strides
+    )
+    part = cuda_engine.memory_of(DeviceArray(array[::2, ::-2]), "it")
+    cuda_engine.from_host(np.full((2, 3), -1, np.float32), part)
     assert (array[::2, ::-2] == -1).all()
     assert (array == -1).sum() == 6
 
 
 def large_states_are_filled():
-    held, cuda._FILL = cuda._FILL, 1000
+    held, cuda_engine._FILL = cuda_engine._FILL, 1000
     try:
         memory = Memory(None, 0, np.dtype(np.float32), (2501,), (4,))
-        np.testing.assert_array_equal(cuda.to_host(cuda.allocate(memory, np.float32, 1.5)), np.full(2501, 1.5))
+        np.testing.assert_array_equal(
+            cuda_engine.to_host(cuda_engine.allocate(memory, np.float32, 1.5)), np.full(2501, 1.5)
+        )
     finally:
-        cuda._FILL = held
+        cuda_engine._FILL = held
 
 
 def api_steps_and_saves(shapes=((7, 5), (9,)), **options):
@@ -163,7 +169,7 @@ def api_with_matrices_and_slow_weights():
 
 def main():
     assert cuda_device.SIMULATED
-    assert cuda.available() is None
+    assert cuda_engine.available() is None
     f4, f8 = np.float32, np.float64
     tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in KERNELS.values() for t in (f4, f8)}
     tasks["adamw", "mixed"] = (equals_reference, RULES["adamw"], f4, f8)

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from schuss_kernels import blocks, plan, rounding
-from schuss_kernels.engine import Memory, Tensor
-from schuss_kernels.rule import PARAMETER
-from schuss_kernels.storage import CODES, in_blocks
+from schuss_kernels.engine.plan_engine import Memory, Tensor
+from schuss_kernels.lang.rule import PARAMETER
+from schuss_kernels.plan import chunk_table
+from schuss_kernels.storage import quantization, stochastic_rounding
+from schuss_kernels.storage.dtypes import CODES, in_blocks
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5
@@ -69,7 +70,12 @@ EIGHT = [
 ]
 EIGHT_LARGE = [dense(5000), dense(20_001, gradient=1), dense(7), Case(Array((90, 100), (1, 90)), Array((90, 100)))]
 MEDIUM = [*SMALL, *(dense(size) for size in (31, 1000)), Case(Array((50, 70), (1, 50)), Array((50, 70)))]
-LARGE = [dense(plan.CHUNK + 5), dense(7), dense(65_537, gradient=1), Case(Array((90, 500), (1, 90)), Array((90, 500)))]
+LARGE = [
+    dense(chunk_table.CHUNK + 5),
+    dense(7),
+    dense(65_537, gradient=1),
+    Case(Array((90, 500), (1, 90)), Array((90, 500))),
+]
 
 
 class Host:
@@ -125,8 +131,8 @@ class Model:
         for number, case in enumerate(cases):
             parameter = self.place(case.parameter, self.dtype)
             initial = rule.initial_state(self.options)
-            order = plan.memory_order(parameter.shape, parameter.strides)
-            strides = plan.dense_strides(parameter.shape, order, 1)
+            order = chunk_table.memory_order(parameter.shape, parameter.strides)
+            strides = chunk_table.dense_strides(parameter.shape, order, 1)
             like = Array(parameter.shape, strides, case.states)
             compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
             if state == "8bit" and parameter.size >= least:
@@ -177,8 +183,8 @@ class Model:
 
     def codes(self, like, storage, fill):
         """A new state in 8 bits, and its scales."""
-        code, scale = blocks.encode(np.full(1, fill, np.float32), storage is CODES)
-        scales = self.place(Array((blocks.count(math.prod(like.shape)),)), np.float32, scale[0])
+        code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
+        scales = self.place(Array((quantization.count(math.prod(like.shape)),)), np.float32, scale[0])
         return replace(self.place(like, storage.dtype, code[0]), scales=scales)
 
     def run(self, engine):
@@ -194,7 +200,7 @@ class Model:
     def step(self, engine, step, gradients):
         """As the optimizer does: with a measure every tensor has a slot of its own, and two passes."""
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, rounding.key(7, step)), 0.3, 0.0)
+        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3, 0.0)
         if all("slow" in tensor.others for tensor in self.tensors):
             engine.sync(step % 2 == 0)
         there = [number for number, gradient in enumerate(gradients) if gradient is not None]
@@ -221,7 +227,9 @@ class Model:
 
 
 def strides_of(array):
-    return plan.dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
+    return (
+        chunk_table.dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
+    )
 
 
 def numbers(draw, shape):

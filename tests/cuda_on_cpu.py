@@ -17,8 +17,9 @@ import sys
 
 import llvmlite.binding as llvm
 import numpy as np
-from schuss_kernels import cuda, cuda_device
-from schuss_kernels.cuda_kernel import WARP
+from schuss_kernels.cuda import device as cuda_device
+from schuss_kernels.cuda import engine as cuda_engine
+from schuss_kernels.cuda.kernels import WARP
 
 CAPABILITY = (8, 0)
 
@@ -288,7 +289,7 @@ class Cpu(cuda_device.Device):
                     function(*numbers)
 
 
-class Engine(cuda.CudaEngine):
+class Engine(cuda_engine.CudaEngine):
     """The CUDA engine on this machine."""
 
     def open_device(self):

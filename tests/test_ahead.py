@@ -12,10 +12,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from schuss_kernels import ahead, expected, plan, turns
+from schuss_kernels.native import aot
+from schuss_kernels.plan import chunk_table, gradient_table, two_pass
 from schuss_kernels.rules import COMPILED
 
-NATIVE = ahead.levels(["host"])[0]
+NATIVE = aot.levels(["host"])[0]
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def machine(monkeypatch):
 )
 def test_levels(kind, wanted, made, machine):
     machine(kind)
-    assert ahead.levels(wanted) == made
+    assert aot.levels(wanted) == made
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_levels(kind, wanted, made, machine):
 def test_levels_that_there_are_not(kind, wanted, message, machine):
     machine(kind)
     with pytest.raises(ValueError, match=re.escape(message)):
-        ahead.levels(wanted)
+        aot.levels(wanted)
 
 
 @pytest.mark.parametrize(
@@ -63,31 +64,31 @@ def test_the_best_level_of_a_processor(lacks, best, machine, monkeypatch):
     """All that a level asks for must be there, and all that the levels below it ask for."""
     import llvmlite.binding as llvm
 
-    features = {name: name != lacks for needs in ahead._NEEDS.values() for name in needs}
+    features = {name: name != lacks for needs in aot._NEEDS.values() for name in needs}
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
     machine("x86_64")
-    assert ahead.levels(["host"]) == [best]
+    assert aot.levels(["host"]) == [best]
 
 
 def test_columns():
     """Every column that the C sources name has the number it has in Python."""
-    defined = dict(re.findall(r"^#define (\w+) (\d+)$", ahead.columns(), re.MULTILINE))
-    python = {f"EXPECTED_{name}": str(value) for name, value in vars(expected).items() if name.isupper()}
+    defined = dict(re.findall(r"^#define (\w+) (\d+)$", aot.columns(), re.MULTILINE))
+    python = {f"EXPECTED_{name}": str(value) for name, value in vars(gradient_table).items() if name.isupper()}
     assert {name: number for name, number in defined.items() if name.startswith("EXPECTED_")} == python
-    assert defined["ROW_KERNEL"] == str(plan.KERNEL)
-    assert defined["ROW_GRAD"] == str(plan.GRAD)
-    assert sorted(map(int, python.values())) == list(range(expected.COLUMNS + 1))
+    assert defined["ROW_KERNEL"] == str(chunk_table.KERNEL)
+    assert defined["ROW_GRAD"] == str(chunk_table.GRAD)
+    assert sorted(map(int, python.values())) == list(range(gradient_table.COLUMNS + 1))
     for name, number in defined.items():
         if name.startswith("TURN_"):
-            assert number == str(getattr(turns, name.removeprefix("TURN_")))
-    portion = {f"PORTION_{name}": str(number) for number, name in enumerate(turns.COLUMNS_OF_PORTIONS)}
+            assert number == str(getattr(two_pass, name.removeprefix("TURN_")))
+    portion = {f"PORTION_{name}": str(number) for number, name in enumerate(two_pass.COLUMNS_OF_PORTIONS)}
     assert {**portion, "PORTION_COLUMNS": str(len(portion))}.items() <= defined.items()
 
 
 def test_every_rule_is_compiled_for_what_is_common():
-    specs = list(ahead.specs())
+    specs = list(aot.specs())
     assert {rule.name for rule, _ in specs} == set(COMPILED)
-    assert set(ahead.CLASSIC) <= set(COMPILED)
+    assert set(aot.CLASSIC) <= set(COMPILED)
     for rule in COMPILED.values():
         own = [spec for made, spec in specs if made is rule]
         met = {(s.parameter.code, s.gradient.code, s.strided) for s in own}
@@ -96,18 +97,18 @@ def test_every_rule_is_compiled_for_what_is_common():
         assert any(s.ema for s in own)
         assert any(s.in_blocks for s in own) == (set(rule.State._fields) > set(rule.weights))
         assert any(s.measure for s in own) == (rule.measure is not None)
-        if rule.name in ahead.CLASSIC:
+        if rule.name in aot.CLASSIC:
             assert {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)} <= met
             assert {("f32", "bf16", False), ("f16", "f16", False)} <= met
     assert len(set(specs)) == len(specs)
 
 
 def test_the_table_names_every_kernel_once():
-    text, keys = ahead.table(["x86-64", "x86-64-v3"]), [key for key, _ in ahead.wanted()]
+    text, keys = aot.table(["x86-64", "x86-64-v3"]), [key for key, _ in aot.wanted()]
     entries = re.findall(r'^    \{"(.+)", "(.+)", (\w+)\},$', text, re.MULTILINE)
     assert [entry[:2] for entry in entries] == [(level, key) for level in ("x86-64", "x86-64-v3") for key in keys]
-    assert entries[1][2] == ahead.symbol("x86-64", 1) == "schuss_x86_64_1"
-    assert entries[-1][2] == ahead.symbol("x86-64-v3", len(keys) - 1)
+    assert entries[1][2] == aot.symbol("x86-64", 1) == "schuss_x86_64_1"
+    assert entries[-1][2] == aot.symbol("x86-64-v3", len(keys) - 1)
     assert len({symbol for *_, symbol in entries}) == len(entries)
     assert f"KERNEL_COUNT = {len(entries)};" in text
 
@@ -118,7 +119,7 @@ COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"there is no C compiler {COMPILER!r}")
 def test_the_tables_compile(tmp_path):
-    assert ahead.main(["tables", *ahead.levels(["all"]), "--output", str(tmp_path)]) == 0
+    assert aot.main(["tables", *aot.levels(["all"]), "--output", str(tmp_path)]) == 0
     (tmp_path / "both.c").write_text('#include "columns.h"\n#include "kernels.c"\nint column = EXPECTED_COLUMNS;\n')
     command = [COMPILER, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-c", "both.c", "-o", "both.o"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -137,27 +138,27 @@ def test_the_tables_compile(tmp_path):
     ],
 )
 def test_outside_calls(assembly, called):
-    assert ahead.outside_calls(assembly) == called
+    assert aot.outside_calls(assembly) == called
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list an object's symbols")
 def test_objects_hold_kernels_and_nothing_else(tmp_path):
     """No other name is seen from outside, and none is asked for; an object for each level."""
-    levels, shards = ahead.levels(["all"]), 24
-    command = [sys.executable, "-m", "schuss_kernels.ahead", "objects", *levels]
+    levels, shards = aot.levels(["all"]), 24
+    command = [sys.executable, "-m", "schuss_kernels.native.aot", "objects", *levels]
     command += ["--shard", f"2/{shards}", "--output", str(tmp_path / "kernels-{level}.o")]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     expected = sorted(f"kernels-{level}.o" for level in levels)
     assert sorted(file.name for file in tmp_path.iterdir()) == expected, "it leaves nothing behind"
-    numbers, contents = range(1, len(ahead.wanted()), shards), set()
+    numbers, contents = range(1, len(aot.wanted()), shards), set()
     for level in levels:
         path = tmp_path / f"kernels-{level}.o"
         listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
         symbols = [line.split()[-2:] for line in listed.splitlines()]
         outside = {(kind, name.lstrip("_")) for kind, name in symbols if kind.isupper()}
-        assert outside == {("T", ahead.symbol(level, number)) for number in numbers}
+        assert outside == {("T", aot.symbol(level, number)) for number in numbers}
         contents.add(path.stat().st_size)
     assert len(contents) == len(levels), "each is for another processor"
 
@@ -166,9 +167,10 @@ def test_a_kernel_that_calls_others_is_refused(tmp_path):
     """In a process of its own: numba reads what to compile for when it is imported."""
     code = """
 import math
-from schuss_kernels import ahead, rules
+from schuss_kernels import rules
+from schuss_kernels.native import aot
 from schuss_kernels.rules import sgd
-from schuss_kernels.rule import Rule
+from schuss_kernels.lang.rule import Rule
 
 def update(p, g, s, h):
     return p - h.lr * math.exp(g), s
@@ -176,7 +178,7 @@ def update(p, g, s, h):
 rules.COMPILED.clear()
 rules.COMPILED["curved"] = Rule("curved", sgd.State, sgd.Scalars, sgd.scalars, update)
 try:
-    ahead.compile_objects(ahead.levels(["all"])[:1], 0, 1)
+    aot.compile_objects(aot.levels(["all"])[:1], 0, 1)
 except RuntimeError as error:
     print(error)
 """
@@ -187,14 +189,14 @@ except RuntimeError as error:
 
 
 def test_the_command(tmp_path, capsys):
-    assert ahead.main(["tables", "host", "--output", str(tmp_path)]) == 0
+    assert aot.main(["tables", "host", "--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{NATIVE}\n"
-    assert (tmp_path / "columns.h").read_text() == ahead.columns()
-    assert (tmp_path / "kernels.c").read_text() == ahead.table([NATIVE])
+    assert (tmp_path / "columns.h").read_text() == aot.columns()
+    assert (tmp_path / "kernels.c").read_text() == aot.table([NATIVE])
 
 
 def test_the_command_with_a_level_that_there_is_not(tmp_path, capsys):
-    assert ahead.main(["tables", NATIVE, "x86-64-v9", "--output", str(tmp_path)]) == 2
+    assert aot.main(["tables", NATIVE, "x86-64-v9", "--output", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"SCHUSS_LEVELS: expected host, all, or some of .*; got 'x86-64-v9'\n", err)

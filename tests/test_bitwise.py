@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers, one_a_kernel
-from schuss_kernels import ahead
-from schuss_kernels.host import HostEngine
+from schuss_kernels.engine.host import HostEngine
+from schuss_kernels.native import aot
 
 import schuss
 
@@ -158,7 +158,7 @@ def test_layout_changes_between_steps(backend):
 def test_mixed_dtypes_in_one_optimizer(case, backend):
     """Float32 and float64 parameters together, each with gradients of the other dtype: computed in the parameter's."""
     params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)
-    if backend == "native" and case.rule.name not in ahead.CLASSIC:
+    if backend == "native" and case.rule.name not in aot.CLASSIC:
         pytest.skip("not compiled ahead of time: numba's kernel, which is tested too")
     ours, reference = pair(case, params, backend)
     for step in range(3):

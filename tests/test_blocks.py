@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits
-from schuss_kernels import blocks
-from schuss_kernels.rule import Rule, RuleError
+from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage import CODES, F32, POSITIVE_CODES, Spec
+from schuss_kernels.storage import quantization
+from schuss_kernels.storage.dtypes import CODES, F32, POSITIVE_CODES, Spec
 
 import schuss
 from schuss.commands import workloads
@@ -19,7 +19,7 @@ SIGNED = pytest.mark.parametrize("signed", [True, False], ids=["signed", "not ne
 
 
 def there_and_back(values, signed, draw=None):
-    return blocks.decode(*blocks.encode(values, signed, draw))
+    return quantization.decode(*quantization.encode(values, signed, draw))
 
 
 def normal(size, seed=0):
@@ -32,10 +32,10 @@ def normal(size, seed=0):
 @SIGNED
 def test_codes_stand_for_values_in_their_order_and_are_kept(signed):
     codes = np.arange(-127, 128, dtype=np.int8) if signed else np.arange(256, dtype=np.uint8)
-    values = blocks.decode(codes, np.ones(1, np.float32))
+    values = quantization.decode(codes, np.ones(1, np.float32))
     assert (np.diff(values) > 0).all()
     assert values[np.flatnonzero(codes == 0)] == 0.0
-    again, scales = blocks.encode(values, signed)
+    again, scales = quantization.encode(values, signed)
     np.testing.assert_array_equal(again, codes)
     np.testing.assert_array_equal(scales, [1.0])
     if signed:
@@ -44,20 +44,20 @@ def test_codes_stand_for_values_in_their_order_and_are_kept(signed):
 
 def test_how_far_down_values_are_told_from_zero():
     one = np.ones(1, np.float32)
-    top = blocks.decode(np.array([127], np.int8), one)
-    assert blocks.decode(np.array([1], np.int8), one)[0] == 2.0**-14
-    assert blocks.decode(np.array([1], np.uint8), one)[0] == 2.0**-32
-    assert top[0] == blocks.decode(np.array([255], np.uint8), one)[0] == 63 / 64
+    top = quantization.decode(np.array([127], np.int8), one)
+    assert quantization.decode(np.array([1], np.int8), one)[0] == 2.0**-14
+    assert quantization.decode(np.array([1], np.uint8), one)[0] == 2.0**-32
+    assert top[0] == quantization.decode(np.array([255], np.uint8), one)[0] == 63 / 64
 
 
 @SIGNED
 @pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 511, 1000])
 def test_any_length(size, signed):
     values = normal(size) if signed else normal(size) ** 2
-    codes, scales = blocks.encode(values, signed)
+    codes, scales = quantization.encode(values, signed)
     assert codes.shape == (size,)
-    assert scales.shape == (blocks.count(size),) == (-(-size // 256),)
-    near = blocks.decode(codes, scales)
+    assert scales.shape == (quantization.count(size),) == (-(-size // 256),)
+    near = quantization.decode(codes, scales)
     peaks = np.repeat([np.abs(values[i : i + 256]).max() for i in range(0, size, 256)], 256)[:size]
     assert (np.abs(near - values) <= peaks * (0.009 if signed else 0.0091)).all()
     whole = np.abs(values) == peaks
@@ -98,10 +98,10 @@ def test_the_largest_and_the_smallest_numbers(signed):
 def test_a_block_with_an_infinity_or_a_nan_is_nan_and_no_other(signed, odd):
     values = np.abs(normal(600))
     values[300] = odd
-    codes, scales = blocks.encode(values, signed)
+    codes, scales = quantization.encode(values, signed)
     np.testing.assert_array_equal(np.isnan(scales), [False, True, False])
     np.testing.assert_array_equal(codes[256:512], 0)
-    np.testing.assert_array_equal(np.isnan(blocks.decode(codes, scales)), (np.arange(600) // 256) == 1)
+    np.testing.assert_array_equal(np.isnan(quantization.decode(codes, scales)), (np.arange(600) // 256) == 1)
 
 
 @SIGNED
@@ -214,7 +214,7 @@ def test_small_tensors_stay_as_they_are():
 def test_states_start_where_the_optimizer_says():
     optimizer = schuss.Adagrad([np.ones(5000, np.float32)], state_dtype="8bit", initial_accumulator_value=0.3)
     entry = optimizer.state_dict()["state"]["0"]
-    np.testing.assert_allclose(blocks.decode(entry["sum"], entry["sum.scale"]), 0.3, rtol=1e-6)
+    np.testing.assert_allclose(quantization.decode(entry["sum"], entry["sum.scale"]), 0.3, rtol=1e-6)
 
 
 def eight(**options):
@@ -264,15 +264,15 @@ def test_kernels_are_simd(stochastic, monkeypatch, tmp_path):
     import platform
 
     import numba
-    from schuss_kernels import cpu
+    from schuss_kernels.cpu import compile
 
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("looks for x86 instructions")
-    monkeypatch.setattr(cpu, "_kernels", {})
+    monkeypatch.setattr(compile, "_kernels", {})
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     rule = RULES["adamw"]
     spec = Spec(rule, F32, F32, (CODES, POSITIVE_CODES), stochastic=stochastic)
-    assembly = next(iter(cpu.compiled(rule, spec)[0].inspect_asm().values()))
+    assembly = next(iter(compile.compiled(rule, spec)[0].inspect_asm().values()))
     for step in ("sqrtps", "cvttps2dq", "pmaxu?[sd]d?"):  # the update, the rounding, the largest of a block
         assert re.search(rf"\tv?{step}\t", assembly), f"no {step}: a loop is not vectorised"
     assert not re.search(r"\t(?:v?cvtps2pd|v?sqrtpd|v?mulpd)\t", assembly)

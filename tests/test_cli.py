@@ -15,8 +15,8 @@ import numba
 import numpy as np
 import pytest
 from cases import needs_native
-from schuss_kernels import native
-from schuss_kernels.threads import most_threads
+from schuss_kernels.engine.thread_count import most_threads
+from schuss_kernels.native import engine
 
 import schuss
 from schuss import cli
@@ -116,13 +116,13 @@ def test_info(capsys):
     assert f"up to {most_threads()} " in said["threads"]
     labels = "schuss python numpy processor threads native numba cache cuda missing"
     assert set(said) == set(labels.split())
-    if native.available() is None:
-        assert f"{native.library().level} in use" in said["native"]
+    if engine.available() is None:
+        assert f"{engine.library().level} in use" in said["native"]
 
 
 def test_info_without_the_native_extension(monkeypatch, capsys):
     reason = "the native extension is missing: no C compiler was found when schuss was installed"
-    monkeypatch.setattr(native, "available", lambda: reason)
+    monkeypatch.setattr(engine, "available", lambda: reason)
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
     assert "not usable: numba compiles the kernels when they are first used" in out
@@ -131,7 +131,7 @@ def test_info_without_the_native_extension(monkeypatch, capsys):
 
 @needs_native
 def test_info_on_kernels_of_other_sources(monkeypatch, capsys):
-    monkeypatch.setattr(native, "outdated", lambda: ["adamw", "sgd"])
+    monkeypatch.setattr(engine, "outdated", lambda: ["adamw", "sgd"])
     assert cli.main(["info"]) == 0
     assert "native kernels of adamw, sgd: they were compiled from other source files" in capsys.readouterr().out
 

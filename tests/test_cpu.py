@@ -15,8 +15,8 @@ import pytest
 from cases import CASES, arrays, assert_same_optimizers
 from distinct import KERNELS
 from processes import python
-from schuss_kernels import cpu, launch, pool
-from schuss_kernels.storage import F32, F64, Spec
+from schuss_kernels.cpu import compile, launcher, thread_pool
+from schuss_kernels.storage.dtypes import F32, F64, Spec
 
 import schuss
 
@@ -25,13 +25,13 @@ X86 = "x86" in "".join(os.uname()[4:]) if hasattr(os, "uname") else False
 
 def dispatcher(rule, storage=F32, strided=False):
     spec = Spec(rule, storage, storage, (storage,) * len(rule.State._fields), strided)
-    return cpu.compiled(rule, spec)[0]
+    return compile.compiled(rule, spec)[0]
 
 
 @pytest.fixture
 def fresh_kernels(monkeypatch, tmp_path):
     """No kernel known, none on disk: what the code at hand compiles to."""
-    monkeypatch.setattr(cpu, "_kernels", {})
+    monkeypatch.setattr(compile, "_kernels", {})
     import numba
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
@@ -66,16 +66,16 @@ def _cpu_flags() -> str:
 def test_hyper_parameters_and_sizes_never_recompile():
     optimizer = schuss.AdamW(arrays([100, 7], np.float32, 0), backend="numba")
     optimizer.step(arrays([100, 7], np.float32, 1))
-    kernels = set(cpu._kernels)
+    kernels = set(compile._kernels)
     for lr in (1e-3, 0.5, 2):
         options = {"lr": lr, "betas": (lr / 4, 0.5), "weight_decay": lr, "maximize": True}
         other = schuss.AdamW(arrays([1000], np.float32, 0), **options, backend="numba")
         other.step(arrays([1000], np.float32, 1))
         other.param_groups[0]["eps"] = 1e-3
         other.step(arrays([1000], np.float32, 2))
-    assert set(cpu._kernels) == kernels
-    assert all(len(made.overloads) == 1 for made, _ in cpu._kernels.values())
-    assert len(launch.run_alone.overloads) <= 1
+    assert set(compile._kernels) == kernels
+    assert all(len(made.overloads) == 1 for made, _ in compile._kernels.values())
+    assert len(launcher.run_alone.overloads) <= 1
 
 
 STEP = """
@@ -84,9 +84,9 @@ import numpy as np
 import schuss
 optimizer = schuss.AdamW([np.ones(300_000, np.float32)], threads=2, backend="numba")
 optimizer.step([np.ones(300_000, np.float32)])
-from schuss_kernels import cpu, launch
-made, _ = next(iter(cpu._kernels.values()))
-functions = [made, launch.run_alone, launch.refresh, launch.refresh_and_run, launch._lead, launch._help]
+from schuss_kernels.cpu import compile, launcher
+made, _ = next(iter(compile._kernels.values()))
+functions = [made, launcher.run_alone, launcher.refresh, launcher.refresh_and_run, launcher._lead, launcher._help]
 print(sum(f.stats.cache_hits.total() for f in functions), sum(f.stats.cache_misses.total() for f in functions))
 """
 
@@ -128,7 +128,7 @@ OTHER_TEAM = """
 import numpy as np, numba
 from numba import njit, prange
 import schuss
-from schuss_kernels import cpu, launch
+from schuss_kernels.cpu import launcher
 
 @njit(parallel=True)
 def start(x):
@@ -136,7 +136,7 @@ def start(x):
         x[i] += 1.0
 
 start(np.zeros(10))  # an OpenMP team is at work in this process now
-assert launch._team_at_work()
+assert launcher._team_at_work()
 rng = np.random.default_rng(0)
 start, g = (rng.standard_normal(400_000).astype(np.float32) for _ in range(2))
 results = []
@@ -194,8 +194,8 @@ def test_a_step_does_not_wait_for_helpers_that_do_not_come(monkeypatch):
         asleep.wait(60)
         return -1
 
-    monkeypatch.setattr(launch, "_pool", pool.Pool(launch._lead, help_, launch._left))
-    monkeypatch.setattr(launch, "_team_at_work", lambda: False)
+    monkeypatch.setattr(launcher, "_pool", thread_pool.Pool(launcher._lead, help_, launcher._left))
+    monkeypatch.setattr(launcher, "_team_at_work", lambda: False)
     optimizer = schuss.AdamW(arrays([400_000], np.float32, 0), threads=4, backend="numba")
     reference = schuss.AdamW(arrays([400_000], np.float32, 0), backend="numpy")
     begun = time.perf_counter()
@@ -210,16 +210,16 @@ def test_a_step_does_not_wait_for_helpers_that_do_not_come(monkeypatch):
 
 @pytest.mark.parametrize("case", [CASES[17]], ids=str)
 def test_gradients_read_in_python_where_headers_cannot_be(case, monkeypatch):
-    from schuss_kernels import headers
+    from schuss_kernels.cpu import ndarray_headers
 
-    assert headers.USABLE, "this interpreter's arrays should be readable"
+    assert ndarray_headers.USABLE, "this interpreter's arrays should be readable"
     expected = case.make(arrays([1000, 3], np.float32, 0), **case.options, backend="numba")
-    monkeypatch.setattr(headers, "USABLE", False)
+    monkeypatch.setattr(ndarray_headers, "USABLE", False)
     slow = case.make(arrays([1000, 3], np.float32, 0), **case.options, backend="numba")
     for step in range(3):
         gradients = arrays([1000, 3], np.float32, step)
         slow.step(gradients)
-        monkeypatch.setattr(headers, "USABLE", True)
+        monkeypatch.setattr(ndarray_headers, "USABLE", True)
         expected.step(gradients)
-        monkeypatch.setattr(headers, "USABLE", False)
+        monkeypatch.setattr(ndarray_headers, "USABLE", False)
     assert_same_optimizers(slow, expected)

@@ -29,12 +29,13 @@ from cuda_models import (
     moved,
 )
 from distinct import KERNELS
-from schuss_kernels import cuda, plan
-from schuss_kernels.cpu import CpuEngine
-from schuss_kernels.engine import Memory
-from schuss_kernels.rule import Rule, RuleError
+from schuss_kernels.cpu.compile import CpuEngine
+from schuss_kernels.cuda import engine as cuda_engine
+from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.lang.rule import Rule, RuleError
+from schuss_kernels.plan import chunk_table
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage import STORAGES, Spec
+from schuss_kernels.storage.dtypes import STORAGES, Spec
 
 try:
     import cuda_on_cpu
@@ -190,19 +191,19 @@ def test_numbers_at_the_edge(rule, dtype):
 # ------------------------------------------------------------------------------------------------------------ on a GPU
 
 
-NO_GPU = "only numba's simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else cuda.available()
+NO_GPU = "only numba's simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else cuda_engine.available()
 
 
 @pytest.mark.skipif(NO_GPU is not None, reason=f"no GPU: {NO_GPU}")
 @every_rule
 def test_gpu_equals_the_cpu_kernel(rule):
-    from schuss_kernels import cuda_device
+    from schuss_kernels.cuda import device as cuda_device
 
     for types in types_of(rule):
         eight = {"state": "8bit", "least": 2, "stochastic": True}
         for cases, options in ((MEDIUM, {}), (LARGE, {}), (EIGHT, {"state": "8bit"}), (EIGHT_LARGE, eight)):
             results = []
-            for make, where in ((cuda.CudaEngine, Gpu(cuda_device.current())), (CpuEngine, Host())):
+            for make, where in ((cuda_engine.CudaEngine, Gpu(cuda_device.current())), (CpuEngine, Host())):
                 model = Model(rule, *types, cases, where, **options)
                 results.append(model.run(make(model.tensors)))
             assert not differences(*results), differences(*results)
@@ -215,18 +216,18 @@ def test_gpu_memory_and_streams():
     host = np.arange(24, dtype=np.float32).reshape(4, 6)
     stream = numba_cuda.stream()
     array = numba_cuda.to_device(host, stream=stream)
-    memory = cuda.memory_of(array, "array")
-    np.testing.assert_array_equal(cuda.to_host(memory), host)
-    state = cuda.allocate(memory, np.float64, 0.25)
-    np.testing.assert_array_equal(cuda.to_host(state), np.full((4, 6), 0.25))
-    cuda.from_host(host.T.copy().T, memory)
+    memory = cuda_engine.memory_of(array, "array")
+    np.testing.assert_array_equal(cuda_engine.to_host(memory), host)
+    state = cuda_engine.allocate(memory, np.float64, 0.25)
+    np.testing.assert_array_equal(cuda_engine.to_host(state), np.full((4, 6), 0.25))
+    cuda_engine.from_host(host.T.copy().T, memory)
     np.testing.assert_array_equal(array.copy_to_host(), host)
     results = []
     for own in (None, stream, int(stream.handle)):
-        from schuss_kernels import cuda_device
+        from schuss_kernels.cuda import device as cuda_device
 
         model = Model(RULES["adamw"], np.float32, np.float32, SMALL, Gpu(cuda_device.current()))
-        results.append(model.run(cuda.CudaEngine(model.tensors, stream=own)))
+        results.append(model.run(cuda_engine.CudaEngine(model.tensors, stream=own)))
     assert not differences(results[0], results[1])
     assert not differences(results[0], results[2])
 
@@ -265,10 +266,10 @@ def test_one_grid_for_each_kernel():
 
 @needs_compiler
 def test_large_rows_are_shared_by_blocks():
-    model, engine = model_of([plan.CHUNK + 1])
+    model, engine = model_of([chunk_table.CHUNK + 1])
     model.step(engine, 1, gradients_of(model))
     [(_, blocks, _, _)] = engine.device.launches
-    rows, slices = -(-(plan.CHUNK + 1) // engine.chunk), engine.chunk // engine.device.slice
+    rows, slices = -(-(chunk_table.CHUNK + 1) // engine.chunk), engine.chunk // engine.device.slice
     assert blocks == (min(rows, engine.device.most_blocks), slices)
     assert slices > 1
 
@@ -313,10 +314,10 @@ def test_streams_of_others_are_waited_for():
     model = Model(RULES["sgd"], np.float32, np.float32, [dense(5), dense(6)], Host())
     for tensor, stream in zip(model.tensors, (None, 70), strict=True):
         p = tensor.parameter
-        tensor.parameter = cuda.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, stream)
+        tensor.parameter = cuda_engine.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, stream)
     engine = cuda_on_cpu.Engine(model.tensors, stream=8)
     gradients = [
-        cuda.CudaMemory(g.array, g.address, g.dtype, g.shape, g.strides, stream)
+        cuda_engine.CudaMemory(g.array, g.address, g.dtype, g.shape, g.strides, stream)
         for g, stream in zip(gradients_of(model), (8, 1), strict=True)
     ]
     model.step(engine, 1, gradients)
@@ -339,16 +340,16 @@ def test_stream_handles():
         )
     )
     streams = (None, 3, protocol, older, torch_stream, cupy_stream)
-    assert [cuda.stream_handle(stream) for stream in streams] == [0, 3, 5, 6, 7, 8]
+    assert [cuda_engine.stream_handle(stream) for stream in streams] == [0, 3, 5, 6, 7, 8]
     with pytest.raises(TypeError, match="expected a CUDA stream or its handle, got str"):
-        cuda.stream_handle("fast")
+        cuda_engine.stream_handle("fast")
 
 
 @needs_compiler
 def test_read_only_parameters_are_refused():
     model = Model(RULES["sgd"], np.float32, np.float32, [dense(5)], Host())
     p = model.tensors[0].parameter
-    model.tensors[0].parameter = cuda.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, read_only=True)
+    model.tensors[0].parameter = cuda_engine.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, read_only=True)
     with pytest.raises(ValueError, match="parameter 't0' is read-only"):
         cuda_on_cpu.Engine(model.tensors)
 
@@ -385,13 +386,13 @@ def interface(**changes):
 
 
 def test_memory_of():
-    memory = cuda.memory_of(interface(), "it")
+    memory = cuda_engine.memory_of(interface(), "it")
     assert (memory.address, memory.dtype, memory.shape, memory.strides) == (4096, np.float32, (2, 3), (12, 4))
     assert (memory.stream, memory.read_only) == (None, False)
     assert isinstance(memory, Memory)
-    memory = cuda.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
+    memory = cuda_engine.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
     assert (memory.dtype, memory.strides, memory.stream, memory.read_only) == (np.float64, (8, 16), 7, True)
-    empty = cuda.memory_of(interface(shape=(0,), data=(None, False)), "it")
+    empty = cuda_engine.memory_of(interface(shape=(0,), data=(None, False)), "it")
     assert (empty.address, empty.size) == (0, 0)
 
 
@@ -400,7 +401,7 @@ def test_memory_of_a_tensor_that_is_differentiated():
         raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
 
     tensor = type("Tensor", (), {"__cuda_array_interface__": property(refuse), "detach": lambda self: interface()})()
-    memory = cuda.memory_of(tensor, "it")
+    memory = cuda_engine.memory_of(tensor, "it")
     assert memory.address == 4096
     assert memory.array is tensor
 
@@ -423,7 +424,7 @@ def test_memory_of_a_tensor_that_is_differentiated():
 )
 def test_memory_of_errors(array, kind, said):
     with pytest.raises(kind, match=said):
-        cuda.memory_of(array, "parameter 'w'")
+        cuda_engine.memory_of(array, "parameter 'w'")
 
 
 def without(module, program):
@@ -439,7 +440,7 @@ def without(module, program):
 
 
 def test_without_numba_cuda():
-    program = "from schuss_kernels import cuda; print(cuda.available()); print('numba' in sys.modules)"
+    program = "from schuss_kernels.cuda import engine; print(engine.available()); print('numba' in sys.modules)"
     assert without("numba_cuda", program).splitlines() == [
         "numba-cuda is not installed; get it with: pip install 'schuss[cuda]'",
         "False",
@@ -450,7 +451,7 @@ def test_only_who_asks_for_cuda_is_told():
     program = """
 import numpy, schuss
 schuss.SGD([numpy.ones(3)], lr=0.1, backend='numpy').step([numpy.ones(3)])
-assert 'schuss_kernels.cuda' not in sys.modules
+assert 'schuss_kernels.cuda.engine' not in sys.modules
 try:
     schuss.SGD([numpy.ones(3)], lr=0.1, backend='cuda')
 except RuntimeError as error:
@@ -461,8 +462,8 @@ except RuntimeError as error:
     )
 
 
-@pytest.mark.skipif(cuda.available() is None, reason="nothing is missing")
+@pytest.mark.skipif(cuda_engine.available() is None, reason="nothing is missing")
 def test_available_says_what_is_missing():
-    reason = cuda.available()
+    reason = cuda_engine.available()
     assert "pip install 'schuss[cuda]'" in reason or reason.startswith("it needs an NVIDIA GPU and its driver: ")
     assert "\n" not in reason

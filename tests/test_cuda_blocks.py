@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from cuda_models import EIGHT, EIGHT_LARGE, Array, Host, Model, dense
 from distinct import KERNELS
-from schuss_kernels import blocks
-from schuss_kernels.cpu import CpuEngine
-from schuss_kernels.reference import ReferenceEngine
+from schuss_kernels.cpu.compile import CpuEngine
+from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
+from schuss_kernels.storage import quantization
 from test_cuda import FLOATS, name, needs_warps, same_bits_as_the_cpu
 
 with contextlib.suppress(ImportError):  # needs_warps tells
@@ -42,9 +42,9 @@ def test_numbers_at_the_edge(rule, reference):
     """Blocks of zeros, with an infinity, a NaN, or nothing but the smallest and the largest numbers."""
     tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
     odd = [[], [np.nan], [np.inf, 1.0], [-np.inf, np.nan], [tiny, -tiny], [huge, -huge, tiny], [1e-30, 1.0, -0.0]]
-    g = np.zeros(len(odd) * blocks.SIZE - 9, np.float32)
+    g = np.zeros(len(odd) * quantization.SIZE - 9, np.float32)
     for number, values in enumerate(odd):
-        g[number * blocks.SIZE + 100 :][: len(values)] = values
+        g[number * quantization.SIZE + 100 :][: len(values)] = values
     results = []
     for make in (cuda_on_cpu.Engine, reference):
         model = Model(RULES[rule], np.float32, np.float32, [dense(g.size)], Host(), state="8bit")

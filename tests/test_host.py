@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from cases import BACKENDS, arrays, assert_same_bits, assert_same_optimizers
 from processes import python
-from schuss_kernels import plan
+from schuss_kernels.plan import chunk_table
 
 import schuss
-from schuss import forks
+from schuss.core import fork_lock
 
 HOST = BACKENDS[1:]
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -110,7 +110,7 @@ def running(optimizer, function):
         function()
         return 0
 
-    optimizer._engine.plan.rows[:, plan.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
+    optimizer._engine.plan.rows[:, chunk_table.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
     yield
 
 
@@ -186,7 +186,7 @@ def test_a_forked_child_steps(backend):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_while_the_helpers_are_at_work(backend, monkeypatch):
     """For another thread, whose step does not end: it is not there in the child, and the helpers neither."""
-    monkeypatch.setattr(forks, "PATIENCE", 0.01)
+    monkeypatch.setattr(fork_lock, "PATIENCE", 0.01)
     check = three_more_steps(backend)
     busy = schuss.SGD([np.zeros(300_000, np.float32)], threads=2, backend=backend)
     inside, done = threading.Semaphore(0), threading.Event()
@@ -305,9 +305,9 @@ def zeros_beyond_32_bits():
 
 def only_the_last(rows):
     """Let all rows of a plan but two move nothing; the elements of these two."""
-    assert rows[-1, plan.START] > 2**31 - 1
-    rows[:-2, plan.COUNT] = 0
-    return int(rows[:, plan.COUNT].sum())
+    assert rows[-1, chunk_table.START] > 2**31 - 1
+    rows[:-2, chunk_table.COUNT] = 0
+    return int(rows[:, chunk_table.COUNT].sum())
 
 
 def test_addresses_beyond_32_bits(backend):

@@ -14,7 +14,8 @@ import pytest
 import schuss_kernels
 from cases import BACKENDS, arrays
 from processes import python
-from schuss_kernels import launch, native
+from schuss_kernels.cpu import launcher
+from schuss_kernels.native import engine as native_engine
 
 import schuss
 
@@ -186,7 +187,7 @@ def test_interrupted_anywhere(kind, interrupted):
 
 @pytest.mark.parametrize("kind", HOST)
 def test_interrupted_anywhere_in_a_step_of_several_threads(kind, monkeypatch):
-    for engine in (native, launch):
+    for engine in (native_engine, launcher):
         monkeypatch.setattr(engine, "_team_at_work", lambda: False)
     after = 0
     while interrupted_run(kind, 200_000, "as before", after):

@@ -9,8 +9,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits
-from schuss_kernels.host import HostEngine
-from schuss_kernels.rule import Rule, RuleError
+from schuss_kernels.engine.host import HostEngine
+from schuss_kernels.lang.rule import Rule, RuleError
 
 import schuss
 

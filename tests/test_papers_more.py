@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from cases import said
-from schuss_kernels.elementary import cube_root, on_arrays, power_of
+from schuss_kernels.lang.scalar_math import cube_root, on_arrays, power_of
 
 import schuss
 

@@ -6,32 +6,36 @@ import itertools
 
 import numpy as np
 import pytest
-from schuss_kernels import plan
+from schuss_kernels.plan import chunk_table
 
 
 def part(size, parameter=1000, gradient=2000, states=(3000, 4000), walk=None, itemsize=4):
-    return plan.Part(7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk)
+    return chunk_table.Part(
+        7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk
+    )
 
 
 def test_rows_cover_every_element_once():
     sizes = [0, 1, 1023, 1024, 1025, 16_000, 0, 2048]
-    made = plan.build([part(size, parameter=100_000 * n) for n, size in enumerate(sizes)], chunk=1024, span=1600)
+    made = chunk_table.build([part(size, parameter=100_000 * n) for n, size in enumerate(sizes)], chunk=1024, span=1600)
     assert made.elements == sum(sizes)
     for number, size in enumerate(sizes):
         rows = made.rows[made.first_row[number] : made.first_row[number + 1]]
-        assert rows[:, plan.COUNT].sum() == size
-        starts = np.concatenate(([0], np.cumsum(rows[:, plan.COUNT])[:-1])) if size else np.zeros(0)
-        np.testing.assert_array_equal(rows[:, plan.START], starts)
-        np.testing.assert_array_equal(rows[:, plan.PARAM], 100_000 * number + 4 * starts)
-        np.testing.assert_array_equal(rows[:, plan.GRAD], 2000 + 4 * starts)
-        np.testing.assert_array_equal(rows[:, plan.STATES], 3000 + 4 * starts)
-        np.testing.assert_array_equal(rows[:, plan.STATES + 1], 4000 + 4 * starts)
-        assert (rows[:, plan.COUNT] <= 1024).all()
-        assert (rows[:, [plan.KERNEL, plan.SQUARES, plan.SCALARS, plan.LAYOUT]] == [7, 8, 9, 0]).all()
-        assert (rows[:, plan.TENSOR] == number).all()
-        blocks = sum(-(-before // plan.BLOCK) for before in sizes[:number])
+        assert rows[:, chunk_table.COUNT].sum() == size
+        starts = np.concatenate(([0], np.cumsum(rows[:, chunk_table.COUNT])[:-1])) if size else np.zeros(0)
+        np.testing.assert_array_equal(rows[:, chunk_table.START], starts)
+        np.testing.assert_array_equal(rows[:, chunk_table.PARAM], 100_000 * number + 4 * starts)
+        np.testing.assert_array_equal(rows[:, chunk_table.GRAD], 2000 + 4 * starts)
+        np.testing.assert_array_equal(rows[:, chunk_table.STATES], 3000 + 4 * starts)
+        np.testing.assert_array_equal(rows[:, chunk_table.STATES + 1], 4000 + 4 * starts)
+        assert (rows[:, chunk_table.COUNT] <= 1024).all()
+        assert (
+            rows[:, [chunk_table.KERNEL, chunk_table.SQUARES, chunk_table.SCALARS, chunk_table.LAYOUT]] == [7, 8, 9, 0]
+        ).all()
+        assert (rows[:, chunk_table.TENSOR] == number).all()
+        blocks = sum(-(-before // chunk_table.BLOCK) for before in sizes[:number])
         first = made.sums.ctypes.data + 16 * blocks
-        np.testing.assert_array_equal(rows[:, plan.SUMS], first + 16 * (starts // plan.BLOCK))
+        np.testing.assert_array_equal(rows[:, chunk_table.SUMS], first + 16 * (starts // chunk_table.BLOCK))
     assert made.spans[0] == 0
     assert made.spans[-1] == len(made.rows)
     assert (np.diff(made.spans) > 0).all()
@@ -39,45 +43,45 @@ def test_rows_cover_every_element_once():
 
 def test_rows_of_a_strided_tensor_point_at_its_first_element():
     walk = np.array([2, 30, 400, 80, 50, 8, 4], np.int64)
-    made = plan.build([part(10), part(1500, walk=walk), part(5)], chunk=1024)
+    made = chunk_table.build([part(10), part(1500, walk=walk), part(5)], chunk=1024)
     rows = made.rows[made.first_row[1] : made.first_row[2]]
-    assert rows[:, plan.PARAM].tolist() == [1000, 1000]
-    assert rows[:, plan.GRAD].tolist() == [2000, 2000]
-    assert rows[:, plan.START].tolist() == [0, 1024]
-    assert rows[:, plan.STATES].tolist() == [3000, 3000 + 4 * 1024]
-    assert rows[:, plan.LAYOUT].tolist() == [made.walks.ctypes.data] * 2
+    assert rows[:, chunk_table.PARAM].tolist() == [1000, 1000]
+    assert rows[:, chunk_table.GRAD].tolist() == [2000, 2000]
+    assert rows[:, chunk_table.START].tolist() == [0, 1024]
+    assert rows[:, chunk_table.STATES].tolist() == [3000, 3000 + 4 * 1024]
+    assert rows[:, chunk_table.LAYOUT].tolist() == [made.walks.ctypes.data] * 2
     np.testing.assert_array_equal(made.walks, walk)
-    two = plan.build([part(9, walk=walk), part(1500, walk=walk)])
-    assert two.rows[:, plan.LAYOUT].tolist() == [two.walks.ctypes.data, two.walks.ctypes.data + walk.nbytes]
+    two = chunk_table.build([part(9, walk=walk), part(1500, walk=walk)])
+    assert two.rows[:, chunk_table.LAYOUT].tolist() == [two.walks.ctypes.data, two.walks.ctypes.data + walk.nbytes]
 
 
 def test_other_numbers_of_states_in_one_table():
-    made = plan.build([part(5, states=()), part(5, states=(3000,)), part(5)])
-    assert made.rows.shape == (3, plan.STATES + 2)
-    assert made.rows[:, plan.STATES :].tolist() == [[0, 0], [3000, 0], [3000, 4000]]
+    made = chunk_table.build([part(5, states=()), part(5, states=(3000,)), part(5)])
+    assert made.rows.shape == (3, chunk_table.STATES + 2)
+    assert made.rows[:, chunk_table.STATES :].tolist() == [[0, 0], [3000, 0], [3000, 4000]]
 
 
 def test_an_empty_table():
-    made = plan.build([])
-    assert made.rows.shape == (0, plan.STATES)
+    made = chunk_table.build([])
+    assert made.rows.shape == (0, chunk_table.STATES)
     assert made.spans.tolist() == [0]
-    assert plan.build([part(0)]).elements == 0
+    assert chunk_table.build([part(0)]).elements == 0
 
 
 def test_spans_are_of_like_work():
     sizes = [100] * 500 + [100_000]
-    made = plan.build([part(size) for size in sizes], chunk=1 << 15, span=1 << 14)
-    work = np.add.reduceat(made.rows[:, plan.COUNT], made.spans[:-1])
+    made = chunk_table.build([part(size) for size in sizes], chunk=1 << 15, span=1 << 14)
+    work = np.add.reduceat(made.rows[:, chunk_table.COUNT], made.spans[:-1])
     assert work.sum() == sum(sizes)
     assert work.max() <= (1 << 15) + (1 << 14)
     assert len(work) <= sum(sizes) / (1 << 14) + 12
 
 
 def test_the_grain_follows_the_size():
-    assert plan.grain(0) == plan.grain(500_000) == 8 * 1024
-    assert plan.grain(1_000_000) == 16 * 1024
-    assert plan.grain(10**8) == plan.CHUNK
-    assert all(plan.grain(elements) % 1024 == 0 for elements in range(0, 10**7, 99_999))
+    assert chunk_table.grain(0) == chunk_table.grain(500_000) == 8 * 1024
+    assert chunk_table.grain(1_000_000) == 16 * 1024
+    assert chunk_table.grain(10**8) == chunk_table.CHUNK
+    assert all(chunk_table.grain(elements) % 1024 == 0 for elements in range(0, 10**7, 99_999))
 
 
 def addresses(walk):
@@ -101,7 +105,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("parameter", [name for name in LAYOUTS if name != "spread"])
 def test_walks_visit_each_pair_once(parameter, gradient):
     p, g = LAYOUTS[parameter](np.zeros((3, 4, 5), np.float32)), LAYOUTS[gradient](np.zeros((3, 4, 5), np.float64))
-    walk = plan.walk_of(p.shape, p.strides, g.strides, 4, 8)
+    walk = chunk_table.walk_of(p.shape, p.strides, g.strides, 4, 8)
     expected = {
         (sum(map(np.multiply, index, p.strides)), sum(map(np.multiply, index, g.strides)))
         for index in np.ndindex(p.shape)
@@ -117,16 +121,16 @@ def test_walks_visit_each_pair_once(parameter, gradient):
 
 
 def test_dense_pairs_need_no_walk_and_axes_are_merged():
-    assert plan.walk_of((3, 4), (16, 4), (32, 8), 4, 8) is None
-    assert plan.walk_of((3, 4), (4, 12), (4, 12), 4, 4) is None
-    assert plan.walk_of((1, 4), (999, 4), (7, 4), 4, 4) is None
-    assert plan.walk_of((), (), (), 4, 4) is None
-    assert plan.walk_of((3, 4), (32, 8), (16, 4), 4, 4).tolist() == [1, 12, 8, 4]
-    assert plan.walk_of((3, 4), (16, 4), (4, 12), 4, 4).tolist() == [2, 3, 16, 4, 4, 4, 12]
-    assert plan.walk_of((5,), (-4,), (-4,), 4, 4).tolist() == [1, 5, -4, -4]
+    assert chunk_table.walk_of((3, 4), (16, 4), (32, 8), 4, 8) is None
+    assert chunk_table.walk_of((3, 4), (4, 12), (4, 12), 4, 4) is None
+    assert chunk_table.walk_of((1, 4), (999, 4), (7, 4), 4, 4) is None
+    assert chunk_table.walk_of((), (), (), 4, 4) is None
+    assert chunk_table.walk_of((3, 4), (32, 8), (16, 4), 4, 4).tolist() == [1, 12, 8, 4]
+    assert chunk_table.walk_of((3, 4), (16, 4), (4, 12), 4, 4).tolist() == [2, 3, 16, 4, 4, 4, 12]
+    assert chunk_table.walk_of((5,), (-4,), (-4,), 4, 4).tolist() == [1, 5, -4, -4]
 
 
 def test_dense_strides():
     for array in (np.zeros((3, 4, 5)), np.asfortranarray(np.zeros((3, 4, 5))), np.zeros((3, 4, 5)).transpose(1, 0, 2)):
-        order = plan.memory_order(array.shape, array.strides)
-        assert plan.dense_strides(array.shape, order, 8) == array.strides
+        order = chunk_table.memory_order(array.shape, array.strides)
+        assert chunk_table.dense_strides(array.shape, order, 8) == array.strides

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from schuss_kernels import pool
+from schuss_kernels.cpu import thread_pool
 
 
 def test_an_interrupt_waits_for_the_helpers(monkeypatch):
@@ -20,8 +20,8 @@ def test_an_interrupt_waits_for_the_helpers(monkeypatch):
         if len(looks) in (2, 4):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool.time, "sleep", sleep)
-    made = pool.Pool(lambda *job: None, lambda *job: -1, left)
+    monkeypatch.setattr(thread_pool.time, "sleep", sleep)
+    made = thread_pool.Pool(lambda *job: None, lambda *job: -1, left)
     with pytest.raises(KeyboardInterrupt):
         made.run(0, 0, 0, 0, 0, threads=1, clock=0, column=0)
     assert looks == [True] * 6
@@ -35,7 +35,7 @@ def test_one_job_at_a_time():
         inside.set()
         assert go_on.wait(30)
 
-    made = pool.Pool(lead, lambda *job: -1, lambda job: True)
+    made = thread_pool.Pool(lead, lambda *job: -1, lambda job: True)
     first = threading.Thread(target=made.run, args=(0, 0, 0, 0, 0, 1, 0, 0))
     first.start()
     assert inside.wait(30)

@@ -117,7 +117,7 @@ def test_the_norm(dtype, backend):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_norm_is_the_same_for_any_threads_and_chunks(threads, backend, monkeypatch):
-    from schuss_kernels.host import HostEngine
+    from schuss_kernels.engine.host import HostEngine
 
     sizes, norms = [70_001, 3, 9_000], set()
     for chunk in (1024, 4096, 65_536):

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from schuss_kernels import plan
-from schuss_kernels.engine import Memory
+from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.plan import chunk_table
 
 import schuss
-from schuss.room import HUGE, LINE, PIECE, Room
+from schuss.core.arena import HUGE, LINE, PIECE, Room
 
 SHAPES = [(), (0,), (3,), (0, 4), (7, 5), (1000,), (513, 257), (1 << 18,), (2, 3, 4, 5)] * 3
 
@@ -43,7 +43,7 @@ def test_axes_in_the_order_of_the_parameter():
     array = np.ones((3, 4, 5), np.float32).transpose(1, 2, 0)
     memory = Memory(array, array.ctypes.data, array.dtype, array.shape, array.strides)
     made = Room("native").array(memory, np.dtype(np.float32), 0.0)
-    assert made.strides == array.strides == plan.dense_strides((4, 5, 3), [2, 0, 1], 4)
+    assert made.strides == array.strides == chunk_table.dense_strides((4, 5, 3), [2, 0, 1], 4)
 
 
 def pieces(arrays):

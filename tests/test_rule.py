@@ -13,9 +13,9 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, assert_same_optimizers
-from schuss_kernels import cpu
-from schuss_kernels.reference import element_by_element, measured_element_by_element
-from schuss_kernels.rule import PARAMETER, Rule, RuleError
+from schuss_kernels.cpu import compile
+from schuss_kernels.engine.reference import element_by_element, measured_element_by_element
+from schuss_kernels.lang.rule import PARAMETER, Rule, RuleError
 from schuss_kernels.rules import RULES
 
 import schuss
@@ -222,7 +222,7 @@ def test_updates_that_cannot_run(wrong, message):
     for _ in range(2):  # the second time, nothing may come from a cache
         with pytest.raises(schuss.RuleError, match=f"rule 'mine': .*{message}"):
             schuss.Optimizer([w], rule(update=wrong), lr=0.1)
-        cpu._kernels.clear()
+        compile._kernels.clear()
     assert (w == 1).all()
 
 
@@ -290,8 +290,8 @@ RULE = schuss.Rule("from_a_file", State, Scalars, scalars, update)
 USE = """
 w = np.ones(100, np.float32)
 schuss.Optimizer([w], RULE, lr=FACTOR).step([w.copy()])
-from schuss_kernels import cpu
-(made, _), = cpu._kernels.values()
+from schuss_kernels.cpu import compile
+(made, _), = compile._kernels.values()
 print(w[0], made.stats.cache_hits.total(), made.stats.cache_misses.total())
 """
 

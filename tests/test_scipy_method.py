@@ -11,7 +11,7 @@ import pytest
 from bowl import MINIMUM, both, bowl, slope
 
 import schuss
-from schuss import descent
+from schuss.descent import minimize
 
 
 def test_as_a_method_of_scipy():
@@ -130,15 +130,15 @@ def no_scipy(monkeypatch):
     """As if SciPy were not installed."""
     for module in ("scipy", "scipy.optimize", "scipy.differentiate"):
         monkeypatch.setitem(sys.modules, module, None)
-    descent._result_class.cache_clear()
+    minimize._result_class.cache_clear()
     yield
-    descent._result_class.cache_clear()
+    minimize._result_class.cache_clear()
 
 
 @pytest.mark.parametrize("jac", [slope, None])
 def test_without_scipy(no_scipy, jac):
     result = schuss.minimize(bowl, [4.0, 5.0], "sgd", jac=jac, lr=0.05, return_path=True, gtol=1e-4)
-    assert type(result) is descent.Result
+    assert type(result) is minimize.Result
     assert result.success
     assert result["x"] is result.x
     np.testing.assert_allclose(result.x, MINIMUM, atol=1e-4)

@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, one_a_kernel
-from schuss_kernels import rounding
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage import BF16, F16, Spec
+from schuss_kernels.storage import stochastic_rounding
+from schuss_kernels.storage.dtypes import BF16, F16, Spec
 
 import schuss
 
@@ -95,7 +95,7 @@ def test_rounding_at_random_is_one_of_the_neighbours_and_right_on_average(storag
     bits = draw.integers(0, 1 << 16, 100_000).astype(np.uint32)
     for value in (1.0, 1.001, -3.14159, 1e-7, 2.0**-20 * 1.3, 60000.3, -0.0, np.inf, np.nan):
         values = np.full(len(bits), value, np.float32)
-        made = rounding.rounded(values, np.dtype(dtype), bits).astype(np.float64)
+        made = stochastic_rounding.rounded(values, np.dtype(dtype), bits).astype(np.float64)
         exact = float(np.float32(value))
         if not np.isfinite(exact):
             np.testing.assert_array_equal(made, values)
@@ -113,9 +113,9 @@ def test_a_master_weight_in_two_halves():
     bits = draw.integers(0, 1 << 32, 1_000_000, np.uint32)
     ties = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)) | np.uint32(0x8000)
     for values in (bits.view(np.float32), ties.view(np.float32)):
-        high, low = rounding.split(values)
+        high, low = stochastic_rounding.split(values)
         numbers = ~np.isnan(values)
-        assert_same_bits(rounding.joined(high, low)[numbers], values[numbers])
+        assert_same_bits(stochastic_rounding.joined(high, low)[numbers], values[numbers])
         assert np.isnan(high.view(BFLOAT16).astype(np.float32)[~numbers]).all()
         finite = np.isfinite(values)
         nearest = values[finite].astype(BFLOAT16)
@@ -222,7 +222,7 @@ def strided(seed):
 @pytest.mark.parametrize("chunk", [1024, 3072])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_random_bits_do_not_depend_on_threads_and_chunks(threads, chunk, backend, monkeypatch):
-    from schuss_kernels.host import HostEngine
+    from schuss_kernels.engine.host import HostEngine
 
     monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, chunk))
     monkeypatch.setattr(HostEngine, "serial_below", 0)
@@ -275,7 +275,7 @@ def test_a_master_weight_is_the_float32_run(master):
     tensor = ours._engine.tensors[0]
     kept = tensor.others["master"].array
     if master == "remainder":
-        kept = rounding.joined(tensor.parameter.array.view(np.uint16), kept)
+        kept = stochastic_rounding.joined(tensor.parameter.array.view(np.uint16), kept)
     expected = whole._parameters[0].array
     assert_same_bits(kept, expected)
     for one, other in zip(tensor.states, whole._engine.tensors[0].states, strict=True):
@@ -351,13 +351,13 @@ def test_what_cannot_be(dtype, options, message):
 def test_without_ml_dtypes(monkeypatch):
     import sys
 
-    from schuss_kernels import storage
+    from schuss_kernels.storage import dtypes
 
-    storage._dtype.cache_clear()
+    dtypes._dtype.cache_clear()
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ModuleNotFoundError, match="bfloat16 needs ml_dtypes; get it with: pip install ml_dtypes"):
         schuss.AdamW([np.ones(3, np.float32)], state_dtype="bfloat16")
-    storage._dtype.cache_clear()
+    dtypes._dtype.cache_clear()
 
 
 # --------------------------------------------------------------------------------------------------------- machine code
@@ -369,14 +369,14 @@ def test_16_bit_kernels_are_simd(storage, stochastic, monkeypatch, tmp_path):
     import platform
 
     import numba
-    from schuss_kernels import cpu
+    from schuss_kernels.cpu import compile
 
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("looks for x86 instructions")
-    monkeypatch.setattr(cpu, "_kernels", {})
+    monkeypatch.setattr(compile, "_kernels", {})
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     rule = RULES["adamw"]
     spec = Spec(rule, storage, storage, (storage,) * 2, stochastic=stochastic)
-    assembly = next(iter(cpu.compiled(rule, spec)[0].inspect_asm().values()))
+    assembly = next(iter(compile.compiled(rule, spec)[0].inspect_asm().values()))
     assert re.search(r"\tv?sqrtps\t", assembly), "the loop is not vectorised"
     assert not re.search(r"\t(?:v?cvtps2pd|v?sqrtpd|v?mulpd)\t", assembly)

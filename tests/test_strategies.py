@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import schuss
-from schuss.strategies import STRATEGIES
+from schuss.descent.batches import STRATEGIES
 
 X = np.arange(26.0).reshape(13, 2)
 Y = np.arange(13)

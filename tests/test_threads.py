@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cases import BACKENDS
 from processes import python
-from schuss_kernels.host import PER_THREAD, SERIAL_BELOW
-from schuss_kernels.threads import most_threads
+from schuss_kernels.engine.host import PER_THREAD, SERIAL_BELOW
+from schuss_kernels.engine.thread_count import most_threads
 
 import schuss
 

@@ -6,10 +6,10 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from schuss_kernels.rule import Rule
+from schuss_kernels.lang.rule import Rule
+from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage import BF16, F32, Spec
-from schuss_kernels.traffic import traffic
+from schuss_kernels.storage.dtypes import BF16, F32, Spec
 
 import schuss
 

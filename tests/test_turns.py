@@ -11,12 +11,14 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, needs_native
-from schuss_kernels import cpu, native, turns
+from schuss_kernels.cpu import compile
+from schuss_kernels.native import engine
+from schuss_kernels.plan import two_pass
 from schuss_kernels.rules import RULES
 
 from schuss import catalogue
 
-MEASURED = {rule.name: rule for rule in RULES.values() if native.finishes_alone(rule)}
+MEASURED = {rule.name: rule for rule in RULES.values() if engine.finishes_alone(rule)}
 
 NUMBERS = (0.0, 1.0, 3e-320, 2.5e-17, 0.7, 12.25, 4e19, 1e300, math.inf, math.nan)
 """What sums of squares, of elements and of both may be."""
@@ -33,11 +35,14 @@ def finished(rule, address, begun, sums, step):
     """What the compiled ``finish`` leaves: the scalars in both types, and the running numbers."""
     scalars = np.array(begun[0], np.float64)
     singles, running = scalars.astype(np.float32), np.array(begun[1] or [0.0], np.float64)
-    folded, row = np.array(sums, np.float64), np.zeros(turns.COLUMNS, np.int64)
-    row[turns.STEP] = step
+    folded, row = np.array(sums, np.float64), np.zeros(two_pass.COLUMNS, np.int64)
+    row[two_pass.STEP] = step
     for column, numbers in (
-        (turns.FOLDED, folded), (turns.SCALARS, scalars), (turns.SINGLES, singles), (turns.RUNNING, running),
-    ):  # fmt: skip
+        (two_pass.FOLDED, folded),
+        (two_pass.SCALARS, scalars),
+        (two_pass.SINGLES, singles),
+        (two_pass.RUNNING, running),
+    ):
         row[column] = numbers.ctypes.data
     called(address, row)
     return scalars, singles, running
@@ -47,7 +52,7 @@ def finished(rule, address, begun, sums, step):
 @pytest.mark.parametrize("name", MEASURED)
 def test_compiled_finish_is_the_rules(name, kind):
     rule = MEASURED[name]
-    address = cpu.compiled_finish(rule)[1] if kind == "numba" else native.finish(rule)
+    address = compile.compiled_finish(rule)[1] if kind == "numba" else engine.finish(rule)
     assert address
     options = {key: 0.1 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
     given = {key: options[key] for key in rule.scalar_names}
@@ -84,8 +89,8 @@ SHARED = ["dog", "dowg"]
     "name", [*(v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR), "dog", "dowg"]
 )
 def test_portions_change_nothing(name, threads, monkeypatch):
-    monkeypatch.setattr(turns, "PORTION_BYTES", 40_000)
-    monkeypatch.setattr(native.NativeEngine, "serial_below", 2000)
+    monkeypatch.setattr(two_pass, "PORTION_BYTES", 40_000)
+    monkeypatch.setattr(engine.NativeEngine, "serial_below", 2000)
     variant = catalogue.VARIANTS[name]
 
     def build(parameters, backend):
@@ -124,31 +129,31 @@ def test_portions_change_nothing(name, threads, monkeypatch):
 
 def test_rows_of_several_tensors():
     """Two groups whose numbers are of all their tensors, one of them with two histories; and a tensor of its own."""
-    made = turns.Turns([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
-    made.rows[:6, turns.SUMS] = 2
-    made.rows[:6, turns.SCALARS] = range(100, 106)
+    made = two_pass.Turns([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
+    made.rows[:6, two_pass.SUMS] = 2
+    made.rows[:6, two_pass.SCALARS] = range(100, 106)
     lent = [
-        turns.Lent([0, 4], 5, (1.0, 2.0, 3.0), 0),
-        turns.Lent([1], 6, (4.0, 5.0, 6.0), 0),
-        turns.Lent([3], 8, (7.0,), 1),
-        turns.Lent([5], 9, (), 2),
+        two_pass.Lent([0, 4], 5, (1.0, 2.0, 3.0), 0),
+        two_pass.Lent([1], 6, (4.0, 5.0, 6.0), 0),
+        two_pass.Lent([3], 8, (7.0,), 1),
+        two_pass.Lent([5], 9, (), 2),
     ]
     assert made.begin(lent) == [6, 7, 3, 8]
     rows, folded = made.rows, made.folded.ctypes.data + np.arange(11) * 16
-    assert rows[[0, 1, 4], turns.INTO].tolist() == [folded[6]] * 3  # the sums of both histories are the group's
-    assert rows[[6, 7, 8], turns.FOLDED].tolist() == [folded[6], folded[6], folded[8]]
-    assert rows[5, turns.INTO] == folded[8]
-    assert rows[[2, 3], turns.INTO].tolist() == [0, 0]
-    assert rows[:, turns.FINISH].tolist() == [0, 0, 0, 9, 0, 0, 7, 7, 7, 0, 0]
-    assert rows[[3, 6, 7, 8], turns.AHEAD].tolist() == [8, 5, 6, 9]
-    assert rows[[6, 7, 8], turns.SCALARS].tolist() == [100, 101, 105]
-    assert rows[[6, 7, 8], turns.SUMS].tolist() == [2, 2, 2]
+    assert rows[[0, 1, 4], two_pass.INTO].tolist() == [folded[6]] * 3  # the sums of both histories are the group's
+    assert rows[[6, 7, 8], two_pass.FOLDED].tolist() == [folded[6], folded[6], folded[8]]
+    assert rows[5, two_pass.INTO] == folded[8]
+    assert rows[[2, 3], two_pass.INTO].tolist() == [0, 0]
+    assert rows[:, two_pass.FINISH].tolist() == [0, 0, 0, 9, 0, 0, 7, 7, 7, 0, 0]
+    assert rows[[3, 6, 7, 8], two_pass.AHEAD].tolist() == [8, 5, 6, 9]
+    assert rows[[6, 7, 8], two_pass.SCALARS].tolist() == [100, 101, 105]
+    assert rows[[6, 7, 8], two_pass.SUMS].tolist() == [2, 2, 2]
     assert [made.ran(row, tuple_of(3)) for row in (6, 7)] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
     assert made.begin(lent[2:3]) == [3]
-    assert np.flatnonzero(rows[:, turns.FINISH]).tolist() == [3]
-    assert not rows[:, turns.INTO].any()
+    assert np.flatnonzero(rows[:, two_pass.FINISH]).tolist() == [3]
+    assert not rows[:, two_pass.INTO].any()
     assert made.begin([lent[1]]) == [6]
-    assert rows[6, turns.FOLDED] == folded[6]
+    assert rows[6, two_pass.FOLDED] == folded[6]
 
 
 def tuple_of(count):
@@ -156,11 +161,11 @@ def tuple_of(count):
 
 
 def test_portions():
-    assert turns.portions([]) == [0, 0]
-    small = turns.PORTION_BYTES // 4
-    assert turns.portions([small] * 9) == [0, 4, 8, 9]
-    assert turns.portions([small, 9 * small, small, small]) == [0, 1, 2, 4]
-    assert turns.portions([0, 9 * small, 0]) == [0, 2, 3]
+    assert two_pass.portions([]) == [0, 0]
+    small = two_pass.PORTION_BYTES // 4
+    assert two_pass.portions([small] * 9) == [0, 4, 8, 9]
+    assert two_pass.portions([small, 9 * small, small, small]) == [0, 1, 2, 4]
+    assert two_pass.portions([0, 9 * small, 0]) == [0, 2, 3]
 
 
 @needs_native

@@ -9,22 +9,22 @@ Parameters are updated in place, in one pass over memory, by all cores, bit for 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from schuss_kernels.matrix import MatrixRule
-from schuss_kernels.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
+from schuss_kernels.lang.matrix_rule import MatrixRule
+from schuss_kernels.lang.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
 from .catalogue import CLASSES
+from .core.step_options import StepInfo
 from .loss_scale import DynamicLossScale
 from .optimizer import Optimizer
-from .riding import StepInfo
 
 if TYPE_CHECKING:
     from . import plots, problems, schedules
     from .catalogue import optimizers
-    from .descent import minimize, scipy_method
-    from .differences import check_gradient
+    from .descent.batches import batches
+    from .descent.gradient_check import check_gradient
+    from .descent.minimize import minimize, scipy_method
     from .named import make
     from .optim import *  # noqa: F403
-    from .strategies import batches
 
 __version__ = "0.1.0"
 
@@ -54,15 +54,15 @@ __all__ += CLASSES
 # Imported when they are used. A module is its own name; what is in one stands beside its module's name.
 _LATER = {
     **{name: f"optim.{module}" for name, module in CLASSES.items()},
-    "batches": "strategies",
-    "check_gradient": "differences",
+    "batches": "descent.batches",
+    "check_gradient": "descent.gradient_check",
     "make": "named",
-    "minimize": "descent",
+    "minimize": "descent.minimize",
     "optimizers": "catalogue",
     "plots": "plots",
     "problems": "problems",
     "schedules": "schedules",
-    "scipy_method": "descent",
+    "scipy_method": "descent.minimize",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from . import catalogue
 from .commands.console import CommandError
-from .nearest import hint
+from .core.validate import hint
 
 EXAMPLES = """\
 examples:

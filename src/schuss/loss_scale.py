@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from .riding import StepInfo
+from .core.step_options import StepInfo
 
 _FIELDS = ("scale", "growth_factor", "backoff_factor", "growth_interval", "clean_steps")
 

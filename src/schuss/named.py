@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .catalogue import VARIANTS, Variant
-from .nearest import hint
+from .core.validate import hint
 from .optimizer import Optimizer
 
 ALIASES = {"momentum": "sgd-momentum", "nesterov": "sgd-nesterov", "amsgrad": "adam-amsgrad"}

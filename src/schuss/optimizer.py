@@ -9,22 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from schuss_kernels.engine import Engine, Memory, Tensor
-from schuss_kernels.interrupts import Uninterrupted
-from schuss_kernels.rule import Rule
+from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
+from schuss_kernels.lang.rule import Rule
 
-from . import arrays, backends, report, state, storing, tree
-from .accumulation import Sums
-from .common import MIN_8BIT_SIZE, Common, keeping
-from .conventions import Conventions
-from .counts import Counts, History
-from .forks import step_lock
-from .groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
-from .numbers import Numbers
-from .riding import AT_REST, MOVED, Riding, StepInfo
-from .room import Room
-from .slow import Slow
-from .swapping import Swap
+from .core import arrays, backends, explain, tree
+from .core import state_dict as state_dict_
+from .core import states as states_
+from .core.accumulation import Sums
+from .core.arena import Room
+from .core.conventions import Conventions
+from .core.fork_lock import step_lock
+from .core.lookahead import Slow
+from .core.param_groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
+from .core.step_counts import Counts, History
+from .core.step_options import AT_REST, MOVED, Riding, StepInfo
+from .core.step_scalars import Numbers
+from .core.storage_options import MIN_8BIT_SIZE, Common, keeping
+from .core.weight_swap import Swap
 
 ACCUMULATED: Any = object()
 """What :meth:`Optimizer.step` takes in place of gradients: what was accumulated."""
@@ -53,7 +55,8 @@ class Optimizer:
         else ``"numba"`` (compiled when first used). ``"numpy"`` runs the reference: slow, no compiler.
     state_dtype
         How states are kept: ``"float32"``, ``"bfloat16"``, ``"float16"`` (or the dtype), None: as they are computed.
-        ``"8bit"``: as codes of 8 bits, with a float32 scale for every 256 (:mod:`schuss_kernels.blocks` says how).
+        ``"8bit"``: as codes of 8 bits, with a float32 scale for every 256 (see
+        :mod:`schuss_kernels.storage.quantization`).
         States that are weights themselves are always kept as they are computed.
     min_8bit_size
         Tensors of fewer elements keep their states as they are computed, where the others' are in 8 bits.
@@ -151,7 +154,7 @@ class Optimizer:
         if clash is not None:
             one, other = (self._names[number] for number in clash)
             raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
-        storing.check(self._keeping, self._names, self._parameters)
+        states_.check(self._keeping, self._names, self._parameters)
         copies = self._copies(copy_to)
         self._spans = arrays.Spans(self._parameters, self._names)
         rules = [self._rule_for(number) for number in range(len(leaves))]
@@ -159,9 +162,9 @@ class Optimizer:
         self._room = Room(self.backend)
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._others = [
-            storing.beside(self._room, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
+            states_.beside(self._room, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
         ]
-        self._counts = Counts(self._clock, self._group_of, [storing.compute(p) for p in self._parameters])
+        self._counts = Counts(self._clock, self._group_of, [states_.compute(p) for p in self._parameters])
         self._numbers = Numbers(self._counts)
         self._adapt()
         self._look_at_groups()
@@ -264,7 +267,7 @@ class Optimizer:
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
             if self._sums is None:
-                buffers = [self._room.array(p, storing.compute(p), 0.0) for p in self._parameters]
+                buffers = [self._room.array(p, states_.compute(p), 0.0) for p in self._parameters]
                 self._sums = Sums(self._names, buffers, self._make_engine)
             self._sums.add(gradients, lambda: self._looked_at(gradients, False), stream)
 
@@ -433,14 +436,14 @@ class Optimizer:
             form_of.append(forms.setdefault((group, rule), len(forms)))
             states = dict(held)
             for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
-                if field not in states or states[field].shape != storing.state_shape(rule, field, parameter):
-                    states[field] = storing.state(self._room, self._keeping, parameter, rule, field, value)
+                if field not in states or states[field].shape != states_.state_shape(rule, field, parameter):
+                    states[field] = states_.state(self._room, self._keeping, parameter, rule, field, value)
             made.append(states)
             fields = tuple(states[field] for field in rule.State._fields)
             kept = self._keeping
             tensors.append(
                 Tensor(
-                    name, rule, parameter, fields, *storing.expected_gradient(parameter),
+                    name, rule, parameter, fields, *states_.expected_gradient(parameter),
                     others=self._others[number], master=kept.master, stochastic=kept.stochastic,
                 )
             )  # fmt: skip
@@ -470,7 +473,7 @@ class Optimizer:
             if self._slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
             slow = [
-                storing.weights(self._room, self._keeping, *pair)
+                states_.weights(self._room, self._keeping, *pair)
                 for pair in zip(self._parameters, self._others, strict=True)
             ]
             with self._unsettled():
@@ -485,7 +488,7 @@ class Optimizer:
             return [None] * len(self._names)
         grouped = self._grouped and isinstance(copy_to, (list, tuple))
         given = tree.match(self._node, unwrapped(copy_to) if grouped else copy_to, "copy_to")
-        return storing.copies(given, self._names, self._parameters)
+        return states_.copies(given, self._names, self._parameters)
 
     def _make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         return backends.engine(self.backend, tensors, clock, self._threads, self._strict)
@@ -508,7 +511,7 @@ class Optimizer:
         with self._lock:
             if self._edits.count != self._seen:  # options may have chosen a rule with other states
                 self._look_at_groups()
-            return state.save(self)
+            return state_dict_.save(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
@@ -522,11 +525,11 @@ class Optimizer:
         with self._lock:
             self._swap.refuse("load_state_dict()")
             with Uninterrupted():
-                state.load(self, state_dict)
+                state_dict_.load(self, state_dict)
 
     def explain(self) -> str:
         """What a step moves and what runs it, as text to print."""
-        return report.explain(self)
+        return explain.explain(self)
 
     def __repr__(self) -> str:
         elements = sum(p.size for p in self._parameters)

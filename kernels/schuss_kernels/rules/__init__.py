@@ -10,7 +10,7 @@ import pkgutil
 import sys
 from typing import Any
 
-from ..rule import Rule
+from ..lang.rule import Rule
 
 _NO_OPTIMIZERS = ("accumulate", "sophia_hessian")
 """Rules that are a part of what optimizers do."""

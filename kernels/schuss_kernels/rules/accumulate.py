@@ -5,7 +5,7 @@ No optimizer; written as a rule, so that one launch adds up the whole model.
 
 from collections import namedtuple
 
-from ..rule import Rule
+from ..lang.rule import Rule
 
 State = namedtuple("State", [])
 Scalars = namedtuple("Scalars", [])

@@ -26,7 +26,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_var"])
 Scalars = namedtuple(

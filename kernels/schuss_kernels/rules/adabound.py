@@ -20,8 +20,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import larger, pick
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import larger, pick
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 AmsState = namedtuple("AmsState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])

@@ -20,7 +20,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["square_avg", "acc_delta"])
 Scalars = namedtuple("Scalars", ["lr", "rho", "one_minus_rho", "eps", "weight_decay", "keep"])

@@ -26,8 +26,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..matrix import MatrixRule, long_loops
-from ..rule import FRACTION, NOT_NEGATIVE
+from ..lang.matrix_rule import MatrixRule, long_loops
+from ..lang.rule import FRACTION, NOT_NEGATIVE
 
 State = namedtuple("State", ["row_var", "col_var"])
 MomentumState = namedtuple("MomentumState", ["row_var", "col_var", "exp_avg"])

@@ -23,7 +23,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import NOT_NEGATIVE, Rule
+from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["sum"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps"])

@@ -22,8 +22,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import larger
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import larger
 
 State = namedtuple("State", ["exp_avg", "exp_inf"])
 Scalars = namedtuple(

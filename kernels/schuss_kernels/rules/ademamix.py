@@ -30,7 +30,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_slow", "exp_avg_sq"])
 SimplifiedState = namedtuple("SimplifiedState", ["momentum_buffer", "exp_avg_sq"])

@@ -12,7 +12,7 @@ beta of 0 needs no buffer: b1 is the gradient, and none is kept.
 
 from collections import namedtuple
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["momentum_buffer_2", "momentum_buffer_3"])
 AllState = namedtuple("AllState", ["momentum_buffer_1", "momentum_buffer_2", "momentum_buffer_3"])

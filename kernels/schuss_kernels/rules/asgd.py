@@ -18,8 +18,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import pick
-from ..rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import pick
 
 State = namedtuple("State", ["ax"])
 Running = namedtuple("Running", ["eta", "mu"], defaults=[0.0, 1.0])

@@ -25,8 +25,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import sign
 
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq"])
 LionState = namedtuple("LionState", ["exp_avg"])

@@ -17,8 +17,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import larger, pick
-from ..rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import larger, pick
 
 State = namedtuple("State", ["scale", "subgradients", "reward", "cumulative_gradients", "x0"])
 Scalars = namedtuple("Scalars", ["lr", "alpha", "weight_decay"])

@@ -22,7 +22,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum"])
 Scalars = namedtuple(

@@ -20,7 +20,7 @@ moves nothing.
 import math
 from collections import namedtuple
 
-from ..rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
 
 State = namedtuple("State", ["x0"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps", "first", "relative", "init_eta"])

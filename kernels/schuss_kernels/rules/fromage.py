@@ -13,7 +13,7 @@ of zeros, which otherwise starts with ``lr * g``, moves by ``lr * 1e-6``.
 import math
 from collections import namedtuple
 
-from ..rule import NOT_NEGATIVE, Rule
+from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", [])
 Scalars = namedtuple("Scalars", ["lr", "keep", "min_norm"])

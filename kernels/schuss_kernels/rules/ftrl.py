@@ -21,8 +21,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import POWER, pick, power, power_of, power_table
-from ..rule import NOT_NEGATIVE, Interval, Rule
+from ..lang.rule import NOT_NEGATIVE, Interval, Rule
+from ..lang.scalar_math import POWER, pick, power, power_of, power_table
 
 State = namedtuple("State", ["accumulator", "linear"])
 Scalars = namedtuple("Scalars", ["inverse_lr", "l1", "minus_l1", "below", "shrinkage", "keep"])

@@ -17,8 +17,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import sign
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(

@@ -18,7 +18,7 @@ weight_decay * p|| + eps)``.
 import math
 from collections import namedtuple
 
-from ..rule import NOT_NEGATIVE, Rule
+from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["velocity"])
 Scalars = namedtuple("Scalars", ["lr", "momentum", "weight_decay", "trust_coefficient", "most", "eps"])

@@ -18,8 +18,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import signed
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import signed
 
 State = namedtuple("State", ["exp_avg"])
 Scalars = namedtuple("Scalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "keep"])

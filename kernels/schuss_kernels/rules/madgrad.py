@@ -21,8 +21,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import cube_root, on_arrays, pick
-from ..rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import cube_root, on_arrays, pick
 
 State = namedtuple("State", ["grad_sum_sq", "grad_sum", "x0"])
 Scalars = namedtuple("Scalars", ["step_size", "momentum", "one_minus_momentum", "eps", "weight_decay"])

@@ -21,8 +21,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import signed
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import signed
 
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "last_grad"])
 LionState = namedtuple("LionState", ["exp_avg", "last_grad"])

@@ -29,8 +29,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..matrix import MatrixRule
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.matrix_rule import MatrixRule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from . import adam, nadam
 
 State = namedtuple("State", ["momentum_buffer"])

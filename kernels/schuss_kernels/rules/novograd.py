@@ -18,7 +18,7 @@ Conventions. ``paper``: the first step has no eps; betas = (0.95, 0.98) and eps 
 import math
 from collections import namedtuple
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg"])
 Scalars = namedtuple("Scalars", ["lr", "beta1", "beta2", "eps", "weight_decay", "scale", "share"])

@@ -22,7 +22,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["previous_gradient"])
 Scalars = namedtuple("Scalars", ["now", "before", "weight_decay"])

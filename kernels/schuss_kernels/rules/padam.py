@@ -21,8 +21,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import POWER, larger, pick, power, power_of, power_table
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import POWER, larger, pick, power, power_of, power_table
 
 _FIELDS = ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "weight_decay"]
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])

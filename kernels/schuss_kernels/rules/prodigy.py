@@ -22,7 +22,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum", "p0"])
 Scalars = namedtuple(

@@ -19,7 +19,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["momentum_buffer"])
 Scalars = namedtuple("Scalars", ["by_mean", "by_gradient", "momentum", "one_minus_momentum", "weight_decay", "keep"])

@@ -28,7 +28,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["square_avg"])
 MomentumState = namedtuple("MomentumState", ["square_avg", "momentum_buffer"])

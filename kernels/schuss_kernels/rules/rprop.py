@@ -23,8 +23,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import sign
-from ..rule import NOT_NEGATIVE, Rule
+from ..lang.rule import NOT_NEGATIVE, Rule
+from ..lang.scalar_math import sign
 
 State = namedtuple("State", ["prev", "step_size"])
 PendingState = namedtuple("PendingState", ["pending", "step_size"])

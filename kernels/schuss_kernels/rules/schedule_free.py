@@ -29,7 +29,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
 
 SgdState = namedtuple("SgdState", ["z"])
 State = namedtuple("State", ["z", "exp_avg_sq"])

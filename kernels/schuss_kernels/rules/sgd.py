@@ -31,7 +31,7 @@ first and ``g' = g``, which without momentum is the same.
 
 from collections import namedtuple
 
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", [])
 MomentumState = namedtuple("MomentumState", ["momentum_buffer"])

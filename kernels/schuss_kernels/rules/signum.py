@@ -15,8 +15,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..elementary import signed
-from ..rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import signed
 
 State = namedtuple("State", ["exp_avg"])
 NoState = namedtuple("NoState", [])

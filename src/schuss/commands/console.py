@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from ..nearest import hint
+from ..core.validate import hint
 
 
 class CommandError(Exception):

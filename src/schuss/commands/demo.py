@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import catalogue, named, problems
-from ..nearest import hint
+from ..core.validate import hint
 from ..problems import Problem
 from . import console, pictures, runs, steps
 from .console import CommandError

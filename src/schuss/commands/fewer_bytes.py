@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from schuss_kernels.storage import BF16
+from schuss_kernels.storage.dtypes import BF16
 
 from ..optim.adam import AdamW
 from . import benchmark, console, timing

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from numba import njit, prange
-from schuss_kernels.rule import Rule
-from schuss_kernels.traffic import traffic
+from schuss_kernels.lang.rule import Rule
+from schuss_kernels.lang.traffic import traffic
 
 SERIAL_BELOW = 128 * 1024
 """Elements up to which one thread is faster than waking the others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-from schuss_kernels.threads import most_threads
+from schuss_kernels.engine.thread_count import most_threads
 
 from .. import catalogue
 from . import console, machine
@@ -48,15 +48,15 @@ def text() -> str:
 
 def _native() -> tuple[str, list[str]]:
     """The levels of the kernels compiled ahead of time, the one in use, and what is missing."""
-    from schuss_kernels import native
+    from schuss_kernels.native import engine
 
-    reason = native.available()
+    reason = engine.available()
     if reason is not None:
         return "not usable: numba compiles the kernels when they are first used", [reason]
-    library = native.library()
+    library = engine.library()
     built = ", ".join(name + ("" if runs else " (not on this processor)") for name, runs in library.levels)
-    chosen = f"{library.level} in use" + (f" ({native.LEVEL})" if native.LEVEL in os.environ else "")
-    old = native.outdated()
+    chosen = f"{library.level} in use" + (f" ({engine.LEVEL})" if engine.LEVEL in os.environ else "")
+    old = engine.outdated()
     if old:
         return f"kernels for {built}; {chosen}", [
             f"native kernels of {', '.join(old)}: they were compiled from other source files than those that are here, "
@@ -67,11 +67,11 @@ def _native() -> tuple[str, list[str]]:
 
 def _numba() -> tuple[str, str]:
     """What numba compiles, and where it keeps it."""
-    from schuss_kernels import launch
+    from schuss_kernels.cpu import launcher
 
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "switched off by NUMBA_DISABLE_JIT: what is not native runs the slow numpy reference", "none"
-    folder = launch.run_alone.stats.cache_path
+    folder = launcher.run_alone.stats.cache_path
     return (
         "compiles what is not native, such as your own rules",
         folder or "none: no folder can be written; set NUMBA_CACHE_DIR to one",
@@ -81,10 +81,10 @@ def _numba() -> tuple[str, str]:
 def _cuda() -> tuple[str, list[str]]:
     """Whether CUDA can be used, and what is missing for it."""
     try:
-        from schuss_kernels import cuda
+        from schuss_kernels.cuda import engine
     except ImportError as error:
         return "not usable", [f"CUDA kernels cannot be loaded ({error}): pip install 'schuss[cuda]'"]
-    reason = cuda.available()
+    reason = engine.available()
     if reason is None:
         return "usable", []
     return "not usable", [f"CUDA arrays: {reason}"]

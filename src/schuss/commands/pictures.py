@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plots
-from ..optional import need
+from ..core.optional import need
 from ..problems import History, Problem
 from . import console
 from .console import CommandError

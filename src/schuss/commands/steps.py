@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from schuss_kernels.threads import most_threads
+from schuss_kernels.engine.thread_count import most_threads
 
 from .. import catalogue, plots
 from ..catalogue import Variant

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Unpack
 
 from schuss_kernels.rules import adopt
 
-from ..common import Common
-from ..conventions import Conventions
+from ..core.conventions import Conventions
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 

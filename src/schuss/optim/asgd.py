@@ -5,8 +5,8 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import asgd
 
-from .. import tree
-from ..common import Common
+from ..core import tree
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 

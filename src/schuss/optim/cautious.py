@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules.cautious import CAUTIOUS_ADAMW, CAUTIOUS_LION
 
-from ..common import Common
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Unpack
 
 from schuss_kernels.rules import dog
 
-from ..common import Common
-from ..groups import Select
+from ..core.param_groups import Select
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 

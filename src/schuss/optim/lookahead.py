@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import tree
+from ..core import tree
+from ..core.step_options import StepInfo
 from ..optimizer import Optimizer
-from ..riding import StepInfo
 from .schedule_free import ScheduleFree
 
 

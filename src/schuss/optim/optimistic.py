@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import optimistic
 
-from ..common import Common
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 

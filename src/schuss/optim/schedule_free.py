@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
-from schuss_kernels import rounding
 from schuss_kernels.rules import schedule_free
+from schuss_kernels.storage import stochastic_rounding
 
-from .. import arrays, storing
-from ..common import Common
-from ..conventions import Conventions
-from ..groups import ParamGroup
+from ..core import arrays, states
+from ..core.conventions import Conventions
+from ..core.param_groups import ParamGroup
+from ..core.storage_options import Common
 from ..optimizer import Optimizer
 
 _WHY = "in evaluation mode: the parameters hold the mean x; call train() first"
@@ -75,9 +75,9 @@ class ScheduleFree(Optimizer):
         parameter, master = self._parameters[number], self._others[number].get("master")
         held = arrays.read(parameter)
         if master is None:
-            return held.astype(storing.compute(parameter))
+            return held.astype(states.compute(parameter))
         kept = arrays.read(master)
-        return rounding.joined(held.view(np.uint16), kept) if self._keeping.master == "remainder" else kept
+        return stochastic_rounding.joined(held.view(np.uint16), kept) if self._keeping.master == "remainder" else kept
 
     @staticmethod
     def _beta(group: ParamGroup) -> float:

@@ -5,17 +5,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
-from schuss_kernels.engine import Engine, Memory, Tensor
-from schuss_kernels.interrupts import Uninterrupted
-from schuss_kernels.rounding import key as random_key
+from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
 from schuss_kernels.rules import sophia
+from schuss_kernels.storage.stochastic_rounding import key as random_key
 
-from .. import arrays, storing, tree
-from ..common import Common
-from ..conventions import Conventions
-from ..groups import unwrapped
+from ..core import arrays, tree
+from ..core import states as states_
+from ..core.conventions import Conventions
+from ..core.param_groups import unwrapped
+from ..core.step_options import Riding, StepInfo
+from ..core.storage_options import Common
 from ..optimizer import ACCUMULATED, Optimizer
-from ..riding import Riding, StepInfo
 
 
 class Sophia(Optimizer):
@@ -201,7 +202,7 @@ class Sophia(Optimizer):
         if self._hessians is None:
             tensors = [
                 Tensor(
-                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *storing.expected_gradient(parameter),
+                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *states_.expected_gradient(parameter),
                     stochastic=self._keeping.stochastic,
                 )
                 for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)
@@ -214,7 +215,7 @@ class Sophia(Optimizer):
         for number, (memory, group) in enumerate(zip(memories, self._group_of, strict=True)):
             if memory is not None:
                 slots.setdefault(group, number)
-                kinds.setdefault(group, []).append(storing.compute(self._parameters[number]))
+                kinds.setdefault(group, []).append(states_.compute(self._parameters[number]))
         engine.set_slots(
             [None if m is None else slots[group] for m, group in zip(memories, self._group_of, strict=True)]
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..optional import need
+from ..core.optional import need
 from ..problems import Problem
 
 Interval = tuple[float, float]

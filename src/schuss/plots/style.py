@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import VARIANTS
+from ..core.optional import need
 from ..named import ALIASES
-from ..optional import need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..nearest import hint
+from ..core.validate import hint
 from .blobs import blobs_network
 from .digits import digits_mlp
 from .lines import bids_roi, linear_regression, logistic_regression

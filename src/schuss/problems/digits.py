@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from ..catalogue import VARIANTS
-from ..optional import need
+from ..core.optional import need
 from . import network
 from .problem import Params, Problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..optional import need
+from ..core.optional import need
 from .network import sigmoid
 from .problem import Params, Problem
 from .rates import RATES

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import named, strategies
-from ..objective import quiet
+from .. import named
+from ..descent import batches as strategies
+from ..descent.batches import batches
+from ..descent.objective import quiet
 from ..optim.schedule_free import ScheduleFree
 from ..optimizer import Optimizer
-from ..strategies import batches
 from .problem import Params, Problem
 
 Record = Literal["step", "epoch"]

@@ -1,0 +1,1 @@
+"""The CUDA backend: the same rules and plan on numba-cuda."""

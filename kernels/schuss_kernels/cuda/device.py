@@ -1,0 +1,228 @@
+"""The device as numba-cuda gives it: memory, streams, events, compiled kernels.
+
+The one module that reaches into numba-cuda, its simulator included.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numba import config, cuda, types
+
+from ..lang.rule import Rule
+from ..lowering import diagnostics
+from ..storage.dtypes import Spec, Squares
+from .kernels import SLICE, source, squares_source
+
+Launch = Callable[..., None]
+"""``launch(blocks, stream, rows, width, count)``: a kernel on a grid of ``(x, y)`` blocks."""
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+_ARGUMENTS = (types.int64,) * 3
+_lock = threading.RLock()
+_kernels: dict[tuple[str, int], Launch] = {}
+
+
+def unusable() -> str | None:
+    """Why nothing can run here, None where it can."""
+    if SIMULATED:
+        return None
+    if not cuda.nvvm.is_available():
+        return "NVVM, CUDA's compiler, is not installed; get it with: pip install 'schuss[cuda]'"
+    if not cuda.is_available():
+        reason = " ".join(str(cuda.cuda_error() or "none was found").split()).rstrip(".")
+        return f"it needs an NVIDIA GPU and its driver: {reason}"
+    return None
+
+
+def current() -> Device:
+    """The device that the calling thread works with."""
+    return Simulator() if SIMULATED else Device()
+
+
+def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
+    """The code library of a kernel: NVVM IR (``llvm_strs``), PTX (``get_asm_str(cc=...)``). Needs no GPU.
+
+    Raises
+    ------
+    RuleError
+        When the rule's update cannot be compiled, returns other states than it has, or computes in float64.
+    """
+    from .intrinsics import Words
+
+    with diagnostics.told_in_the_rules_words(rule, spec):
+        library = _compiled(source(Words(rule, spec), spec), capability)
+    if diagnostics.single(spec) and ".f64" in library.get_asm_str(cc=capability):
+        raise diagnostics.slip(rule, spec)
+    return library
+
+
+def compiled_squares(wanted: Squares, capability: tuple[int, int]) -> Any:
+    """The same for a kernel that adds up the squares of gradients."""
+    from .intrinsics import SquaresWords
+
+    return _compiled(squares_source(SquaresWords(wanted), wanted), capability)
+
+
+def _compiled(function: Any, capability: tuple[int, int]) -> Any:
+    from numba.cuda.compiler import compile_cuda, kernel_fixup
+
+    # Contraction of a * b + c would be on by default, and would change the last bits.
+    options = {"opt": 3, "fma": False}
+    result = compile_cuda(function, types.void, _ARGUMENTS, nvvm_options=options, cc=capability)
+    library = result.library
+    kernel = library.get_function(result.fndesc.llvm_func_name)
+    library._entry_name = kernel.name
+    kernel_fixup(kernel, debug=False)
+    return library
+
+
+class Device:
+    """The current CUDA device."""
+
+    threads = 256
+    most_blocks = 1 << 16
+    slice = SLICE
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array on the device."""
+        return cuda.device_array(shape, dtype)
+
+    def staging(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array on the host that the device can copy from by itself."""
+        return cuda.pinned_array(shape, dtype)
+
+    def address(self, array: Any) -> int:
+        """Where an array of :meth:`empty` lies."""
+        return int(array.__cuda_array_interface__["data"][0])
+
+    def copy(self, array: Any, host: np.ndarray, stream: Any) -> None:
+        """Copy to an array of :meth:`empty`, in the order of the stream. ``host`` must stay until it is done."""
+        array.copy_to_device(host, stream=stream)
+
+    def event(self) -> Any:
+        """An event: ``record(stream)``, ``wait(stream)``, ``synchronize()``."""
+        return cuda.event(timing=False)
+
+    def stream(self, handle: int) -> Any:
+        """The stream that a handle stands for; 0 is the default stream."""
+        return cuda.external_stream(handle) if handle else cuda.default_stream()
+
+    def follow(self, stream: Any, handles: Iterable[int]) -> None:
+        """Let the stream wait for what other streams have been given so far."""
+        for handle in handles:
+            event = self.event()
+            event.record(self.stream(handle))
+            event.wait(stream)
+
+    def synchronize(self) -> None:
+        """Wait for everything."""
+        cuda.synchronize()
+
+    def read(self, address: int, size: int) -> np.ndarray:
+        """The bytes at a device address."""
+        self.synchronize()
+        return cuda.as_cuda_array(_Bytes(address, size), sync=False).copy_to_host()
+
+    def write(self, address: int, values: np.ndarray) -> None:
+        """Write bytes to a device address."""
+        self.synchronize()
+        cuda.as_cuda_array(_Bytes(address, values.size), sync=False).copy_to_device(values)
+        self.synchronize()  # a copy from ordinary memory may return before it has arrived
+
+    def kernel(self, rule: Rule, spec: Spec) -> Launch:
+        """The kernel, compiled and loaded on first use."""
+        device = cuda.get_current_device()
+        return _once((str(spec), device.id), lambda: self._load(rule, spec, device.compute_capability))
+
+    def squares_kernel(self, wanted: Squares) -> Launch:
+        """The kernel that adds up squares, compiled and loaded on first use."""
+        device = cuda.get_current_device()
+        return _once(
+            (wanted.form, device.id), lambda: self._started(compiled_squares(wanted, device.compute_capability))
+        )
+
+    def _load(self, rule: Rule, spec: Spec, capability: tuple[int, int]) -> Launch:
+        return self._started(compiled(rule, spec, capability))
+
+    def _started(self, library: Any) -> Launch:
+        from cuda.core import LaunchConfig
+        from cuda.core import launch as start
+        from numba.cuda.cudadrv import devices, driver
+
+        function = library.get_cufunc()
+
+        @devices.require_context
+        def launch(blocks: tuple[int, int], stream: Any, *numbers: int) -> None:
+            grid = LaunchConfig(grid=blocks, block=self.threads)
+            start(driver._to_core_stream(stream), grid, function.kernel, *map(ctypes.c_int64, numbers))
+
+        return launch
+
+
+class Simulator(Device):
+    """Numba's simulator: the kernel as Python, a host thread for each of the grid's, host memory."""
+
+    threads = 32
+    most_blocks = 4
+
+    def address(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def event(self) -> Any:
+        return cuda.event()
+
+    def stream(self, handle: int) -> Any:
+        return 0
+
+    def follow(self, stream: Any, handles: Iterable[int]) -> None:
+        pass
+
+    def read(self, address: int, size: int) -> np.ndarray:
+        return _host_bytes(address, size).copy()
+
+    def write(self, address: int, values: np.ndarray) -> None:
+        _host_bytes(address, values.size)[:] = values
+
+    def kernel(self, rule: Rule, spec: Spec) -> Launch:
+        from .simulator import Words
+
+        def load() -> Launch:
+            kernel = cuda.jit(source(Words(rule, spec), spec))
+            return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
+
+        return _once((str(spec), -1), load)
+
+    def squares_kernel(self, wanted: Squares) -> Launch:
+        from .simulator import SquaresWords
+
+        def load() -> Launch:
+            kernel = cuda.jit(squares_source(SquaresWords(wanted), wanted))
+            return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
+
+        return _once((wanted.form, -1), load)
+
+
+class _Bytes:
+    """Memory at a device address, for numba to make an array of."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (address, False), "version": 3}
+
+
+def _host_bytes(address: int, size: int) -> np.ndarray:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+def _once(key: tuple[str, int], load: Callable[[], Launch]) -> Launch:
+    held = _kernels.get(key)
+    if held is None:
+        with _lock:
+            held = _kernels.get(key) or load()
+            _kernels[key] = held
+    return held

@@ -1,0 +1,350 @@
+"""The CUDA engine: the same plan on the device, one grid for each distinct kernel in it, on the caller's stream.
+
+Importing this module imports neither numba nor numba-cuda; :func:`available` tells whether the rest of it can be used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..engine.plan_engine import LANES, Memory, PlanEngine, Tensor
+from ..lang.rule import Rule
+from ..plan import chunk_table
+from ..plan.chunk_table import COUNT, KERNEL, LAYOUT, MEASURE, MEASURED, SQUARES, SUMS
+from ..storage import dtypes
+from ..storage.dtypes import Spec, Squares
+
+_LEGACY_DEFAULT = 1  # the default stream's other handle
+_FILL = 1 << 22  # elements of host memory that a new state is filled from
+
+
+def available() -> str | None:
+    """None where CUDA kernels can run; else a sentence that says why not, and what to do about it."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed; get it with: pip install 'schuss[cuda]'"
+    try:
+        from . import device as cuda_device
+    except ImportError as error:
+        return f"numba-cuda cannot be imported ({error}); get what it needs with: pip install 'schuss[cuda]'"
+    return cuda_device.unusable()
+
+
+@dataclass(frozen=True)
+class CudaMemory(Memory):
+    """An array in device memory. ``stream``: what its owner says must be waited for, a handle; None: nothing."""
+
+    stream: int | None = None
+    read_only: bool = False
+
+
+def memory_of(array: Any, name: str) -> CudaMemory:
+    """An array that has ``__cuda_array_interface__`` (CuPy, numba, torch). ``name`` is what messages call it.
+
+    Raises
+    ------
+    TypeError
+        When it has no such interface, a mask, or a dtype that no kernel works on.
+    ValueError
+        When its address or strides are not multiples of its item size.
+    """
+    detach = getattr(array, "detach", None)  # torch shows no interface of what it differentiates
+    try:
+        interface = (detach() if callable(detach) else array).__cuda_array_interface__
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{name}: expected a device array ({dtypes.names()}), got {type(array).__name__}: {error}"
+        ) from None
+    if interface.get("mask") is not None:
+        raise TypeError(
+            f"{name}: expected a device array ({dtypes.names()}), got one with a mask, which would be ignored"
+        )
+    try:
+        dtype = np.dtype(interface["typestr"])
+    except TypeError:
+        dtype = np.dtype(np.void)
+    if not dtype.isnative or dtypes.storage_of(dtype) is None:
+        raise TypeError(f"{name}: expected a device array ({dtypes.names()}), got {interface['typestr']!r}")
+    address, read_only = interface["data"]
+    shape = tuple(int(extent) for extent in interface["shape"])
+    strides = interface.get("strides")
+    if strides is None:
+        strides = chunk_table.dense_strides(shape, range(len(shape)), dtype.itemsize)
+    memory = CudaMemory(
+        array, int(address or 0), dtype, shape, tuple(map(int, strides)), _stream_of(interface), read_only
+    )
+    if memory.size and any(number % dtype.itemsize for number in (memory.address, *memory.strides)):
+        raise ValueError(
+            f"{name}: its address {memory.address:#x} and strides {memory.strides} must be multiples of the "
+            f"{dtype.itemsize} bytes of {dtype}"
+        )
+    return memory
+
+
+def _stream_of(interface: Any) -> int | None:
+    handle = interface.get("stream")
+    return None if handle is None else int(handle)
+
+
+def allocate(memory: Memory, dtype: Any, fill: float) -> CudaMemory:
+    """A new dense device array of the shape of ``memory``, its axes in the same order, every element ``fill``."""
+    from . import device as cuda_device
+
+    device, dtype = cuda_device.current(), np.dtype(dtype)
+    array = device.empty((max(1, memory.size),), dtype)
+    address = device.address(array)
+    block = np.full(min(memory.size, _FILL), fill, dtype).view(np.uint8)
+    for start in range(0, memory.size * dtype.itemsize, block.size or 1):
+        device.write(address + start, block[: memory.size * dtype.itemsize - start])
+    order = chunk_table.memory_order(memory.shape, memory.strides)
+    return CudaMemory(
+        array, address, dtype, memory.shape, chunk_table.dense_strides(memory.shape, order, dtype.itemsize)
+    )
+
+
+def to_host(memory: Memory) -> np.ndarray:
+    """A copy of a device array, in C order. Waits for what is running on the device."""
+    from . import device as cuda_device
+
+    return _bytes_and_view(memory, cuda_device.current())[1].copy(order="C")
+
+
+def from_host(values: np.ndarray, memory: Memory) -> None:
+    """Write ``values`` to a device array of the same shape. Waits for what is running on the device."""
+    from . import device as cuda_device
+
+    device = cuda_device.current()
+    held, view = _bytes_and_view(memory, device)
+    view[...] = values
+    if held.size:
+        device.write(memory.address + memory.extent()[0], held)
+
+
+def _bytes_and_view(memory: Memory, device: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes that an array spans, copied to the host, and the array in them."""
+    low, high = memory.extent()
+    if high == low:
+        return np.empty(0, np.uint8), np.empty(memory.shape, memory.dtype)
+    held = device.read(memory.address + low, high - low)
+    return held, np.ndarray(memory.shape, memory.dtype, held, -low, memory.strides)
+
+
+def stream_handle(stream: Any) -> int:
+    """The handle of a stream: an int, None (the default stream), or a stream of torch, CuPy, numba or cuda.core.
+
+    Raises
+    ------
+    TypeError
+        When it is none of these.
+    """
+    if stream is None:
+        return 0
+    if isinstance(stream, int):
+        return stream
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:
+        return int((protocol() if callable(protocol) else protocol)[1])
+    for name in ("cuda_stream", "ptr"):  # torch, CuPy
+        if isinstance(getattr(stream, name, None), int):
+            return int(getattr(stream, name))
+    raise TypeError(f"stream: expected a CUDA stream or its handle, got {type(stream).__name__}")
+
+
+class _Table:
+    """An array on the device that is written anew while launches that read it may still be queued.
+
+    The stream's order keeps a copy behind the launches before it. What the copy reads must not change until it is done:
+    it comes from a ring of pinned buffers, each with an event that says when it is free again.
+    """
+
+    def __init__(self, device: Any, shape: tuple[int, ...], dtype: Any) -> None:
+        self._device = device
+        self._array = device.empty(shape, dtype)
+        self._ring = [(device.staging(shape, dtype), device.event()) for _ in range(4)]
+        self.address = device.address(self._array)
+
+    def write(self, values: np.ndarray, stream: Any) -> None:
+        buffer, free = self._ring[0]
+        self._ring = [*self._ring[1:], self._ring[0]]
+        free.synchronize()
+        buffer[...] = values
+        self._device.copy(self._array, buffer, stream)
+        free.record(stream)
+
+
+@dataclass
+class _Run:
+    """Neighbouring rows of one kernel: one grid."""
+
+    kernel: int
+    first: int
+    count: int
+    slices: int
+
+
+class CudaEngine(PlanEngine):
+    """The plan in device memory.
+
+    Parameters
+    ----------
+    tensors
+        What to move; parameters, states and gradients in the memory of the current device.
+    stream
+        The stream of the launches, None for the default stream: a handle, or a stream of torch, CuPy, numba or
+        cuda.core. ``engine.stream`` can be set before every step. Gradients must be ready in the order of this stream,
+        or say themselves (``__cuda_array_interface__`` version 3) which stream to wait for; whoever reads the
+        parameters on another stream waits for this one.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is read-only.
+    """
+
+    name = "cuda"
+
+    def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, stream: Any = None) -> None:
+        for tensor in tensors:
+            if getattr(tensor.parameter, "read_only", False):
+                raise ValueError(f"parameter {tensor.name!r} is read-only; it is updated in place and must be writable")
+        self.stream = stream
+        self.device = self.open_device()
+        self._numbers: dict[str, int] = {}
+        self._launches: list[Any] = [None]  # a kernel's number is never 0: that says that there is none
+        self._scalars: dict[np.dtype, _Table] = {}
+        self._await = _producers([tensor.parameter for tensor in tensors])
+        super().__init__(tensors, clock)
+
+    def open_device(self) -> Any:
+        """The device to work on."""
+        from . import device as cuda_device
+
+        return cuda_device.current()
+
+    def kernel(self, rule: Rule, spec: Spec) -> int:
+        return self._numbered(str(spec), lambda: self.device.kernel(rule, spec))
+
+    def squares_kernel(self, wanted: Squares) -> int:
+        return self._numbered(wanted.form, lambda: self.device.squares_kernel(wanted))
+
+    def _numbered(self, text: str, load: Callable[[], Any]) -> int:
+        if text not in self._numbers:
+            self._launches.append(load())
+            self._numbers[text] = len(self._launches) - 1
+        return self._numbers[text]
+
+    def scalars_address(self, slot: int, kind: np.dtype) -> int:
+        if kind not in self._scalars:
+            self._scalars[kind] = _Table(self.device, self.scalars.arrays[kind].shape, kind)
+        return self._scalars[kind].address + self.scalars.offset(slot, kind)
+
+    def bound(self) -> None:
+        rows, walks, sums = self.plan.rows, self.plan.walks, self.plan.sums
+        self._walks = _Table(self.device, (max(1, walks.size),), np.int64)
+        self._walks_sent = False
+        rows[rows[:, LAYOUT] != 0, LAYOUT] += self._walks.address - walks.ctypes.data
+        if self.looks:
+            # A block's sums by lane, each with whether all of it is finite.
+            self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
+            first = (rows[:, SUMS] - sums.ctypes.data) // sums.strides[0]
+            rows[:, SUMS] = self._sums.address + first * (LANES * 2 * 8)
+        measured = self.plan.measured
+        if len(measured):  # by lane as well
+            self._measured = _Table(self.device, (len(measured) * LANES,), np.float64)
+            first = (rows[:, MEASURED] - measured.ctypes.data) // 8
+            rows[:, MEASURED] = self._measured.address + first * (LANES * 8)
+        self.switched()
+        self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
+        self._sent = np.zeros(0, np.int64)
+
+    def switched(self) -> None:
+        rows = self.plan.rows
+        self._order = np.argsort(rows[:, KERNEL], kind="stable")
+        self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES, MEASURE)}
+
+    def _cut(self, rows: np.ndarray, column: int) -> list[_Run]:
+        kernels, counts = rows[:, column], rows[:, COUNT]
+        ends = [*np.flatnonzero(np.diff(kernels)) + 1, len(rows)] if len(rows) else []
+        return [
+            _Run(
+                int(kernels[first]), int(first), int(end - first), int(-(-counts[first:end].max() // self.device.slice))
+            )
+            for first, end in zip([0, *ends], ends, strict=False)
+        ]
+
+    def place(self, gradients: Sequence[Memory | None]) -> None:
+        self._await |= _producers(gradients)
+        super().place(gradients)
+
+    def launch(self) -> None:
+        self._launch(KERNEL)
+        self.clock[0] += 1
+
+    def add_squares(self) -> None:
+        if not self._runs[SQUARES]:
+            return
+        lanes = np.zeros((max(1, len(self.plan.sums)), LANES, 2))
+        stream = self.device.stream(stream_handle(self.stream))
+        self._sums.write(lanes, stream)  # tensors without a gradient add nothing
+        self._launch(SQUARES)
+        found = self.device.read(self._sums.address, lanes.nbytes).view(np.float64).reshape(lanes.shape)
+        self.plan.sums[:] = _folded(found[: len(self.plan.sums)])
+
+    def add_measures(self) -> None:
+        size = len(self.plan.measured)
+        if not size:
+            return
+        stream = self.device.stream(stream_handle(self.stream))
+        self._measured.write(np.zeros(size * LANES), stream)  # tensors without a gradient add nothing
+        self._launch(MEASURE)
+        found = self.device.read(self._measured.address, size * LANES * 8).view(np.float64)
+        ends = self.plan.first_sum.tolist()
+        for tensor, first, end in zip(self.tensors, ends, ends[1:], strict=False):
+            if end > first:
+                count = len(tensor.rule.Sums._fields)
+                halves = found[first * LANES : end * LANES].reshape(-1, LANES, count)
+                self.plan.measured[first:end] = _folded(halves).reshape(-1)
+
+    def _launch(self, column: int) -> None:
+        if not self._runs[column]:
+            return
+        handle = stream_handle(self.stream)
+        stream = self.device.stream(handle)
+        self.device.follow(stream, self._await - {handle or _LEGACY_DEFAULT})
+        self._await = set()
+        self._send(stream)
+        width = self.plan.rows.strides[0]
+        for run in self._runs[column]:
+            if column == MEASURE and not run.kernel:
+                continue  # the rule has no measure
+            blocks = (min(run.count, self.device.most_blocks), run.slices)
+            self._launches[run.kernel](blocks, stream, self._rows.address + run.first * width, width, run.count)
+
+    def _send(self, stream: Any) -> None:
+        for kind, table in self._scalars.items():
+            table.write(self.scalars.arrays[kind], stream)
+        rows = self.plan.rows[self._order]
+        if not np.array_equal(rows, self._sent):  # gradients mostly stay where they are
+            self._rows.write(rows, stream)
+            self._sent = rows
+        if not self._walks_sent and self.plan.walks.size:
+            self._walks.write(self.plan.walks, stream)
+        self._walks_sent = True
+
+
+def _producers(memories: Sequence[Memory | None]) -> set[int]:
+    """The streams that the owners of arrays say must be waited for."""
+    streams = (getattr(memory, "stream", None) for memory in memories)
+    return {stream or _LEGACY_DEFAULT for stream in streams if stream is not None}
+
+
+def _folded(lanes: np.ndarray) -> np.ndarray:
+    """The sums of all lanes (axis 1), halves first."""
+    while lanes.shape[1] > 1:
+        middle = lanes.shape[1] // 2
+        lanes = lanes[:, :middle] + lanes[:, middle:]
+    return lanes[:, 0]

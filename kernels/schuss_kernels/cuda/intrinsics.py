@@ -1,0 +1,255 @@
+"""The words a CUDA kernel is written in, compiled: numba-cuda intrinsics on plain device addresses.
+
+:mod:`.cuda_simulated` has the same words in Python, for numba's simulator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda, types
+from numba.cuda import cgutils
+from numba.cuda.extending import intrinsic
+
+from ..cpu.intrinsics import number_type, tuple_type
+from ..engine.plan_engine import RIDERS
+from ..lang import scalar_math
+from ..lang.rule import Rule, specialise
+from ..lowering import element as lowering_element
+from ..lowering.element import GLOBAL, INT64, PARAMETER
+from ..plan.chunk_table import STATES, TENSOR
+from ..storage.dtypes import F64, Spec, Squares
+from ..storage.quantization import SIZE
+from . import quantized
+
+
+class Words:
+    """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""
+
+    def __init__(self, rule: Rule, spec: Spec) -> None:
+        self.lanes = lanes = 16 // max(stream.storage.itemsize for stream in spec.streams)
+        number, state = number_type(spec), tuple_type(rule.State, spec)
+        scalars, count = tuple_type(rule.Scalars, spec), len(spec.states)
+        riders = types.UniTuple(number, RIDERS)
+        rest = spec.streams[lowering_element.FIRST_STATE :]
+        places = types.UniTuple(types.int64, len(rest)) if rest else types.Tuple(())
+        update = specialise(rule.update, spec.compute.type, inlined).py_func
+        update_type = types.Tuple((number, state))(number, number, state, scalars)
+        compiled: list[Any] = []
+
+        def new_values(context: Any, builder: Any, values: list[Any], h: Any) -> list[Any]:
+            """Run the update on one element: parameter, gradient, states in; parameter, states out."""
+            if not compiled:  # numba's own cache does not see that a helper of the update has changed
+                compiled.append(context.compile_subroutine(builder, update, update_type, caching=False))
+            held = context.make_tuple(builder, state, values[2:])
+            arguments = [values[0], values[1], held, h]
+            result = context.call_internal(builder, compiled[0].fndesc, update_type, arguments)
+            parameter, held = cgutils.unpack_tuple(builder, result, 2)
+            return [parameter, *cgutils.unpack_tuple(builder, held, count)]
+
+        def mover(width: int) -> Any:
+            def build(context, builder, signature, args):
+                parameter, gradient, others, index, numbers, h, key, place = args
+                bases = cgutils.unpack_tuple(builder, others, len(rest))
+                offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
+                here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
+                element = lowering_element.Element(builder, spec, here, width, True, GLOBAL)
+                ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
+                loaded = lowering_element.load_element(element, ride)
+                results = [loaded[PARAMETER], *loaded[lowering_element.FIRST_STATE :]]
+                for lane in range(width):
+                    at = INT64(lane)
+                    values = loaded if width == 1 else [builder.extract_element(v, at) for v in loaded]
+                    new = new_values(context, builder, values, h)
+                    if width == 1:
+                        results = new
+                    else:
+                        results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
+                draw = lowering_element.Draw(element, key, INT64(0), place) if spec.stochastic else None
+                lowering_element.store_element(element, results, ride, draw)
+                return context.get_dummy_value()
+
+            @intrinsic
+            def move(typing, parameter, gradient, others, index, numbers, h, key, place):
+                where = (types.int64, types.int64, places, types.int64)
+                return types.void(*where, riders, scalars, types.int32, types.int64), build
+
+            return move
+
+        self.move_one, self.move_lanes = mover(1), mover(lanes)
+        self.table = table
+
+        @intrinsic
+        def addresses(typing, row):
+            def build(context, builder, signature, args):
+                columns = [INT64(STATES + n) for n in range(len(rest))]
+                found = [lowering_element.load_int64(builder, args[0], column, GLOBAL) for column in columns]
+                return context.make_tuple(builder, places, found)
+
+            return places(types.int64), build
+
+        @intrinsic
+        def rider_numbers(typing, address):
+            def build(context, builder, signature, args):
+                numbers = [
+                    lowering_element.load_scalar(builder, spec.compute, args[0], n, GLOBAL) for n in range(RIDERS)
+                ]
+                return context.make_tuple(builder, riders, numbers)
+
+            return riders(types.int64), build
+
+        @intrinsic
+        def rule_scalars(typing, address):
+            def build(context, builder, signature, args):
+                numbers = [
+                    lowering_element.load_scalar(builder, spec.compute, args[0], RIDERS + n, GLOBAL)
+                    for n in range(len(scalars))
+                ]
+                return context.make_tuple(builder, scalars, numbers)
+
+            return scalars(types.int64), build
+
+        @intrinsic
+        def row_key(typing, numbers, row):
+            def build(context, builder, signature, args):
+                if not spec.stochastic:
+                    return lowering_element.ir.IntType(32)(0)
+                tensor = lowering_element.load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
+                return lowering_element.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+
+            return types.int32(riders, types.int64), build
+
+        @intrinsic
+        def misaligned(typing, parameter, gradient, others):
+            def build(context, builder, signature, args):
+                found = [args[0], args[1], *cgutils.unpack_tuple(builder, args[2], len(rest))]
+                bits = INT64(0)
+                for address, stream in zip(found, spec.streams, strict=True):
+                    bits = builder.or_(bits, builder.and_(address, INT64(lanes * stream.storage.itemsize - 1)))
+                return bits
+
+            return types.int64(types.int64, types.int64, places), build
+
+        if spec.measure:
+            self._measuring(rule, spec, number, state, scalars, riders, places, rest)
+        self.addresses, self.misaligned, self.row_key = addresses, misaligned, row_key
+        self.rider_numbers, self.rule_scalars, self.inlined = rider_numbers, rule_scalars, inlined
+        if spec.in_blocks and not spec.measure:
+            kinds = places, riders, scalars
+            self.open_block, self.largest, self.close_block = quantized.words(spec, new_values, table, *kinds)
+
+    def _measuring(
+        self, rule: Rule, spec: Spec, number: Any, state: Any, scalars: Any, riders: Any, places: Any, rest: Any
+    ) -> None:
+        """The words that add up the rule's measure."""
+        count = len(rule.Sums._fields)
+        sums = types.UniTuple(types.float64, count)
+        measure = specialise(rule.measure, spec.compute.type, inlined).py_func  # type: ignore[arg-type]
+        shape = types.BaseTuple.from_types([number] * count, rule.Sums)
+        compiled: list[Any] = []
+
+        @intrinsic
+        def no_sums(typing):
+            def build(context, builder, signature, args):
+                zero = lowering_element.ir.DoubleType()(0.0)
+                return context.make_tuple(builder, sums, [zero] * count)
+
+            return sums(), build
+
+        @intrinsic
+        def add_measured(typing, before, parameter, gradient, others, index, numbers, h):
+            kind = shape(number, number, state, scalars)
+
+            def build(context, builder, signature, args):
+                before, parameter, gradient, others, index, numbers, h = args
+                bases = cgutils.unpack_tuple(builder, others, len(rest))
+                offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
+                here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
+                element = lowering_element.Element(builder, spec, here, 1, True, GLOBAL)
+                if spec.in_blocks:
+                    block = builder.sdiv(index, INT64(SIZE))
+                    scales = bases[spec.scales]
+                    found = [lowering_element.load_scale(builder, address, block, GLOBAL) for address in scales]
+                    element.block = lowering_element.Block(found, lambda *_: None)
+                p, g, *states = lowering_element.load_element(element, cgutils.unpack_tuple(builder, numbers, RIDERS))
+                if not compiled:
+                    compiled.append(context.compile_subroutine(builder, measure, kind, caching=False))
+                arguments = [p, g, context.make_tuple(builder, state, states), h]
+                made = cgutils.unpack_tuple(
+                    builder, context.call_internal(builder, compiled[0].fndesc, kind, arguments), count
+                )
+                wide = [F64.narrow(builder, value, spec.compute) for value in made]
+                so_far = cgutils.unpack_tuple(builder, before, count)
+                return context.make_tuple(
+                    builder, sums, [builder.fadd(one, more) for one, more in zip(so_far, wide, strict=True)]
+                )
+
+            where = (types.int64, types.int64, places, types.int64)
+            return sums(sums, *where, riders, scalars), build
+
+        @intrinsic
+        def write_sums(typing, address, index, values):
+            def build(context, builder, signature, args):
+                place = builder.inttoptr(args[0], lowering_element.ir.DoubleType().as_pointer(GLOBAL))
+                first = builder.mul(args[1], INT64(count))
+                for number, value in enumerate(cgutils.unpack_tuple(builder, args[2], count)):
+                    builder.store(value, builder.gep(place, [builder.add(first, INT64(number))]), align=8)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, sums), build
+
+        self.no_sums, self.add_measured, self.write_sums = no_sums, add_measured, write_sums
+
+
+@intrinsic
+def table(typing, address, index):
+    """The 64-bit integer number ``index`` at ``address``."""
+
+    def build(context, builder, signature, args):
+        return lowering_element.load_int64(builder, *args, GLOBAL)
+
+    return types.int64(types.int64, types.int64), build
+
+
+@intrinsic
+def _first_guess(typing, x):
+    def build(context, builder, signature, args):
+        return lowering_element.first_guess(builder, args[0])
+
+    return types.float32(types.float32), build
+
+
+def inlined(function: Any) -> Any:
+    """A Python function as a word. One that is not inlined before it is compiled asks for the current device."""
+    if function.__name__ == scalar_math.first_guess.__name__:
+        return _first_guess
+    return cuda.jit(device=True, inline="always")(function)
+
+
+class SquaresWords:
+    """The words for adding up the squares of gradients."""
+
+    def __init__(self, wanted: Squares) -> None:
+        storage = wanted.gradient
+        self.table, self.inlined = table, inlined
+
+        @intrinsic
+        def gradient(typing, address):
+            def build(context, builder, signature, args):
+                pointer = builder.inttoptr(args[0], storage.llvm_type().as_pointer(GLOBAL))
+                value = builder.load(pointer, align=storage.itemsize)
+                return storage.widen(builder, value, np.dtype(np.float64))
+
+            return types.float64(types.int64), build
+
+        @intrinsic
+        def write(typing, address, index, value):
+            def build(context, builder, signature, args):
+                place = builder.inttoptr(args[0], lowering_element.ir.DoubleType().as_pointer(GLOBAL))
+                builder.store(args[2], builder.gep(place, [args[1]]), align=8)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, types.float64), build
+
+        self.gradient, self.write = gradient, write

@@ -1,0 +1,235 @@
+"""The words a CUDA kernel is written in, as Python on host addresses: for numba's simulator.
+
+The same words as in :mod:`.cuda_words`, with what a device would punish (an access that is not aligned) checked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+
+from ..engine.plan_engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE, SLOW_STEP
+from ..engine.reference import as_python, scalar_update
+from ..lang.rule import Rule
+from ..plan.chunk_table import GRAD, PARAM, STATES, TENSOR
+from ..storage import quantization, stochastic_rounding
+from ..storage.dtypes import Spec, Squares
+from ..storage.quantization import SIZE
+from .kernels import WARP, walker
+
+
+class Words:
+    """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""
+
+    def __init__(self, rule: Rule, spec: Spec) -> None:
+        self._rule, self._spec, self._compute = rule, spec, spec.compute
+        self._dtypes = [stream.storage.dtype for stream in spec.streams]
+        self._update = scalar_update(rule, spec.compute.type)
+        self._measure = as_python(rule.measure, spec.compute.type) if spec.measure else self._update
+        self.lanes = 16 // max(dtype.itemsize for dtype in self._dtypes)
+        self._place = walker(self.table) if spec.strided else self._dense_place
+        self._peaks: dict[int, np.ndarray] = {}
+
+    @staticmethod
+    def inlined(function: Any) -> Any:
+        return function
+
+    def table(self, address: int, index: int) -> int:
+        return ctypes.c_int64.from_address(int(address) + 8 * int(index)).value
+
+    def addresses(self, row: int) -> tuple[int, ...]:
+        return tuple(self.table(row, STATES + number) for number in range(len(self._dtypes) - 2))
+
+    def rider_numbers(self, address: int) -> Any:
+        return tuple(_memory(address, self._compute, RIDERS))
+
+    def rule_scalars(self, address: int) -> Any:
+        values = _memory(address, self._compute, RIDERS + len(self._rule.Scalars._fields))
+        return self._rule.Scalars(*values[RIDERS:])
+
+    def row_key(self, riders: Any, row: int) -> Any:
+        """The halves of the step's key, and the tensor."""
+        return int(riders[KEY_HIGH]), int(riders[KEY_LOW]), self.table(row, TENSOR)
+
+    def no_sums(self) -> tuple[float, ...]:
+        return (0.0,) * len(self._rule.Sums._fields)
+
+    def add_measured(
+        self, before: Any, parameter: int, gradient: int, others: tuple[int, ...], index: int, riders: Any, h: Any
+    ) -> tuple[float, ...]:
+        streams = self._streams(1, parameter, gradient, others, index)
+        with np.errstate(all="ignore"):
+            made = self._measure(*self._values(streams, streams, riders), h)
+        return tuple(one + np.float64(more) for one, more in zip(before, made, strict=True))
+
+    def write_sums(self, address: int, index: int, values: Any) -> None:
+        count = len(values)
+        _memory(int(address) + 8 * int(index) * count, np.dtype(np.float64), count)[:] = values
+
+    def misaligned(self, parameter: int, gradient: int, others: tuple[int, ...]) -> int:
+        pairs = zip((parameter, gradient, *others), self._dtypes, strict=True)
+        return sum(address % (self.lanes * dtype.itemsize) for address, dtype in pairs)
+
+    def move_one(self, *arguments: Any) -> None:
+        self._move(1, *arguments)
+
+    def move_lanes(self, *arguments: Any) -> None:
+        self._move(self.lanes, *arguments)
+
+    def _move(
+        self,
+        width: int,
+        parameter: int,
+        gradient: int,
+        others: tuple[int, ...],
+        index: int,
+        riders: Any,
+        h: Any,
+        key: Any,
+        place: int,
+    ) -> list[Any]:
+        """The new values of the states in 8 bits; all else is written."""
+        spec, waiting = self._spec, []
+        streams = self._streams(width, parameter, gradient, others, index)
+        named = {stream.name: array for stream, array in zip(spec.streams, streams, strict=True)}
+        for lane in range(width):
+            one = [array[lane : lane + 1] for array in streams]
+            last = self._draws(key, int(place) + lane)
+            with np.errstate(all="ignore"):
+                p, new = self._update(*self._values(one, streams, riders), h)
+                if spec.lookahead:
+                    slow = named["slow"]
+                    slow[lane] = p = slow[lane] + riders[SLOW_STEP] * (p - slow[lane])
+                if spec.master == "remainder":
+                    high, low = stochastic_rounding.split(np.array([p], np.float32))
+                    one[0].view(np.uint16)[:], named["master"][lane] = high, low[0]
+                else:
+                    self._write(one[0], p, last.get(0))
+                    if spec.master:
+                        named["master"][lane] = p
+                for stream, value in enumerate(new, 2):
+                    if spec.states[stream - 2].in_blocks:
+                        waiting.append(np.float32(value))
+                    else:
+                        self._write(one[stream], value, last.get(stream))
+                if spec.zero:
+                    one[1][:] = 0.0
+                if spec.ema:
+                    mean = named["ema"]
+                    mean[lane] = riders[EMA_KEEP] * mean[lane] + riders[EMA_ADD] * p
+                if spec.copy is not None:
+                    self._write(named["copy"][lane : lane + 1], p, None)
+        return waiting
+
+    def _streams(
+        self, width: int, parameter: int, gradient: int, others: tuple[int, ...], index: int
+    ) -> list[np.ndarray]:
+        """What lies where an access of ``width`` elements goes, for every stream."""
+        rest = zip(others, self._spec.streams[2:], strict=True)
+        here = [parameter, gradient, *(base + index // s.share * s.storage.itemsize for base, s in rest)]
+        for address, dtype in zip(here, self._dtypes, strict=True):
+            if address % (width * dtype.itemsize):
+                raise ValueError(f"an access of {width} x {dtype} at {address:#x} is not aligned")
+        return [_memory(address, dtype, width) for address, dtype in zip(here, self._dtypes, strict=True)]
+
+    def _values(self, one: list[np.ndarray], streams: list[np.ndarray], riders: Any) -> tuple[Any, Any, Any]:
+        """Parameter, gradient and state that a rule is given for one element."""
+        spec, number = self._spec, self._compute.type
+        p = one[0].astype(self._compute)[0]
+        if spec.master:
+            master = one[[stream.name for stream in spec.streams].index("master")]
+            p = master[0] if spec.master == "float32" else stochastic_rounding.joined(one[0].view(np.uint16), master)[0]
+        g = number(one[1].astype(self._compute)[0]) * riders[SCALE]
+        if spec.clip:
+            g = riders[CLIP] if g > riders[CLIP] else -riders[CLIP] if g < -riders[CLIP] else g
+        states = [self._state(state, one, streams) for state in range(len(spec.states))]
+        return p, number(g), self._rule.State(*states)
+
+    def _state(self, state: int, one: list[np.ndarray], streams: list[np.ndarray]) -> Any:
+        held = one[2 + state]
+        if self._spec.states[state].in_blocks:
+            held = quantization.decode(held, self._scale(state, streams))
+        return held.astype(self._compute)[0]
+
+    def _scale(self, state: int, streams: Any) -> Any:
+        """Of what belongs to each stream, what belongs to the scale of a state in 8 bits."""
+        number = len(streams) - self._spec.lookahead - len(self._spec.in_blocks)
+        return streams[number + self._spec.in_blocks.index(state)]
+
+    def _draws(self, key: Any, place: int) -> dict[int, np.ndarray]:
+        """The random bits of an element, by stream."""
+        count = len(self._spec.at_random)
+        draws = stochastic_rounding.draws(key[:2], key[2], place + 1, count) if count else []
+        return {stream: draw[-1:] for stream, draw in zip(self._spec.at_random, draws, strict=True)}
+
+    def _dense_place(self, row: int, index: int) -> tuple[int, int]:
+        sizes = [dtype.itemsize for dtype in self._dtypes[:2]]
+        return self.table(row, PARAM) + index * sizes[0], self.table(row, GRAD) + index * sizes[1]
+
+    def open_block(
+        self, row: int, others: tuple[int, ...], index: int, last: int, riders: Any, h: Any, key: Any, start: int
+    ) -> list[Any]:
+        values: list[Any] = []
+        for i in range(index, last, WARP):
+            parameter, gradient = self._place(row, i)
+            values += self._move(1, parameter, gradient, others, i, riders, h, key, start + i)
+        return values
+
+    def largest(self, values: list[Any]) -> np.ndarray:
+        """There is no exchange within a warp here: all threads meet, which are a warp."""
+        thread: Any = threading.current_thread()
+        made = (
+            np.array(values, np.float32).reshape(-1, len(self._spec.in_blocks)).view(np.int32) & quantization.MAGNITUDE
+        )
+        thread.syncthreads()  # the numbers of the last block have been read
+        self._peaks[thread.threadIdx.x] = made.max(axis=0, initial=0)
+        thread.syncthreads()
+        return np.max([self._peaks[number] for number in range(WARP)], axis=0)
+
+    def close_block(
+        self, others: tuple[int, ...], index: int, last: int, values: list[Any], peaks: np.ndarray, key: Any, start: int
+    ) -> None:
+        count = len(self._spec.in_blocks)
+        for turn, i in enumerate(range(index, last, WARP)):
+            draws = self._draws(key, start + i)
+            for number, state in enumerate(self._spec.in_blocks):
+                # Alone with the largest of its block a value has the block's scale.
+                pair = np.array([values[turn * count + number], peaks[number : number + 1].view(np.float32)[0]])
+                draw, dtype = draws.get(2 + state), self._dtypes[2 + state]
+                codes, scales = quantization.encode(
+                    pair, dtype == np.int8, None if draw is None else np.repeat(draw, 2)
+                )
+                _memory(others[state] + i, dtype, 1)[:] = codes[:1]
+                if i % SIZE == 0:
+                    _memory(self._scale(state, others) + i // SIZE * 4, scales.dtype, 1)[:] = scales
+
+    @staticmethod
+    def _write(array: np.ndarray, value: Any, draw: np.ndarray | None) -> None:
+        values = np.array([value])
+        if draw is not None:
+            array[:] = stochastic_rounding.rounded(values.astype(np.float32), array.dtype, draw)
+        else:
+            array[:] = values if array.dtype.itemsize > 2 else values.astype(np.float32)
+
+
+class SquaresWords:
+    """The words for adding up the squares of gradients."""
+
+    def __init__(self, wanted: Squares) -> None:
+        self._dtype = wanted.gradient.dtype
+
+    table = Words.table
+    inlined = staticmethod(Words.inlined)
+
+    def gradient(self, address: int) -> Any:
+        return _memory(address, self._dtype, 1).astype(np.float64)[0]
+
+    def write(self, address: int, index: int, value: float) -> None:
+        _memory(int(address) + 8 * int(index), np.dtype(np.float64), 1)[0] = value
+
+
+def _memory(address: int, dtype: np.dtype, count: int) -> np.ndarray:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))).view(dtype)

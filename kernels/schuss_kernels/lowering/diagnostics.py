@@ -1,0 +1,146 @@
+"""What can be wrong with a rule, said in the words of whoever wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from numba import types
+
+from ..cpu.intrinsics import compiled_measure, compiled_update, number_type, tuple_type
+from ..lang.rule import Rule, RuleError
+from ..storage.dtypes import Spec
+
+_LITERALS = (
+    "Integer literals do it (`2 * g`: write `2.0 * g`), and so do numpy.float64 constants, float() and int(). Numbers "
+    "that depend on the hyper-parameters belong in Scalars."
+)
+
+
+_ALLOWED = "it may be made of arithmetic, math functions, comparisons and conditional expressions on single numbers"
+
+
+@contextlib.contextmanager
+def told_in_the_rules_words(rule: Rule, spec: Spec) -> Iterator[None]:
+    """Turn numba's error about a kernel into one about the rule's update."""
+    try:
+        yield
+    except RuleError:
+        raise
+    except Exception as error:  # numba wraps what goes wrong inside a rule in errors of many kinds
+        update_compiles(rule, spec)
+        if spec.measure:
+            measure_compiles(rule, spec)
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile its kernel: {_reason(error)}") from error
+
+
+def update_compiles(rule: Rule, spec: Spec) -> None:
+    """Raise a :class:`RuleError` where the update alone does not compile or returns something else than it should."""
+    number = number_type(spec)
+    update = compiled_update(spec, rule)
+    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
+    try:
+        update.compile(signature)
+    except Exception as error:
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile update(): {_reason(error)}") from error
+    result = update.overloads[signature].signature.return_type
+    states = rule.State._fields
+    expected = f"(p, {rule.State.__name__}({', '.join(states)}))"
+    if not isinstance(result, types.BaseTuple) or len(result) != 2:
+        raise RuleError(f"rule {rule.name!r}: update() must return {expected}; it returns {_words(result)}")
+    parameter, state = tuple(result)
+    if not isinstance(state, types.BaseTuple) or len(state) != len(states):
+        raise RuleError(
+            f"rule {rule.name!r}: update() must return {expected}, {len(states)} state value(s); it returns "
+            f"{_words(state)} as the state"
+        )
+    named = {"p": parameter, **dict(zip(states, state, strict=True))}
+    wrong = {name: kind for name, kind in named.items() if kind != number}
+    if types.float64 in wrong.values():
+        where = _first_float64(update.overloads[signature])
+        raise RuleError(
+            f"rule {rule.name!r}: update() slips into float64: for {number} parameters it returns "
+            f"{', '.join(name for name in wrong)} as float64{where}. {_LITERALS}"
+        )
+    if wrong:
+        got = ", ".join(f"{name} as {_words(kind)}" for name, kind in wrong.items())
+        raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
+
+
+def measure_compiles(rule: Rule, spec: Spec) -> None:
+    """Raise a :class:`RuleError` where the measure does not compile or returns something else than it should."""
+    number = number_type(spec)
+    measure = compiled_measure(spec, rule)
+    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
+    try:
+        measure.compile(signature)
+    except Exception as error:
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile measure(): {_reason(error)}") from error
+    result = measure.overloads[signature].signature.return_type
+    sums = rule.Sums._fields
+    if not isinstance(result, types.BaseTuple) or len(result) != len(sums):
+        expected = f"{rule.Sums.__name__}({', '.join(sums)})"
+        raise RuleError(f"rule {rule.name!r}: measure() must return {expected}; it returns {_words(result)}")
+    wrong = [name for name, kind in zip(sums, result, strict=True) if kind != number]
+    if wrong:
+        raise RuleError(
+            f"rule {rule.name!r}: measure() must return numbers of type {number}; {', '.join(wrong)} is none. "
+            f"{_LITERALS}"
+        )
+
+
+def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
+    """Raise where a kernel calls into Python or allocates, or is all float32 outside and computes in float64 inside."""
+    update_compiles(rule, spec)
+    if spec.measure:
+        measure_compiles(rule, spec)
+    code = library.get_llvm_str()
+    if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
+        raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
+    if single(spec) and re.search(r"\bdouble\b", code):
+        raise slip(rule, spec)
+
+
+def single(spec: Spec) -> bool:
+    """Whether a kernel stores and computes in float32 or less, and adds nothing up: it has no business with float64."""
+    return not spec.measure and max(stream.storage.itemsize for stream in spec.streams) <= 4
+
+
+def slip(rule: Rule, spec: Spec) -> RuleError:
+    """The error for an update that returns the right types, but computes in float64 on the way."""
+    update_compiles(rule, spec)
+    result = next(iter(compiled_update(spec, rule).overloads.values()))
+    return RuleError(f"rule {rule.name!r}: update() slips into float64 on the way{_first_float64(result)}. {_LITERALS}")
+
+
+def _first_float64(result: Any) -> str:
+    """Where in the source the first float64 value comes up, as far as numba tells."""
+    annotation = result.type_annotation
+    for _, block in sorted(annotation.blocks.items()):
+        for statement in block.body:
+            target = getattr(statement, "target", None)
+            if target is not None and annotation.typemap.get(target.name) == types.float64:
+                line = linecache.getline(statement.loc.filename, statement.loc.line).strip()
+                said = f": `{line}`" if line else ""
+                return f", first in line {statement.loc.line} of {statement.loc.filename}{said}"
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    """The part of a numba error that a person needs: its last complaint and the line it is about."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    place = re.findall(r'File "([^"]+)", line (\d+)', text)
+    lines = [line.strip() for line in text.splitlines()]
+    noise = ("Failed in", "During:", "File ", "Rejected as", "raised from", "There are", "- ", "<source", "def ", "^")
+    useful = [line for line in lines if line and not line.startswith(noise)]
+    reason = useful[0] if useful else type(error).__name__
+    return f"{reason} (line {place[-1][1]} of {place[-1][0]})" if place else reason
+
+
+def _words(kind: Any) -> str:
+    if isinstance(kind, types.BaseTuple):
+        return f"a tuple of {len(kind)}"
+    return "None" if kind == types.none else str(kind)

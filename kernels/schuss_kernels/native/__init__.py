@@ -1,0 +1,1 @@
+"""The native backend: kernels compiled ahead of time, launched by the C extension."""

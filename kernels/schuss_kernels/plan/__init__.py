@@ -1,0 +1,1 @@
+"""The tables that a launch walks: chunks of tensors, expected gradients, the two passes of a step."""

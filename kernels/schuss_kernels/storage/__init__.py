@@ -1,0 +1,1 @@
+"""How a value lives in memory: dtypes, 8-bit blocks, stochastic rounding."""

@@ -1,0 +1,112 @@
+"""What an optimizer does in a step, in words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from schuss_kernels.engine.matrix import CompoundEngine
+from schuss_kernels.engine.plan_engine import Engine, PlanEngine, Tensor
+from schuss_kernels.lang.rule import Rule
+from schuss_kernels.storage.dtypes import Spec
+
+if TYPE_CHECKING:
+    from ..optimizer import Optimizer
+
+_KINDS = {
+    "native": "compiled ahead of time",
+    "numba": "compiled for the CPU by numba",
+    "numpy": "whole-array numpy, no kernel",
+    "cuda": "compiled for CUDA",
+}
+
+
+def explain(optimizer: Optimizer) -> str:
+    """The text of :meth:`Optimizer.explain`."""
+    engine = optimizer._engine
+    kernels: dict[Spec, list[Tensor]] = defaultdict(list)
+    matrices: dict[Rule, list[Tensor]] = defaultdict(list)
+    for tensor in engine.tensors:
+        if tensor.rule.matrix:
+            matrices[tensor.rule].append(tensor)
+        else:
+            kernels[tensor.spec(tensor.walk() is not None)].append(tensor)
+    elements = sum(t.parameter.size for t in engine.tensors)
+    moved = sum(tensor.bytes_moved() for tensor in engine.tensors)
+    lines = [
+        f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
+        f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
+        f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(engine)}",
+        f"a step moves {round(moved):,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
+    ]
+    if optimizer._slow is not None:
+        more = 2 * sum(others["slow"].nbytes for others in optimizer._others)
+        lines.append(f"every {optimizer._slow.every} steps the slow weights too, in the same pass: {more:,} bytes more")
+    for spec, tensors in kernels.items():
+        rule = tensors[0].rule
+        states = ", ".join(
+            f"{field} {storage.dtype.name}" for field, storage in zip(rule.State._fields, spec.states, strict=True)
+        )
+        form = "strided" if spec.strided else "dense"
+        size = sum(t.parameter.size for t in tensors)
+        p, g = spec.parameter.dtype.name, spec.gradient.dtype.name
+        lines += [
+            f"kernel {rule.name} ({form}): {len(tensors)} tensors, {size:,} parameters",
+            f"    parameter {p}, gradient {g}, states: {states or 'none'}",
+        ]
+        if rule.measure is not None:
+            measuring = spec.measuring()
+            over = "every tensor" if rule.over == "tensor" else "all tensors"
+            lines.append(
+                f"    {measuring.bytes_per_element:.4g} bytes per parameter in a first pass, for sums over {over} of "
+                f"{', '.join(rule.Sums._fields)}: {_named(measuring, 'reads')} read"
+            )
+        second = " in the second" if rule.measure is not None else ""
+        read, written = _named(spec, "reads"), _named(spec, "writes")
+        lines.append(
+            f"    {spec.bytes_per_element:.4g} bytes per parameter{second}: {read} read, {written} written, each once"
+        )
+        others = [f"{s.name} {s.storage.name}" for s in spec.streams[2 + len(spec.states) :]]
+        if others:
+            lines.append(f"    in the same pass: {', '.join(others)}")
+        if spec.stochastic:
+            lines.append("    rounded at random: " + ", ".join(spec.streams[n].name for n in spec.at_random))
+        if spec.strided:
+            names = ", ".join(repr(t.name) for t in tensors[:5]) + (", ..." if len(tensors) > 5 else "")
+            lines.append(f"    slower: parameter and gradient are not dense in the same order ({names})")
+        if rule.paper:
+            lines.append(f"    {rule.paper}")
+    for rule, tensors in matrices.items():
+        size, bytes_ = sum(t.parameter.size for t in tensors), sum(t.bytes_moved() for t in tensors)
+        pairs = [pair for t in tensors for pair in zip(rule.State._fields, t.states, strict=True)]
+        kept = dict.fromkeys(f"{field} {memory.dtype.name}" for field, memory in pairs)
+        lines += [
+            f"rule {rule.name} (numpy, whole arrays: not one element-wise launch): {len(tensors)} tensors, "
+            f"{size:,} parameters",
+            f"    states: {', '.join(kept) or 'none'}",
+        ]
+        if size:
+            lines.append(f"    {bytes_ / size:.4g} bytes per parameter, and the passes of numpy over its own arrays")
+        if rule.paper:
+            lines.append(f"    {rule.paper}")
+    return "\n".join(lines)
+
+
+def _named(spec: Spec, moves: str) -> str:
+    """The streams that a pass ``reads`` or ``writes``."""
+    return ", ".join(stream.name for stream in spec.moved() if getattr(stream, moves)) or "nothing"
+
+
+def _launches(engine: Engine) -> str:
+    if isinstance(engine, CompoundEngine):
+        return f"{_launches(engine.others)}, and numpy for {sum(engine.whole)} tensor(s)"
+    if not isinstance(engine, PlanEngine):
+        return "one call per tensor"
+    rows = len(engine.plan.rows)
+    workers = getattr(engine, "workers", None)
+    by = f" by {workers} thread(s)" if workers is not None else ""
+    if engine.turns is not None:
+        portions = len(engine.first_of_portion) - 1
+        return f"two passes over {rows} chunk(s){by}, in {portions} portion(s) that are measured and then moved"
+    launches = "two launches" if any(tensor.rule.measure is not None for tensor in engine.tensors) else "one launch"
+    return f"{launches} over {rows} chunk(s){by}"

@@ -1,0 +1,191 @@
+"""Parameter groups: dicts of options that are checked the moment they are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter
+from typing import Any
+
+import numpy as np
+from schuss_kernels.lang.rule import Interval, Rule
+
+from . import conventions
+from .validate import hint
+
+Select = Callable[..., Rule]
+
+FIXED = ("params",)
+
+
+class Edits:
+    """How often the groups of an optimizer have been changed: it looks at them again when the number is another."""
+
+    count = 0
+
+
+class ParamGroup(dict[str, Any]):
+    """The options of some parameters; ``group["lr"] = 1e-4`` between steps takes effect at the next one.
+
+    Keys are the optimizer's hyper-parameters, ``maximize`` and ``params`` (the structure that was passed; it cannot be
+    replaced). A value that does not fit raises at once and leaves the group as it was. Another ``convention`` changes
+    the arithmetic from the next step on, and no number: the defaults are taken when the group is made.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        select: Select,
+        defaults: Mapping[str, Any],
+        given: Mapping[str, Any],
+        edits: Edits,
+        known: conventions.Conventions,
+    ) -> None:
+        self._edits = edits
+        self._where = f"parameter group {number}"
+        self._select = select
+        self._defaults = dict(defaults)
+        self._conventions = known
+        unknown = [name for name in given if name not in defaults and name not in FIXED]
+        if unknown:
+            raise TypeError(unknown_option(unknown[0], defaults, self._where))
+        options = {name: given.get(name, default) for name, default in defaults.items()}
+        options = conventions.filled(options, known, self._where)
+        missing = [name for name, value in options.items() if value is Parameter.empty]
+        if missing:
+            raise TypeError(f"{self._where}: the hyper-parameter {missing[0]!r} has no default and was not given")
+        self.rule = select(**options)
+        checked = {name: self._checked(name, value) for name, value in options.items()}
+        self.rule = select(**checked)
+        self._options = checked
+        super().__init__(params=given["params"], **checked)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name == "convention" and self._conventions:
+            return conventions.checked(value, self._conventions, self._where)
+        default = self._defaults[name]
+        if default is None and self._conventions:  # what kind of value it is, all conventions agree on
+            default = next(iter(self._conventions.values())).get(name)
+        return check(name, value, default, self.rule.interval(name), self._where)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several options at once; all are checked before one is set."""
+        new = dict(*args, **kwargs)
+        for name in new:
+            if name in FIXED:
+                raise ValueError(f"{self._where}: {name!r} cannot be replaced; build a new optimizer")
+            if name not in self._defaults:
+                raise TypeError(unknown_option(name, self._defaults, self._where))
+        checked = {name: self._checked(name, value) for name, value in new.items()}
+        options = {**self._options, **checked}
+        self.rule = self._select(**options)
+        self._options = options
+        super().update(checked)
+        self._edits.count += 1
+
+    def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value of an option; every option always has one."""
+        if name not in self:
+            raise TypeError(unknown_option(name, self._defaults, self._where))
+        return self[name]
+
+    def _kept(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"{self._where}: options can be changed, not removed")
+
+    __delitem__ = pop = popitem = clear = _kept
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options without the parameters."""
+        return dict(self._options)
+
+    @property
+    def scalar_options(self) -> dict[str, Any]:
+        """The options that the rule computes a step's scalars from."""
+        return self.options_of(self.rule)
+
+    def options_of(self, rule: Rule) -> dict[str, Any]:
+        """The options that one of the rules of its tensors computes a step's scalars from."""
+        return {name: self._options[name] for name in rule.scalar_names}
+
+    def options_at(self, step: int) -> dict[str, Any]:
+        """The options, the learning rate as it is after ``step`` steps."""
+        return {**self._options, "lr": self.learning_rate(step)} if callable(self._options.get("lr")) else self.options
+
+    def learning_rate(self, step: int) -> float:
+        """What the learning rate, a function of the step, is at ``step``; checked."""
+        value = self._options["lr"](step)
+        try:
+            return _number(value, self.rule.interval("lr"))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self._where}: lr({step}) returned {value!r}: {error}") from None
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
+def check(name: str, value: Any, default: Any, interval: Interval, where: str) -> Any:
+    """A hyper-parameter's value in its plain form (float, bool or a tuple of floats), or an error that names it."""
+    if name == "lr" and callable(value):
+        return value
+    try:
+        if isinstance(default, (bool, np.bool_)):
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError("expected True or False")
+            return bool(value)
+        if (
+            isinstance(value, (tuple, list))
+            and name != "lr"
+            and (isinstance(default, tuple) or default is Parameter.empty)
+        ):
+            if isinstance(default, tuple) and len(value) != len(default):
+                raise ValueError(f"expected {len(default)} numbers")
+            return tuple(_number(item, interval) for item in value)
+        if isinstance(default, tuple):
+            raise TypeError(f"expected a tuple of {len(default)} numbers")
+        return _number(value, interval)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {name}: {error}; got {value!r}") from None
+
+
+def _number(value: Any, interval: Interval) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError("expected a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number not in interval:
+        raise ValueError(f"expected {interval}")
+    return number
+
+
+def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
+    """What to say of an option that does not exist."""
+    meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else hint(name, known)
+    return f"{where}: unknown option {name!r}{meant} (the options are {', '.join(known)})"
+
+
+def as_groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
+    """The parameter groups, and whether the caller wrote them as groups."""
+    params = _kept(params)
+    if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
+        return [{**group, "params": _kept(group["params"])} for group in params], True
+    return [{"params": params}], False
+
+
+def _kept(params: Any) -> Any:
+    """The parameters in a form that can be gone through more than once."""
+    return list(params) if isinstance(params, Iterator) else params
+
+
+def unwrapped(structures: Sequence[Any]) -> list[Any]:
+    """One structure a group, as it is or in the form ``{"params": structure}``."""
+    return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]

@@ -1,0 +1,127 @@
+"""Where states, master weights, moving averages and copies are kept: made, checked, and filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.lang.matrix_rule import MatrixRule
+from schuss_kernels.lang.rule import PARAMETER, Rule
+from schuss_kernels.plan import chunk_table
+from schuss_kernels.storage import quantization
+from schuss_kernels.storage.dtypes import CODES, in_blocks, storage_of
+from schuss_kernels.storage.stochastic_rounding import joined
+
+from . import arrays
+from .arena import Room
+from .storage_options import Keeping
+
+
+def compute(parameter: Memory) -> np.dtype:
+    """The dtype that a parameter is computed in."""
+    storage = storage_of(parameter.dtype)
+    assert storage is not None, parameter.dtype
+    return storage.compute
+
+
+def state(room: Room, kept: Keeping, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+    """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
+    if fill is PARAMETER:
+        return _like(room, parameter, compute(parameter))
+    shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
+    if shape is not None:
+        return room.array(_dense(shape, compute(parameter)), compute(parameter), fill)
+    if not kept.in_blocks(parameter.size):
+        return room.array(parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
+    storage = in_blocks(rule)[rule.State._fields.index(field)]
+    code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
+    row = quantization.count(parameter.size)
+    scales = room.array(_dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
+    return replace(room.array(parameter, storage.dtype, code[0]), scales=scales)
+
+
+def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
+    """The shape of a state of a parameter."""
+    own = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
+    return parameter.shape if own is None else own
+
+
+def _dense(shape: tuple[int, ...], dtype: np.dtype) -> Memory:
+    """What is known of an array in C order before it is there."""
+    return Memory(None, 0, dtype, shape, chunk_table.dense_strides(shape, range(len(shape)), dtype.itemsize))
+
+
+def _like(room: Room, parameter: Memory, dtype: np.dtype) -> Memory:
+    """A new array with the parameter's values."""
+    made = room.array(parameter, dtype, 0.0)
+    arrays.write(made, arrays.read(parameter).astype(dtype))
+    return made
+
+
+def beside(room: Room, kept: Keeping, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
+    """What a tensor has beside its states: master weight, moving average, copy."""
+    others = {}
+    if kept.master == "float32":
+        others["master"] = _like(room, parameter, np.dtype(np.float32))
+    elif kept.master:
+        others["master"] = room.array(parameter, np.dtype(np.uint16), 0)
+    if kept.ema is not None:
+        others["ema"] = _like(room, parameter, compute(parameter))
+    if copy is not None:
+        others["copy"] = copy  # written in the first step
+    return others
+
+
+def weights(room: Room, kept: Keeping, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
+    """A new array with the parameter's values in the type it is computed in: its master weight's, where it has one."""
+    dtype = compute(parameter)
+    made = room.array(parameter, dtype, 0.0)
+    values = arrays.read(parameter)
+    if kept.master == "float32":
+        values = arrays.read(others["master"])
+    elif kept.master:
+        values = joined(values.view(np.uint16), arrays.read(others["master"]))
+    arrays.write(made, values.astype(dtype))
+    return made
+
+
+def check(kept: Keeping, names: Sequence[str], parameters: Sequence[Memory]) -> None:
+    """Raise a ValueError where parameters cannot be kept as they are to be."""
+    for name, parameter in zip(names, parameters, strict=True):
+        if kept.master and parameter.dtype.itemsize != 2:
+            raise ValueError(
+                f"master={kept.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
+            )
+        if kept.master == "remainder" and parameter.dtype.name != "bfloat16":
+            raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
+    few_bits = kept.eight is not None or (kept.state is not None and kept.state.itemsize == 2)
+    if kept.stochastic and not few_bits and (kept.master or all(p.dtype.itemsize > 2 for p in parameters)):
+        raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits or fewer")
+
+
+def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memory]) -> list[Memory | None]:
+    """The arrays that the parameters are copied to, checked."""
+    made: list[Memory | None] = [
+        arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, parameters, strict=True)
+    ]
+    clash = arrays.overlapping([*parameters, *(copy for copy in made if copy is not None)])
+    if clash is not None:
+        raise ValueError(f"copy_to of {names[clash[1] - len(names)]!r} shares memory with another array")
+    return made
+
+
+def shown(states: dict[str, Memory]) -> dict[str, Memory]:
+    """States by the names that they are saved under, scales beside their codes."""
+    scales = {f"{field}.scale": memory.scales for field, memory in states.items() if memory.scales is not None}
+    return {**states, **scales}
+
+
+def expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
+    """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
+    order = chunk_table.memory_order(parameter.shape, parameter.strides)
+    if chunk_table.dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
+        order = list(range(len(parameter.shape)))
+    return parameter.dtype, chunk_table.dense_strides(parameter.shape, order, parameter.dtype.itemsize)

@@ -1,0 +1,1 @@
+"""Minimizing a function of arrays: objectives, gradients, batches."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from schuss_kernels.native import engine
+from schuss_kernels.native import library
 
 import schuss
 
-needs_native = pytest.mark.skipif(engine.available() is not None, reason=str(engine.available()))
+needs_native = pytest.mark.skipif(library.available() is not None, reason=str(library.available()))
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ import pytest
 from cases import needs_native
 from schuss_kernels.cpu import launcher
 from schuss_kernels.native import engine as native_engine
+from schuss_kernels.native import library
 
 
 def engines():
     """numba, and the native engine at each instruction-set level that was built and that this processor runs."""
     yield "numba"
-    if native_engine.available() is not None:
+    if library.available() is not None:
         yield pytest.param("native", marks=needs_native)
     else:
-        yield from (f"native {level}" for level, runs in native_engine.library().levels if runs)
+        yield from (f"native {level}" for level, runs in library.library().levels if runs)
 
 
 @pytest.fixture(params=list(engines()))
@@ -22,9 +23,9 @@ def backend(request, monkeypatch):
     """A name for ``backend=``. Threads are schuss's own, whatever other libraries the tests have brought in."""
     name, _, level = request.param.partition(" ")
     if level:
-        monkeypatch.setenv(native_engine.LEVEL, level)
+        monkeypatch.setenv(library.LEVEL, level)
     for engine in (native_engine, launcher):
         monkeypatch.setattr(engine, "_team_at_work", lambda: False)
-    native_engine.library.cache_clear()
+    library.library.cache_clear()
     yield name
-    native_engine.library.cache_clear()
+    library.library.cache_clear()

@@ -15,9 +15,10 @@ from cuda_models import EIGHT, SMALL, Host, Model, differences, moved
 from distinct import KERNELS
 from schuss_kernels.cuda import device as cuda_device
 from schuss_kernels.cuda import engine as cuda_engine
-from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
+from schuss_kernels.storage.memory import Memory
 
 import schuss
 
@@ -75,33 +76,33 @@ def equals_reference_in_8_bits():
 def memory_goes_and_comes():
     array = np.arange(24, dtype=np.float32).reshape(4, 6)
     for view in (array, array.T, array[::2, ::-1], array[:0], array[1, 1, ...]):
-        memory = cuda_engine.memory_of(DeviceArray(view), "it")
-        np.testing.assert_array_equal(cuda_engine.to_host(memory), view)
-        made = cuda_engine.allocate(memory, np.float64, 0.25)
+        memory = cuda_memory.memory_of(DeviceArray(view), "it")
+        np.testing.assert_array_equal(cuda_memory.to_host(memory), view)
+        made = cuda_memory.allocate(memory, np.float64, 0.25)
         assert made.shape == view.shape
         assert made.dtype == np.float64
-        np.testing.assert_array_equal(cuda_engine.to_host(made), np.full(view.shape, 0.25))
-        cuda_engine.from_host(view.astype(np.float64), made)
-        np.testing.assert_array_equal(cuda_engine.to_host(made), view)
+        np.testing.assert_array_equal(cuda_memory.to_host(made), np.full(view.shape, 0.25))
+        cuda_memory.from_host(view.astype(np.float64), made)
+        np.testing.assert_array_equal(cuda_memory.to_host(made), view)
     assert (
-        cuda_engine.allocate(cuda_engine.memory_of(DeviceArray(array.T), "it"), np.float32, 0.0).strides
+        cuda_memory.allocate(cuda_memory.memory_of(DeviceArray(array.T), "it"), np.float32, 0.0).strides
         == array.T.strides
     )
-    part = cuda_engine.memory_of(DeviceArray(array[::2, ::-2]), "it")
-    cuda_engine.from_host(np.full((2, 3), -1, np.float32), part)
+    part = cuda_memory.memory_of(DeviceArray(array[::2, ::-2]), "it")
+    cuda_memory.from_host(np.full((2, 3), -1, np.float32), part)
     assert (array[::2, ::-2] == -1).all()
     assert (array == -1).sum() == 6
 
 
 def large_states_are_filled():
-    held, cuda_engine._FILL = cuda_engine._FILL, 1000
+    held, cuda_memory._FILL = cuda_memory._FILL, 1000
     try:
         memory = Memory(None, 0, np.dtype(np.float32), (2501,), (4,))
         np.testing.assert_array_equal(
-            cuda_engine.to_host(cuda_engine.allocate(memory, np.float32, 1.5)), np.full(2501, 1.5)
+            cuda_memory.to_host(cuda_memory.allocate(memory, np.float32, 1.5)), np.full(2501, 1.5)
         )
     finally:
-        cuda_engine._FILL = held
+        cuda_memory._FILL = held
 
 
 def api_steps_and_saves(shapes=((7, 5), (9,)), **options):

@@ -7,11 +7,13 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Memory, Tensor
 from schuss_kernels.lang.rule import PARAMETER
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.plan.spec import in_blocks
+from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage import quantization, stochastic_rounding
-from schuss_kernels.storage.dtypes import CODES, in_blocks
+from schuss_kernels.storage.dtypes import CODES
+from schuss_kernels.storage.memory import Memory
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from cases import arrays, assert_same_bits
 from schuss_kernels.lang.rule import Rule, RuleError
+from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import quantization
-from schuss_kernels.storage.dtypes import CODES, F32, POSITIVE_CODES, Spec
+from schuss_kernels.storage.dtypes import CODES, F32, POSITIVE_CODES
 
 import schuss
 from schuss.commands import workloads

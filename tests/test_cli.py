@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from cases import needs_native
 from schuss_kernels.engine.thread_count import most_threads
-from schuss_kernels.native import engine
+from schuss_kernels.native import library
 
 import schuss
 from schuss import cli
@@ -116,13 +116,13 @@ def test_info(capsys):
     assert f"up to {most_threads()} " in said["threads"]
     labels = "schuss python numpy processor threads native numba cache cuda missing"
     assert set(said) == set(labels.split())
-    if engine.available() is None:
-        assert f"{engine.library().level} in use" in said["native"]
+    if library.available() is None:
+        assert f"{library.library().level} in use" in said["native"]
 
 
 def test_info_without_the_native_extension(monkeypatch, capsys):
     reason = "the native extension is missing: no C compiler was found when schuss was installed"
-    monkeypatch.setattr(engine, "available", lambda: reason)
+    monkeypatch.setattr(library, "available", lambda: reason)
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
     assert "not usable: numba compiles the kernels when they are first used" in out
@@ -131,7 +131,7 @@ def test_info_without_the_native_extension(monkeypatch, capsys):
 
 @needs_native
 def test_info_on_kernels_of_other_sources(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "outdated", lambda: ["adamw", "sgd"])
+    monkeypatch.setattr(library, "outdated", lambda: ["adamw", "sgd"])
     assert cli.main(["info"]) == 0
     assert "native kernels of adamw, sgd: they were compiled from other source files" in capsys.readouterr().out
 

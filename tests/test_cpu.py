@@ -16,7 +16,8 @@ from cases import CASES, arrays, assert_same_optimizers
 from distinct import KERNELS
 from processes import python
 from schuss_kernels.cpu import compile, launcher, thread_pool
-from schuss_kernels.storage.dtypes import F32, F64, Spec
+from schuss_kernels.plan.spec import Spec
+from schuss_kernels.storage.dtypes import F32, F64
 
 import schuss
 

@@ -29,13 +29,15 @@ from cuda_models import (
     moved,
 )
 from distinct import KERNELS
-from schuss_kernels.cpu.compile import CpuEngine
+from schuss_kernels.cpu.engine import CpuEngine
 from schuss_kernels.cuda import engine as cuda_engine
-from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage.dtypes import STORAGES, Spec
+from schuss_kernels.storage.dtypes import STORAGES
+from schuss_kernels.storage.memory import Memory
 
 try:
     import cuda_on_cpu
@@ -216,11 +218,11 @@ def test_gpu_memory_and_streams():
     host = np.arange(24, dtype=np.float32).reshape(4, 6)
     stream = numba_cuda.stream()
     array = numba_cuda.to_device(host, stream=stream)
-    memory = cuda_engine.memory_of(array, "array")
-    np.testing.assert_array_equal(cuda_engine.to_host(memory), host)
-    state = cuda_engine.allocate(memory, np.float64, 0.25)
-    np.testing.assert_array_equal(cuda_engine.to_host(state), np.full((4, 6), 0.25))
-    cuda_engine.from_host(host.T.copy().T, memory)
+    memory = cuda_memory.memory_of(array, "array")
+    np.testing.assert_array_equal(cuda_memory.to_host(memory), host)
+    state = cuda_memory.allocate(memory, np.float64, 0.25)
+    np.testing.assert_array_equal(cuda_memory.to_host(state), np.full((4, 6), 0.25))
+    cuda_memory.from_host(host.T.copy().T, memory)
     np.testing.assert_array_equal(array.copy_to_host(), host)
     results = []
     for own in (None, stream, int(stream.handle)):
@@ -314,10 +316,10 @@ def test_streams_of_others_are_waited_for():
     model = Model(RULES["sgd"], np.float32, np.float32, [dense(5), dense(6)], Host())
     for tensor, stream in zip(model.tensors, (None, 70), strict=True):
         p = tensor.parameter
-        tensor.parameter = cuda_engine.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, stream)
+        tensor.parameter = cuda_memory.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, stream)
     engine = cuda_on_cpu.Engine(model.tensors, stream=8)
     gradients = [
-        cuda_engine.CudaMemory(g.array, g.address, g.dtype, g.shape, g.strides, stream)
+        cuda_memory.CudaMemory(g.array, g.address, g.dtype, g.shape, g.strides, stream)
         for g, stream in zip(gradients_of(model), (8, 1), strict=True)
     ]
     model.step(engine, 1, gradients)
@@ -340,16 +342,16 @@ def test_stream_handles():
         )
     )
     streams = (None, 3, protocol, older, torch_stream, cupy_stream)
-    assert [cuda_engine.stream_handle(stream) for stream in streams] == [0, 3, 5, 6, 7, 8]
+    assert [cuda_memory.stream_handle(stream) for stream in streams] == [0, 3, 5, 6, 7, 8]
     with pytest.raises(TypeError, match="expected a CUDA stream or its handle, got str"):
-        cuda_engine.stream_handle("fast")
+        cuda_memory.stream_handle("fast")
 
 
 @needs_compiler
 def test_read_only_parameters_are_refused():
     model = Model(RULES["sgd"], np.float32, np.float32, [dense(5)], Host())
     p = model.tensors[0].parameter
-    model.tensors[0].parameter = cuda_engine.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, read_only=True)
+    model.tensors[0].parameter = cuda_memory.CudaMemory(p.array, p.address, p.dtype, p.shape, p.strides, read_only=True)
     with pytest.raises(ValueError, match="parameter 't0' is read-only"):
         cuda_on_cpu.Engine(model.tensors)
 
@@ -386,13 +388,13 @@ def interface(**changes):
 
 
 def test_memory_of():
-    memory = cuda_engine.memory_of(interface(), "it")
+    memory = cuda_memory.memory_of(interface(), "it")
     assert (memory.address, memory.dtype, memory.shape, memory.strides) == (4096, np.float32, (2, 3), (12, 4))
     assert (memory.stream, memory.read_only) == (None, False)
     assert isinstance(memory, Memory)
-    memory = cuda_engine.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
+    memory = cuda_memory.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
     assert (memory.dtype, memory.strides, memory.stream, memory.read_only) == (np.float64, (8, 16), 7, True)
-    empty = cuda_engine.memory_of(interface(shape=(0,), data=(None, False)), "it")
+    empty = cuda_memory.memory_of(interface(shape=(0,), data=(None, False)), "it")
     assert (empty.address, empty.size) == (0, 0)
 
 
@@ -401,7 +403,7 @@ def test_memory_of_a_tensor_that_is_differentiated():
         raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
 
     tensor = type("Tensor", (), {"__cuda_array_interface__": property(refuse), "detach": lambda self: interface()})()
-    memory = cuda_engine.memory_of(tensor, "it")
+    memory = cuda_memory.memory_of(tensor, "it")
     assert memory.address == 4096
     assert memory.array is tensor
 
@@ -424,7 +426,7 @@ def test_memory_of_a_tensor_that_is_differentiated():
 )
 def test_memory_of_errors(array, kind, said):
     with pytest.raises(kind, match=said):
-        cuda_engine.memory_of(array, "parameter 'w'")
+        cuda_memory.memory_of(array, "parameter 'w'")
 
 
 def without(module, program):

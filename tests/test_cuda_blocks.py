@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda_models import EIGHT, EIGHT_LARGE, Array, Host, Model, dense
 from distinct import KERNELS
-from schuss_kernels.cpu.compile import CpuEngine
+from schuss_kernels.cpu.engine import CpuEngine
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import quantization

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from distinct import KERNELS
 from schuss_kernels.native.aot import CLASSIC
-from schuss_kernels.storage.dtypes import BF16, F16, F32, STORAGES, Spec, in_blocks
+from schuss_kernels.plan.spec import Spec, in_blocks
+from schuss_kernels.storage.dtypes import BF16, F16, F32, STORAGES
 from test_cuda import MIXED, needs_compiler, types_of
 
 with contextlib.suppress(ImportError):  # needs_compiler tells

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import BACKENDS, assert_same_bits, needs_native, ones
-from schuss_kernels.native import engine
+from schuss_kernels.native import library
 
 import schuss
 
@@ -254,7 +254,7 @@ def test_kernels_that_are_there_need_no_compiler(monkeypatch):
 
 def test_without_a_compiler(monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    monkeypatch.setattr(engine, "available", lambda: "there is no native extension")
+    monkeypatch.setattr(library, "available", lambda: "there is no native extension")
     assert schuss.SGD([ones(2)]).backend == "numpy"
     with pytest.raises(RuntimeError, match="backend='numba': the environment variable NUMBA_DISABLE_JIT"):
         schuss.SGD([ones(2)], backend="numba")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from cases import assert_same_bits, assert_same_optimizers
 from matrices import many
-from schuss_kernels.cuda import engine as cuda_engine
+from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.engine.matrix import CompoundEngine, WholeEngine
-from schuss_kernels.engine.plan_engine import Memory
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.matrix_rule import MatrixRule, long_loops
 from schuss_kernels.rules import COMPILED, RULES
+from schuss_kernels.storage.memory import Memory
 
 import schuss
 
@@ -240,8 +240,8 @@ class OnDevice:
 
 
 def test_arrays_on_a_device_are_copied_to_the_host_and_back(monkeypatch):
-    monkeypatch.setattr(cuda_engine, "to_host", lambda memory: memory.array.values.copy(order="C"))
-    monkeypatch.setattr(cuda_engine, "from_host", lambda values, memory: memory.array.values.__setitem__(..., values))
+    monkeypatch.setattr(cuda_memory, "to_host", lambda memory: memory.array.values.copy(order="C"))
+    monkeypatch.setattr(cuda_memory, "from_host", lambda values, memory: memory.array.values.__setitem__(..., values))
 
     def moved(memory):
         scales = None if memory.scales is None else moved(memory.scales)

@@ -16,11 +16,11 @@ import schuss_kernels
 from cases import BACKENDS, CASES, assert_same_bits, mapped, needs_native, ones
 from processes import python
 from schuss_kernels.lang.rule import Rule
-from schuss_kernels.native import aot
-from schuss_kernels.native import engine as native_engine
+from schuss_kernels.native import aot, library
 from schuss_kernels.plan import chunk_table, two_pass
+from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import COMPILED, RULES
-from schuss_kernels.storage.dtypes import BY_NAME, Spec
+from schuss_kernels.storage.dtypes import BY_NAME
 
 import schuss
 
@@ -40,10 +40,10 @@ def update_slowly(p, g, s, h):
 @pytest.fixture(autouse=True)
 def looked_at_anew():
     """What was built, and from which sources, is looked at before and after each test."""
-    native_engine.library.cache_clear()
+    library.library.cache_clear()
     yield
-    native_engine.library.cache_clear()
-    native_engine._engine_checksum.cache_clear()
+    library.library.cache_clear()
+    library._engine_checksum.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------- when it is chosen
@@ -162,7 +162,7 @@ def test_levels():
     built = _native.levels()
     names = [level for level, _ in built]
     assert names == aot.levels(names), "least demanding first"
-    assert native_engine.library().levels == tuple(built)
+    assert library.library().levels == tuple(built)
     everything, [best] = aot.levels(["all"]), aot.levels(["host"])
     here = everything[: everything.index(best) + 1]
     assert built == [(level, level in here) for level in names]
@@ -170,29 +170,29 @@ def test_levels():
 
 @needs_native
 def test_the_best_level_is_used(monkeypatch):
-    monkeypatch.delenv(native_engine.LEVEL, raising=False)
-    there = native_engine.library()
+    monkeypatch.delenv(library.LEVEL, raising=False)
+    there = library.library()
     assert there.level == [level for level, runs in there.levels if runs][-1]
-    assert native_engine.outdated() == []
+    assert library.outdated() == []
 
 
 @needs_native
 def test_a_level_of_choice(monkeypatch):
     addresses = set()
-    runs = [level for level, runs in native_engine.library().levels if runs]
+    runs = [level for level, runs in library.library().levels if runs]
     for level in runs:
-        monkeypatch.setenv(native_engine.LEVEL, level)
-        native_engine.library.cache_clear()
-        assert native_engine.library().level == level
+        monkeypatch.setenv(library.LEVEL, level)
+        library.library.cache_clear()
+        assert library.library().level == level
         addresses.add(schuss.SGD([ones(3)], backend="native")._engine.plan.rows[0, chunk_table.KERNEL])
     assert len(addresses) == len(runs)
 
 
 @needs_native
 def test_a_level_that_is_not_there(monkeypatch):
-    monkeypatch.setenv(native_engine.LEVEL, "x86-64-v9")
+    monkeypatch.setenv(library.LEVEL, "x86-64-v9")
     message = r"SCHUSS_LEVEL='x86-64-v9': expected one of .*, the levels that run here"
-    assert re.search(message, native_engine.available())
+    assert re.search(message, library.available())
     assert schuss.SGD([ones(3)]).backend == "numba"
     with pytest.raises(RuntimeError, match=f"backend='native': {message}"):
         schuss.SGD([ones(3)], backend="native")
@@ -203,21 +203,21 @@ def test_a_processor_that_runs_none_of_the_levels(monkeypatch):
     from schuss_kernels import _native
 
     monkeypatch.setattr(_native, "levels", lambda: [("x86-64-v4", False)])
-    monkeypatch.delenv(native_engine.LEVEL, raising=False)
+    monkeypatch.delenv(library.LEVEL, raising=False)
     message = "the native extension was built for x86-64-v4, which this processor does not run: .*install schuss again"
     with pytest.raises(RuntimeError, match=f"backend='native': {message}"):
         schuss.SGD([ones(3)], backend="native")
     assert schuss.SGD([ones(3)]).backend == "numba"
-    monkeypatch.setenv(native_engine.LEVEL, "x86-64-v4")
+    monkeypatch.setenv(library.LEVEL, "x86-64-v4")
     with pytest.raises(RuntimeError, match="SCHUSS_LEVEL='x86-64-v4': expected one of none, "):
         schuss.SGD([ones(3)], backend="native")
 
 
 @needs_native
 def test_sources_that_are_newer_than_the_kernels(monkeypatch):
-    assert native_engine.outdated() == []
-    monkeypatch.setattr(native_engine, "_engine_checksum", lambda: 0)
-    assert native_engine.outdated() == list(COMPILED)
+    assert library.outdated() == []
+    monkeypatch.setattr(library, "_engine_checksum", lambda: 0)
+    assert library.outdated() == list(COMPILED)
     assert schuss.SGD([ones(3)]).backend == "numba"
     message = "backend='native': .* rule 'sgd' were compiled from other source files; install schuss again"
     with pytest.raises(RuntimeError, match=message):
@@ -226,16 +226,16 @@ def test_sources_that_are_newer_than_the_kernels(monkeypatch):
 
 @needs_native
 def test_one_family_of_rules_that_is_newer_than_its_kernels(monkeypatch):
-    checksum = native_engine._checksum
-    monkeypatch.setattr(native_engine, "_checksum", lambda path: checksum(path) ^ (Path(path).name == "adam.py"))
-    assert native_engine.outdated() == [n for n, rule in RULES.items() if rule.update.__module__.endswith(".adam")]
+    checksum = library._checksum
+    monkeypatch.setattr(library, "_checksum", lambda path: checksum(path) ^ (Path(path).name == "adam.py"))
+    assert library.outdated() == [n for n, rule in RULES.items() if rule.update.__module__.endswith(".adam")]
     assert schuss.Adam([ones(3)]).backend == "numba"
     assert schuss.SGD([ones(3)]).backend == "native"
 
 
 def test_rules_that_differ_in_their_numbers_share_kernels():
     f32, names = BY_NAME["float32"], ("adamw", "adam_keras", "adam")
-    torch, keras, other = (native_engine.key(RULES[name], Spec(RULES[name], f32, f32, (f32, f32))) for name in names)
+    torch, keras, other = (library.key(RULES[name], Spec(RULES[name], f32, f32, (f32, f32))) for name in names)
     assert torch == keras != other
     sharing: dict[tuple[str, str], set[object]] = {}
     for rule in COMPILED.values():
@@ -246,15 +246,15 @@ def test_rules_that_differ_in_their_numbers_share_kernels():
     assert all(len(updates) == 1 for updates in sharing.values()), "a key names one update"
 
 
-@pytest.mark.parametrize("name", native_engine._MADE_FROM)
+@pytest.mark.parametrize("name", library._MADE_FROM)
 def test_keys_follow_the_source_files(name, monkeypatch):
     rule, spec = aot.specs()[0]
-    key, checksum = native_engine.key(rule, spec), native_engine._checksum
-    assert key.startswith(f"{native_engine._name(rule)}@")
+    key, checksum = library.key(rule, spec), library._checksum
+    assert key.startswith(f"{library._name(rule)}@")
     with monkeypatch.context() as changed:
-        changed.setattr(native_engine, "_checksum", lambda path: checksum(path) ^ path.endswith(name))
-        native_engine._engine_checksum.cache_clear()
-        assert native_engine.key(rule, spec) != key
+        changed.setattr(library, "_checksum", lambda path: checksum(path) ^ path.endswith(name))
+        library._engine_checksum.cache_clear()
+        assert library.key(rule, spec) != key
 
 
 @pytest.mark.parametrize("reason", [None, "no C compiler was found when schuss was installed"])
@@ -269,7 +269,7 @@ def test_without_the_extension(reason, monkeypatch):
     said = f"the native extension is missing: {reason}; to have it, install schuss again"
     if reason is None:
         said = r"the native extension is missing \(.*schuss_kernels._native.*\): to have it, install schuss again"
-    assert re.match(said, native_engine.available())
+    assert re.match(said, library.available())
     assert schuss.AdamW([ones(3)]).backend == "numba"
     with pytest.raises(RuntimeError, match=f"backend='native': {said}"):
         schuss.AdamW([ones(3)], backend="native")

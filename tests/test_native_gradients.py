@@ -7,7 +7,7 @@ import array
 import numpy as np
 import pytest
 from cases import BACKENDS, arrays, assert_same_bits, assert_same_optimizers, mapped, needs_native, ones
-from schuss_kernels.native import engine as native_engine
+from schuss_kernels.native import library
 from schuss_kernels.plan import chunk_table
 
 import schuss
@@ -190,5 +190,5 @@ def test_gradients_of_another_dtype_after_the_start():
         gradients[1] = gradients[1].T
         ours.step(gradients)
         reference.step(gradients)
-        assert set(ours._engine.plan.rows[:, chunk_table.KERNEL]) <= set(native_engine.library().kernels.values())
+        assert set(ours._engine.plan.rows[:, chunk_table.KERNEL]) <= set(library.library().kernels.values())
     assert_same_optimizers(ours, reference)

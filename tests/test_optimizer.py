@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, ones, said
-from schuss_kernels.native import engine
+from schuss_kernels.native import library
 
 import schuss
 
@@ -293,8 +293,8 @@ def test_state_with_a_schedule():
 
 @pytest.mark.parametrize(("before", "after"), [("numba", "numpy"), ("native", "numpy"), ("native", "numba")])
 def test_one_backend_reads_what_another_wrote(before, after):
-    if "native" in (before, after) and engine.available() is not None:
-        pytest.skip(str(engine.available()))
+    if "native" in (before, after) and library.available() is not None:
+        pytest.skip(str(library.available()))
     one, two = (schuss.RMSprop([ones(5)], centered=True, backend=backend) for backend in (before, after))
     one.step([ones(5)])
     two._parameters[0].array[:] = one._parameters[0].array

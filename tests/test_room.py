@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from schuss_kernels.engine.plan_engine import Memory
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.storage.memory import Memory
 
 import schuss
 from schuss.core.arena import HUGE, LINE, PIECE, Room

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, assert_same_optimizers
 from schuss_kernels.cpu import compile
-from schuss_kernels.engine.reference import element_by_element, measured_element_by_element
+from schuss_kernels.lang.interpret import element_by_element, measured_element_by_element
 from schuss_kernels.lang.rule import PARAMETER, Rule, RuleError
 from schuss_kernels.rules import RULES
 

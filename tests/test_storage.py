@@ -9,9 +9,10 @@ import re
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, one_a_kernel
+from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import stochastic_rounding
-from schuss_kernels.storage.dtypes import BF16, F16, Spec
+from schuss_kernels.storage.dtypes import BF16, F16
 
 import schuss
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.lang.traffic import traffic
+from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage.dtypes import BF16, F32, Spec
+from schuss_kernels.storage.dtypes import BF16, F32
 
 import schuss
 

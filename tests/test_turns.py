@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, needs_native
 from schuss_kernels.cpu import compile
-from schuss_kernels.native import engine
+from schuss_kernels.native import engine, library
 from schuss_kernels.plan import two_pass
 from schuss_kernels.rules import RULES
 
 from schuss import catalogue
 
-MEASURED = {rule.name: rule for rule in RULES.values() if engine.finishes_alone(rule)}
+MEASURED = {rule.name: rule for rule in RULES.values() if library.finishes_alone(rule)}
 
 NUMBERS = (0.0, 1.0, 3e-320, 2.5e-17, 0.7, 12.25, 4e19, 1e300, math.inf, math.nan)
 """What sums of squares, of elements and of both may be."""
@@ -52,7 +52,7 @@ def finished(rule, address, begun, sums, step):
 @pytest.mark.parametrize("name", MEASURED)
 def test_compiled_finish_is_the_rules(name, kind):
     rule = MEASURED[name]
-    address = compile.compiled_finish(rule)[1] if kind == "numba" else engine.finish(rule)
+    address = compile.compiled_finish(rule)[1] if kind == "numba" else library.finish(rule)
     assert address
     options = {key: 0.1 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
     given = {key: options[key] for key in rule.scalar_names}

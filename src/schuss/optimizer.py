@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import Uninterrupted
-from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
 from schuss_kernels.lang.rule import Rule
+from schuss_kernels.plan.tensor import Tensor
+from schuss_kernels.storage.memory import Memory
 
 from .core import arrays, backends, explain, tree
 from .core import state_dict as state_dict_
@@ -21,6 +23,7 @@ from .core.arena import Room
 from .core.conventions import Conventions
 from .core.fork_lock import step_lock
 from .core.lookahead import Slow
+from .core.overlap import Spans, overlapping
 from .core.param_groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
 from .core.step_counts import Counts, History
 from .core.step_options import AT_REST, MOVED, Riding, StepInfo
@@ -150,13 +153,13 @@ class Optimizer:
 
         self._parameters = [arrays.parameter(leaf, name) for leaf, name in zip(leaves, self._names, strict=True)]
         self._swap = Swap(self._parameters)
-        clash = arrays.overlapping(self._parameters)
+        clash = overlapping(self._parameters)
         if clash is not None:
             one, other = (self._names[number] for number in clash)
             raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
         states_.check(self._keeping, self._names, self._parameters)
         copies = self._copies(copy_to)
-        self._spans = arrays.Spans(self._parameters, self._names)
+        self._spans = Spans(self._parameters, self._names)
         rules = [self._rule_for(number) for number in range(len(leaves))]
         self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
         self._room = Room(self.backend)
@@ -388,7 +391,7 @@ class Optimizer:
         if not active:
             return []
         if self._riding.zero_grad:
-            clash = arrays.overlapping([memory for memory in memories if memory is not None])
+            clash = overlapping([memory for memory in memories if memory is not None])
             if clash is not None:
                 one, other = (self._names[active[number]] for number in clash)
                 raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")

@@ -12,9 +12,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ..lang.rule import Rule, specialise
+from ..lang.rule import Rule
+from ..lang.specialize import specialise
 from ..lowering import element
-from .intrinsics import inlined
+from ..lowering.llvm import INT64, load_scalar, pointer_to, store_double
+from ..lowering.rule_types import inlined
 
 FINISHERS: dict[str, Rule] = {}
 """Text -> the rule whose ``finish`` it stands for."""
@@ -45,7 +47,7 @@ def _numbers(part: str) -> Any:
         def build(context, builder, signature, args):
             double = np.dtype(np.float64)
             return context.make_tuple(
-                builder, result, [element.load_scalar(builder, double, args[1], n) for n in range(len(result))]
+                builder, result, [load_scalar(builder, double, args[1], n) for n in range(len(result))]
             )
 
         return result(text, types.int64), build
@@ -69,12 +71,12 @@ def write_finished(typing, text, made, scalars, singles, running):
     def build(context, builder, signature, args):
         numbers, rest = cgutils.unpack_tuple(builder, args[1], 2)
         for place, value in zip(places, cgutils.unpack_tuple(builder, numbers, len(places)), strict=True):
-            element.store_double(builder, args[2], element.INT64(place), value)
+            store_double(builder, args[2], INT64(place), value)
             single = element.ir.FloatType()
-            at = element.pointer_to(builder, args[3], element.INT64(4 * place), single)
+            at = pointer_to(builder, args[3], INT64(4 * place), single)
             builder.store(builder.fptrunc(value, single), at, align=4)
         for place, value in enumerate(cgutils.unpack_tuple(builder, rest, len(after.types))):
-            element.store_double(builder, args[4], element.INT64(place), value)
+            store_double(builder, args[4], INT64(place), value)
         return context.get_dummy_value()
 
     return types.void(text, made, types.int64, types.int64, types.int64), build

@@ -6,20 +6,26 @@ disk cache find it again in another process: the string (rule name, digest, stor
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ..engine.plan_engine import LANES, RIDERS
-from ..lang import scalar_math
-from ..lang.rule import Rule, specialise
+from ..lang.rule import Rule
 from ..lowering import element as lowering_element
+from ..lowering import quantized, random_bits
+from ..lowering.llvm import INT64, load_int64, load_scalar, mark, pointer_to, store_double
+from ..lowering.quantized import Scratch, load_scale
+from ..lowering.random_bits import Draw
+from ..lowering.reductions import add_to, each_in_lanes, fold, squares
+from ..lowering.rule_types import compiled_measure, compiled_update, number_type, tuple_type
 from ..plan.chunk_table import BLOCK, STATES, TENSOR
-from ..storage.dtypes import F32, F64, STORAGES, Spec, Storage
+from ..plan.reduce import LANES
+from ..plan.riders import RIDERS
+from ..plan.spec import Spec
+from ..storage.dtypes import F32, F64, STORAGES, Storage
 from ..storage.quantization import SIZE
 
 GRADIENTS: dict[str, Storage] = {storage.code: storage for storage in STORAGES.values()}
@@ -27,51 +33,6 @@ GRADIENTS: dict[str, Storage] = {storage.code: storage for storage in STORAGES.v
 
 KNOWN: dict[str, tuple[Spec, Rule]] = {}
 """Spec text -> what it stands for; filled before a kernel is compiled."""
-
-_UPDATES: dict[tuple[str, str], Any] = {}
-
-# LLVM leaves a long update, and a helper that is called twice, a call, which keeps the loop from being vectorised.
-_compiled_inline = njit(error_model="numpy", forceinline=True)
-
-
-@intrinsic
-def _first_guess(typing, x):
-    def build(context, builder, signature, args):
-        return lowering_element.first_guess(builder, args[0])
-
-    return types.float32(types.float32), build
-
-
-def inlined(function: Any) -> Any:
-    """A Python function as part of a kernel."""
-    return _first_guess if function.__name__ == scalar_math.first_guess.__name__ else _compiled_inline(function)
-
-
-def number_type(spec: Spec) -> Any:
-    """The numba type a kernel computes in."""
-    return types.float32 if spec.compute.itemsize == 4 else types.float64
-
-
-def tuple_type(cls: Any, spec: Spec) -> Any:
-    """The numba type of a rule's ``State`` or ``Scalars``."""
-    return types.BaseTuple.from_types([number_type(spec)] * len(cls._fields), cls)
-
-
-def compiled_update(spec: Spec, rule: Rule) -> Any:
-    """The rule's update as a numba function of the spec's compute type."""
-    key = (rule.key, spec.compute.name)
-    if key not in _UPDATES:
-        _UPDATES[key] = specialise(rule.update, spec.compute.type, inlined)
-    return _UPDATES[key]
-
-
-def compiled_measure(spec: Spec, rule: Rule) -> Any:
-    """The rule's measure as a numba function of the spec's compute type."""
-    key = (f"{rule.key}.measure", spec.compute.name)
-    if key not in _UPDATES:
-        assert rule.measure is not None
-        _UPDATES[key] = specialise(rule.measure, spec.compute.type, inlined)
-    return _UPDATES[key]
 
 
 def apply(spec, p, g, s, h):
@@ -96,70 +57,6 @@ def _apply(spec, p, g, s, h):
     return lambda spec, p, g, s, h: update(p, g, s, h)
 
 
-@intrinsic
-def table(typing, address, index):
-    """The 64-bit integer number ``index`` at ``address``."""
-
-    def build(context, builder, signature, args):
-        return lowering_element.load_int64(builder, *args)
-
-    return types.int64(types.int64, types.int64), build
-
-
-@intrinsic
-def set_table(typing, address, index, value):
-    """Write the 64-bit integer number ``index`` at ``address``."""
-
-    def build(context, builder, signature, args):
-        pointer = builder.inttoptr(args[0], lowering_element.INT64.as_pointer())
-        builder.store(args[2], builder.gep(pointer, [args[1]]), align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), build
-
-
-@intrinsic
-def atomic_add(typing, address, value):
-    """Add to the 64-bit integer at ``address``, atomically and sequentially consistent; its value before."""
-
-    def build(context, builder, signature, args):
-        pointer = builder.inttoptr(args[0], lowering_element.INT64.as_pointer())
-        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), build
-
-
-@intrinsic
-def core(typing):
-    """The processor core that runs the caller, -1 where the system does not tell."""
-
-    def build(context, builder, signature, args):
-        if not sys.platform.startswith("linux"):
-            return lowering_element.INT64(-1)
-        int32 = lowering_element.ir.IntType(32)
-        tell = cgutils.get_or_insert_function(
-            builder.module, lowering_element.ir.FunctionType(int32, ()), "sched_getcpu"
-        )
-        return builder.sext(builder.call(tell, ()), lowering_element.INT64)
-
-    return types.int64(), build
-
-
-@intrinsic
-def call_kernel(typing, address, row):
-    """Run the compiled kernel at ``address`` on one row of the plan."""
-
-    def build(context, builder, signature, args):
-        kind = context.call_conv.get_function_type(types.none, (types.int64,))
-        kernel = builder.inttoptr(args[0], kind.as_pointer())
-        returned = cgutils.alloca_once(builder, kind.args[0].pointee)
-        raised = cgutils.alloca_once(builder, kind.args[1].pointee)
-        builder.call(kernel, [returned, raised, args[1]])  # a kernel raises nothing and returns nothing
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), build
-
-
 @intrinsic(prefer_literal=True)
 def addresses(typing, spec, row):
     """Where a row's streams after the gradient lie, a tuple of int64."""
@@ -167,8 +64,8 @@ def addresses(typing, spec, row):
     result = types.UniTuple(types.int64, count) if count else types.Tuple(())
 
     def build(context, builder, signature, args):
-        columns = [lowering_element.INT64(STATES + number) for number in range(count)]
-        return context.make_tuple(builder, result, [lowering_element.load_int64(builder, args[1], c) for c in columns])
+        columns = [INT64(STATES + number) for number in range(count)]
+        return context.make_tuple(builder, result, [load_int64(builder, args[1], c) for c in columns])
 
     return result(spec, types.int64), build
 
@@ -180,7 +77,7 @@ def rider_numbers(typing, spec, address):
     result = types.UniTuple(number_type(held), RIDERS)
 
     def build(context, builder, signature, args):
-        numbers = [lowering_element.load_scalar(builder, held.compute, args[1], n) for n in range(RIDERS)]
+        numbers = [load_scalar(builder, held.compute, args[1], n) for n in range(RIDERS)]
         return context.make_tuple(builder, result, numbers)
 
     return result(spec, types.int64), build
@@ -193,7 +90,7 @@ def rule_scalars(typing, spec, address):
     result = tuple_type(rule.Scalars, held)
 
     def build(context, builder, signature, args):
-        numbers = [lowering_element.load_scalar(builder, held.compute, args[1], RIDERS + n) for n in range(len(result))]
+        numbers = [load_scalar(builder, held.compute, args[1], RIDERS + n) for n in range(len(result))]
         return context.make_tuple(builder, result, numbers)
 
     return result(spec, types.int64), build
@@ -207,8 +104,8 @@ def row_key(typing, spec, riders, row):
     def build(context, builder, signature, args):
         if not held.stochastic:
             return lowering_element.ir.IntType(32)(0)
-        tensor = lowering_element.load_int64(builder, args[2], lowering_element.INT64(TENSOR))
-        return lowering_element.row_key(builder, cgutils.unpack_tuple(builder, args[1], RIDERS), tensor)
+        tensor = load_int64(builder, args[2], INT64(TENSOR))
+        return random_bits.row_key(builder, cgutils.unpack_tuple(builder, args[1], RIDERS), tensor)
 
     return types.int32(spec, riders, types.int64), build
 
@@ -230,10 +127,10 @@ def open_block(typing, spec, others, scratch, first):
         count = len(held.in_blocks)
         if not count:
             return context.make_tuple(builder, result, [])
-        number = builder.sdiv(args[3], lowering_element.INT64(SIZE))
+        number = builder.sdiv(args[3], INT64(SIZE))
         scales = cgutils.unpack_tuple(builder, args[1], len(others))[held.scales]
-        loaded = [lowering_element.load_scale(builder, address, number) for address in scales]
-        base = builder.sub(args[2], builder.mul(args[3], lowering_element.INT64(4)))
+        loaded = [load_scale(builder, address, number) for address in scales]
+        base = builder.sub(args[2], builder.mul(args[3], INT64(4)))
         return context.make_tuple(builder, result, [base, *loaded])
 
     return result(spec, others, types.int64, types.int64), build
@@ -247,13 +144,13 @@ def close_block(typing, spec, others, block, first, last, key, start):
     def build(context, builder, signature, args):
         if held.in_blocks:
             _, streams, block_, first_, last_, key_, start_ = args
-            scratch = lowering_element.Scratch(held, builder.extract_value(block_, 0))
+            scratch = Scratch(held, builder.extract_value(block_, 0))
 
             def draws(element, index):
-                return lowering_element.Draw(element, key_, start_, index) if held.stochastic else None
+                return Draw(element, key_, start_, index) if held.stochastic else None
 
             unpacked = cgutils.unpack_tuple(builder, streams, len(others))
-            lowering_element.close_block(builder, held, scratch, unpacked, first_, last_, draws)
+            quantized.close_block(builder, held, scratch, unpacked, first_, last_, draws)
         return context.get_dummy_value()
 
     return types.void(spec, others, block, types.int64, types.int64, types.int32, types.int64), build
@@ -263,7 +160,7 @@ def _block(builder: Any, held: Spec, value: Any, index: Any) -> lowering_element
     if not held.in_blocks:
         return None
     base, *scales = cgutils.unpack_tuple(builder, value, 1 + len(held.in_blocks))
-    scratch = lowering_element.Scratch(held, base)
+    scratch = Scratch(held, base)
     return lowering_element.Block(scales, lambda builder, number, value: scratch.store(builder, number, index, value))
 
 
@@ -272,7 +169,7 @@ def _element(builder: Any, held: Spec, args: Sequence[Any]) -> lowering_element.
     parameter, p_offset, gradient, g_offset, others, index = args
     rest = held.streams[lowering_element.FIRST_STATE :]
     bases = cgutils.unpack_tuple(builder, others, len(rest))
-    offsets = [builder.mul(index, lowering_element.INT64(stream.storage.itemsize)) for stream in rest]
+    offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
     places = [(parameter, p_offset), (gradient, g_offset), *zip(bases, offsets, strict=True)]
     return lowering_element.Element(builder, held, places)
 
@@ -308,7 +205,7 @@ def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, 
         states = cgutils.unpack_tuple(builder, args[8], len(held.states))
         numbers = cgutils.unpack_tuple(builder, args[9], RIDERS)
         element.block = _block(builder, held, args[10], args[6])
-        draw = lowering_element.Draw(element, args[11], args[12], args[6]) if held.stochastic else None
+        draw = Draw(element, args[11], args[12], args[6]) if held.stochastic else None
         lowering_element.store_element(element, [args[7], *states], numbers, draw)
         return context.get_dummy_value()
 
@@ -322,8 +219,8 @@ def add_squares(typing, code, address, count, sums):
     storage = GRADIENTS[code.literal_value]
 
     def build(context, builder, signature, args):
-        for number, value in enumerate(lowering_element.squares(builder, storage, args[1], args[2])):
-            lowering_element.store_double(builder, args[3], lowering_element.INT64(number), value)
+        for number, value in enumerate(squares(builder, storage, args[1], args[2])):
+            store_double(builder, args[3], INT64(number), value)
         return context.get_dummy_value()
 
     return types.void(code, types.int64, types.int64, types.int64), build
@@ -335,7 +232,7 @@ def gather(typing, code, address, into, index):
     storage = GRADIENTS[code.literal_value]
 
     def build(context, builder, signature, args):
-        kind, size = storage.llvm_type(), lowering_element.INT64(storage.itemsize)
+        kind, size = storage.llvm_type(), INT64(storage.itemsize)
         value = builder.load(builder.inttoptr(args[1], kind.as_pointer()), align=1)
         place = builder.add(args[2], builder.mul(args[3], size))
         builder.store(value, builder.inttoptr(place, kind.as_pointer()), align=1)
@@ -349,12 +246,10 @@ def scratch(typing):
     """The address of one BLOCK of the largest numbers on the stack."""
 
     def build(context, builder, signature, args):
-        kind = lowering_element.ir.ArrayType(
-            lowering_element.INT64, BLOCK
-        )  # integers: who looks for float64 shall find none
+        kind = lowering_element.ir.ArrayType(INT64, BLOCK)  # integers: who looks for float64 shall find none
         with builder.goto_entry_block():  # not cgutils.alloca_once, which fills it with zeros
             place = builder.alloca(kind)
-        return builder.ptrtoint(place, lowering_element.INT64)
+        return builder.ptrtoint(place, INT64)
 
     return types.int64(), build
 
@@ -367,11 +262,11 @@ def room(typing, spec):
 
     def build(context, builder, signature, args):
         values = SIZE * held.compute.itemsize // 8
-        kind = lowering_element.ir.ArrayType(lowering_element.INT64, (values + LANES) * len(rule.Sums._fields))
+        kind = lowering_element.ir.ArrayType(INT64, (values + LANES) * len(rule.Sums._fields))
         with builder.goto_entry_block():
             place = builder.alloca(kind)
             place.align = 64  # a vector in two cache lines is slow to read just after it was written
-        return builder.ptrtoint(place, lowering_element.INT64)
+        return builder.ptrtoint(place, INT64)
 
     return types.int64(spec), build
 
@@ -380,7 +275,7 @@ def _lanes(builder, held, rule, address, number):
     """Where a sum's LANES float64 are in a room."""
     kind = lowering_element.ir.VectorType(lowering_element.ir.DoubleType(), LANES)
     values = SIZE * held.compute.itemsize * len(rule.Sums._fields)
-    return lowering_element.pointer_to(builder, address, lowering_element.INT64(values + 8 * LANES * number), kind)
+    return pointer_to(builder, address, INT64(values + 8 * LANES * number), kind)
 
 
 @intrinsic(prefer_literal=True)
@@ -393,13 +288,9 @@ def keep(typing, spec, address, index, sums):
         size, first = held.compute.itemsize, len(held.streams) + len(held.in_blocks)
         kind = lowering_element.ir.FloatType() if size == 4 else lowering_element.ir.DoubleType()
         for number, value in enumerate(cgutils.unpack_tuple(builder, args[3], count)):
-            offset = builder.add(
-                builder.mul(args[2], lowering_element.INT64(size)), lowering_element.INT64(number * SIZE * size)
-            )
-            place = lowering_element.pointer_to(
-                builder, args[1], offset, kind
-            )  # not by adding: neighbours are to be seen
-            lowering_element.mark(builder, builder.store(value, place, align=size), first + number, first + count)
+            offset = builder.add(builder.mul(args[2], INT64(size)), INT64(number * SIZE * size))
+            place = pointer_to(builder, args[1], offset, kind)  # not by adding: neighbours are to be seen
+            mark(builder, builder.store(value, place, align=size), first + number, first + count)
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64, sums), build
@@ -414,7 +305,7 @@ def add_up(typing, spec, address, count, before):
 
     def build(context, builder, signature, args):
         numbers = range(len(rule.Sums._fields))
-        rows = [builder.add(args[1], lowering_element.INT64(number * SIZE * storage.itemsize)) for number in numbers]
+        rows = [builder.add(args[1], INT64(number * SIZE * storage.itemsize)) for number in numbers]
         kept = [_lanes(builder, held, rule, args[1], number) for number in numbers]
         zero, fresh = (
             lowering_element.ir.Constant(kept[0].type.pointee, [0.0] * LANES),
@@ -424,9 +315,9 @@ def add_up(typing, spec, address, count, before):
         sums = [cgutils.alloca_once_value(builder, start) for start in starts]  # in registers
 
         def take(row: int, value: Any, lane: Any) -> None:
-            lowering_element.add_to(builder, sums[row], value, lane)
+            add_to(builder, sums[row], value, lane)
 
-        lowering_element.each_in_lanes(builder, storage, rows, args[2], take)
+        each_in_lanes(builder, storage, rows, args[2], take)
         for place, held_sums in zip(kept, sums, strict=True):
             builder.store(builder.load(held_sums), place, align=8)
         return context.get_dummy_value()
@@ -442,9 +333,7 @@ def write_sums(typing, spec, address, sums):
     def build(context, builder, signature, args):
         for number in range(len(rule.Sums._fields)):
             lanes = builder.load(_lanes(builder, held, rule, args[1], number), align=8)
-            lowering_element.store_double(
-                builder, args[2], lowering_element.INT64(number), lowering_element.fold(builder, lanes)
-            )
+            store_double(builder, args[2], INT64(number), fold(builder, lanes))
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64), build

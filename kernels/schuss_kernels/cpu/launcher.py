@@ -23,7 +23,7 @@ from numba import njit, prange
 
 from ..plan.chunk_table import GRAD, KERNEL
 from . import ndarray_headers, thread_pool
-from .intrinsics import atomic_add, call_kernel, core, set_table, table
+from .machine import atomic_add, call_kernel, core, set_table, table
 
 _lock = threading.Lock()
 _forked = False

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..plan.chunk_table import GRAD
 from ..plan.gradient_table import ADVANCE, COLUMNS, DATA, DESCR, FIRST, HIGH, LAST, LAYOUT, LOW, NDIM, Expected
-from .intrinsics import set_table, table
+from .machine import set_table, table
 
 _WORD = 8
 _TYPE = object.__basicsize__ - _WORD  # the type pointer ends an object's head

@@ -15,7 +15,7 @@ from numba import config, cuda, types
 
 from ..lang.rule import Rule
 from ..lowering import diagnostics
-from ..storage.dtypes import Spec, Squares
+from ..plan.spec import Spec, Squares
 from .kernels import SLICE, source, squares_source
 
 Launch = Callable[..., None]

@@ -12,14 +12,19 @@ from numba import cuda, types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
-from ..cpu.intrinsics import number_type, tuple_type
-from ..engine.plan_engine import RIDERS
 from ..lang import scalar_math
-from ..lang.rule import Rule, specialise
+from ..lang.rule import Rule
+from ..lang.specialize import specialise
 from ..lowering import element as lowering_element
-from ..lowering.element import GLOBAL, INT64, PARAMETER
+from ..lowering.element import PARAMETER
+from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar
+from ..lowering.quantized import load_scale
+from ..lowering.random_bits import Draw
+from ..lowering.rule_types import number_type, tuple_type
 from ..plan.chunk_table import STATES, TENSOR
-from ..storage.dtypes import F64, Spec, Squares
+from ..plan.riders import RIDERS
+from ..plan.spec import Spec, Squares
+from ..storage.dtypes import F64
 from ..storage.quantization import SIZE
 from . import quantized
 
@@ -66,7 +71,7 @@ class Words:
                         results = new
                     else:
                         results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
-                draw = lowering_element.Draw(element, key, INT64(0), place) if spec.stochastic else None
+                draw = Draw(element, key, INT64(0), place) if spec.stochastic else None
                 lowering_element.store_element(element, results, ride, draw)
                 return context.get_dummy_value()
 
@@ -84,7 +89,7 @@ class Words:
         def addresses(typing, row):
             def build(context, builder, signature, args):
                 columns = [INT64(STATES + n) for n in range(len(rest))]
-                found = [lowering_element.load_int64(builder, args[0], column, GLOBAL) for column in columns]
+                found = [load_int64(builder, args[0], column, GLOBAL) for column in columns]
                 return context.make_tuple(builder, places, found)
 
             return places(types.int64), build
@@ -92,9 +97,7 @@ class Words:
         @intrinsic
         def rider_numbers(typing, address):
             def build(context, builder, signature, args):
-                numbers = [
-                    lowering_element.load_scalar(builder, spec.compute, args[0], n, GLOBAL) for n in range(RIDERS)
-                ]
+                numbers = [load_scalar(builder, spec.compute, args[0], n, GLOBAL) for n in range(RIDERS)]
                 return context.make_tuple(builder, riders, numbers)
 
             return riders(types.int64), build
@@ -102,10 +105,7 @@ class Words:
         @intrinsic
         def rule_scalars(typing, address):
             def build(context, builder, signature, args):
-                numbers = [
-                    lowering_element.load_scalar(builder, spec.compute, args[0], RIDERS + n, GLOBAL)
-                    for n in range(len(scalars))
-                ]
+                numbers = [load_scalar(builder, spec.compute, args[0], RIDERS + n, GLOBAL) for n in range(len(scalars))]
                 return context.make_tuple(builder, scalars, numbers)
 
             return scalars(types.int64), build
@@ -115,8 +115,8 @@ class Words:
             def build(context, builder, signature, args):
                 if not spec.stochastic:
                     return lowering_element.ir.IntType(32)(0)
-                tensor = lowering_element.load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
-                return lowering_element.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+                tensor = load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
+                return row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
 
             return types.int32(riders, types.int64), build
 
@@ -170,7 +170,7 @@ class Words:
                 if spec.in_blocks:
                     block = builder.sdiv(index, INT64(SIZE))
                     scales = bases[spec.scales]
-                    found = [lowering_element.load_scale(builder, address, block, GLOBAL) for address in scales]
+                    found = [load_scale(builder, address, block, GLOBAL) for address in scales]
                     element.block = lowering_element.Block(found, lambda *_: None)
                 p, g, *states = lowering_element.load_element(element, cgutils.unpack_tuple(builder, numbers, RIDERS))
                 if not compiled:
@@ -207,7 +207,7 @@ def table(typing, address, index):
     """The 64-bit integer number ``index`` at ``address``."""
 
     def build(context, builder, signature, args):
-        return lowering_element.load_int64(builder, *args, GLOBAL)
+        return load_int64(builder, *args, GLOBAL)
 
     return types.int64(types.int64, types.int64), build
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from numba import cuda
 
-from ..engine.plan_engine import LANES
 from ..plan.chunk_table import BLOCK, COUNT, GRAD, LAYOUT, MEASURED, PARAM, SCALARS, START, SUMS
-from ..storage.dtypes import Spec, Squares
+from ..plan.reduce import LANES
+from ..plan.spec import Spec, Squares
 from ..storage.quantization import SIZE
 
 SLICE = 4096

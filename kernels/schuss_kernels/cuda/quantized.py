@@ -14,12 +14,15 @@ from numba import types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
-from ..engine.plan_engine import RIDERS
 from ..lowering import conversions
 from ..lowering import element as lowering_element
-from ..lowering.element import FIRST_STATE, GLOBAL, INT64
+from ..lowering.element import FIRST_STATE
+from ..lowering.llvm import GLOBAL, INT64, load_int64
+from ..lowering.quantized import larger, load_scale, store_codes, store_scale
+from ..lowering.random_bits import Draw
 from ..plan.chunk_table import GRAD, PARAM
-from ..storage.dtypes import Spec
+from ..plan.riders import RIDERS
+from ..plan.spec import Spec
 from ..storage.quantization import SIZE
 from .kernels import WARP, walker
 
@@ -55,7 +58,7 @@ def words(
             return cgutils.unpack_tuple(builder, found, 2)
         addresses = []
         for column, size in ((PARAM, spec.parameter.itemsize), (GRAD, spec.gradient.itemsize)):
-            base = lowering_element.load_int64(builder, row, INT64(column), GLOBAL)
+            base = load_int64(builder, row, INT64(column), GLOBAL)
             first = builder.add(base, builder.mul(index, INT64(size)))
             addresses.append(builder.add(first, INT64(WARP * turn * size)))
         return addresses
@@ -69,8 +72,8 @@ def words(
         there, streams = builder.icmp_signed("<", here, last), [*((address, INT64(0)) for address in head), *tails]
         return lowering_element.Element(builder, spec, streams, 1, True, GLOBAL, there=there), here
 
-    def draw(one: lowering_element.Element, key: Any, start: Any, index: Any) -> lowering_element.Draw | None:
-        return lowering_element.Draw(one, key, start, index) if spec.stochastic else None
+    def draw(one: lowering_element.Element, key: Any, start: Any, index: Any) -> Draw | None:
+        return Draw(one, key, start, index) if spec.stochastic else None
 
     @intrinsic
     def open_block(typing, row, others, index, last, numbers, h, key, start):
@@ -82,7 +85,7 @@ def words(
             bases = cgutils.unpack_tuple(builder, others, len(rest))
             ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
             number = builder.sdiv(index, INT64(SIZE))
-            scales = [lowering_element.load_scale(builder, base, number, GLOBAL) for base in bases[spec.scales]]
+            scales = [load_scale(builder, base, number, GLOBAL) for base in bases[spec.scales]]
             kept: list[Any] = []
 
             def keep(builder: Any, _: int, value: Any) -> None:
@@ -114,7 +117,7 @@ def words(
             for state in range(count):
                 peak = _I32(0)
                 for value in values[state::count]:
-                    peak = lowering_element.larger(builder, value, peak)
+                    peak = larger(builder, value, peak)
                 distance = WARP // 2
                 while distance:
                     theirs = _exchanged(builder, peak, distance)
@@ -139,12 +142,12 @@ def words(
             with builder.if_then(first):
                 number = builder.sdiv(index, INT64(SIZE))
                 for (scale, _, _), base in zip(made, bases[spec.scales], strict=True):
-                    lowering_element.store_scale(builder, scale, base, number, GLOBAL)
+                    store_scale(builder, scale, base, number, GLOBAL)
             factors, nowhere = [factor for _, *factor in made], [INT64(0)] * 2  # parameter and gradient are done
             for turn in range(SHARE):
                 one, here = element(builder, nowhere, bases, index, last, turn)
                 mine = values[turn * count : (turn + 1) * count]
-                lowering_element.store_codes(one, mine, factors, draw(one, key, start, here))
+                store_codes(one, mine, factors, draw(one, key, start, here))
             return context.get_dummy_value()
 
         where = (places, types.int64, types.int64)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.plan_engine import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE, SLOW_STEP
-from ..engine.reference import as_python, scalar_update
+from ..lang.interpret import as_python, scalar_update
 from ..lang.rule import Rule
 from ..plan.chunk_table import GRAD, PARAM, STATES, TENSOR
+from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE, SLOW_STEP
+from ..plan.spec import Spec, Squares
 from ..storage import quantization, stochastic_rounding
-from ..storage.dtypes import Spec, Squares
 from ..storage.quantization import SIZE
 from .kernels import WARP, walker
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..plan import chunk_table
 from ..plan.gradient_table import Expected
-from .plan_engine import PlanEngine, Tensor
+from ..plan.tensor import Tensor
+from .plan_engine import PlanEngine
 from .thread_count import most_threads
 
 SERIAL_BELOW = 128 * 1024

@@ -12,8 +12,13 @@ import numpy as np
 from ..lang.matrix_rule import MatrixRule
 from ..lang.rule import Rule
 from ..plan.chunk_table import BLOCK
+from ..plan.reduce import total
+from ..plan.riders import Floats
+from ..plan.tensor import Origin, Tensor
+from ..storage.memory import Memory
+from .base import Engine
 from .interrupts import Uninterrupted
-from .plan_engine import Engine, Floats, Memory, Origin, PlanEngine, Tensor, total
+from .plan_engine import PlanEngine
 from .reference import ReferenceEngine
 from .thread_count import most_threads
 
@@ -153,16 +158,16 @@ class WholeEngine(ReferenceEngine):
         )
         taken = self.held(gradient)
         super().step_tensor(number, here, taken)
-        from ..cuda import engine as cuda_engine
+        from ..cuda import memory as cuda_memory
 
         made = [here.parameter, *here.states, *here.others.values(), *here.scales()]
         for memory, values in [*zip(there, made, strict=True), *([(gradient, taken)] if self.zero else [])]:
-            cuda_engine.from_host(values.array, memory)
+            cuda_memory.from_host(values.array, memory)
 
     def held(self, memory: Memory) -> Memory:
         if isinstance(memory.array, np.ndarray):
             return memory
-        from ..cuda import engine as cuda_engine
+        from ..cuda import memory as cuda_memory
 
         scales = None if memory.scales is None else self.held(memory.scales)
-        return replace(memory, array=cuda_engine.to_host(memory), scales=scales)
+        return replace(memory, array=cuda_memory.to_host(memory), scales=scales)

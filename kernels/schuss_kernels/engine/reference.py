@@ -5,36 +5,22 @@ Slow, and the statement of what every kernel has to produce, bit for bit.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..lang.interpret import _MATH, element_by_element, measured_element_by_element
 from ..lang.matrix_rule import MatrixRule
-from ..lang.rule import Rule, RuleError, specialise
 from ..plan import chunk_table
+from ..plan.reduce import LANES, folded, total
+from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, SCALE, SLOW_STEP, Floats
+from ..plan.spec import Spec
+from ..plan.tensor import Origin, Tensor
 from ..storage import quantization, stochastic_rounding
-from ..storage.dtypes import Spec
+from ..storage.memory import Memory
+from .base import Engine
 from .interrupts import Uninterrupted
-from .plan_engine import (  # fmt: skip
-    CLIP,
-    EMA_ADD,
-    EMA_KEEP,
-    KEY_HIGH,
-    KEY_LOW,
-    LANES,
-    SCALE,
-    SLOW_STEP,
-    Engine,
-    Floats,
-    Memory,
-    Origin,
-    Tensor,
-    folded,
-    total,
-)
 
 
 class ReferenceEngine(Engine):
@@ -242,64 +228,4 @@ def _write(memory: Memory, values: np.ndarray, draw: np.ndarray | None, order: S
     memory.array[...] = _out_of_row(made, memory.shape, order)
 
 
-_MATH = SimpleNamespace(
-    **{name: getattr(np, name, None) or getattr(math, name) for name in dir(math) if not name.startswith("_")}
-)
 _MATH.fabs, _MATH.pow = np.fabs, np.power
-
-
-def scalar_update(rule: Rule, kind: type) -> Callable[..., Any]:
-    """``update`` as plain Python on numpy scalars of ``kind``, with numpy's roots and logarithms (NaN, not errors)."""
-    return as_python(rule.update, kind)
-
-
-def as_python(function: Any, kind: type) -> Callable[..., Any]:
-    def wrap(function: Any) -> Any:
-        scope = function.__globals__
-        scope.update({name: _MATH for name, value in scope.items() if value is math})
-        return function
-
-    made: Callable[..., Any] = specialise(function, kind, wrap)
-    return made
-
-
-def _scalars(rule: Rule, kind: type, step: int, options: dict[str, Any]) -> Any:
-    """What a reference is given, as a kernel's scalars."""
-    running, sums = options.pop("running", None), options.pop("sums", None)
-    return rule.Scalars(*map(kind, rule.numbers(step, options, running, sums)[0]))
-
-
-def measured_element_by_element(rule: Rule) -> Callable[..., Any]:
-    """The measure in numpy for a rule that brings none: its measure, called for every element."""
-
-    def reference_measure(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
-        kind = p.dtype.type
-        measure, h = as_python(rule.measure, kind), _scalars(rule, kind, step, options)
-        made = [np.empty_like(p) for _ in rule.Sums._fields]
-        for index in np.ndindex(p.shape):
-            values = measure(p[index], g[index], rule.State(*(array[index] for array in s)), h)
-            for array, value in zip(made, values, strict=True):
-                array[index] = value
-        return rule.Sums(*made)
-
-    return reference_measure
-
-
-def element_by_element(rule: Rule) -> Callable[..., Any]:
-    """A reference for a rule that brings none: its update, called for every element."""
-
-    def reference(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
-        kind = p.dtype.type
-        update = scalar_update(rule, kind)
-        h = _scalars(rule, kind, step, options)
-        moved, states = np.empty_like(p), [np.empty_like(array) for array in s]
-        for index in np.ndindex(p.shape):
-            value, new = update(p[index], g[index], rule.State(*(array[index] for array in s)), h)
-            if len(new) != len(states):
-                raise RuleError(f"rule {rule.name!r}: update() returned {len(new)} states instead of {len(states)}")
-            moved[index] = value
-            for array, number in zip(states, new, strict=True):
-                array[index] = number
-        return moved, rule.State(*states)
-
-    return reference

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
+from .digest import _feed
 
 
 class RuleError(TypeError):
@@ -308,68 +308,3 @@ class Rule:
 def _shown(made: Any) -> str:
     """The type of what a function returned, or the types in a tuple."""
     return f"({', '.join(map(_shown, made))})" if type(made) is tuple else type(made).__name__
-
-
-def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:
-    """``function`` with every float constant it can see as ``kind``, its helpers too, each passed through ``wrap``.
-
-    Python's ``0.5`` is weak in numpy (``float32 * 0.5`` is float32) and a float64 to numba. This makes the compiled
-    rule follow numpy: literals, globals and closure values of type float become ``kind``.
-    """
-
-    def convert(value: Any) -> Any:
-        if type(value) is float:
-            return kind(value)
-        return specialise(value, kind, wrap) if isinstance(value, types.FunctionType) else value
-
-    code = function.__code__
-    code = code.replace(co_consts=tuple(kind(c) if type(c) is float else c for c in code.co_consts))
-    scope = {name: convert(value) for name, value in _globals_of(function).items()}
-    scope["__builtins__"] = function.__globals__.get("__builtins__", __builtins__)
-    scope["__name__"] = function.__globals__.get("__name__", "__main__")
-    cells = tuple(types.CellType(convert(cell.cell_contents)) for cell in function.__closure__ or ())
-    made = types.FunctionType(code, scope, function.__name__, function.__defaults__, cells)
-    made.__module__ = __name__  # numba's cache has to import it again; a rule's own module may not be importable
-    made.__qualname__ = function.__qualname__
-    return wrap(made)
-
-
-def _globals_of(function: Callable[..., Any]) -> dict[str, Any]:
-    scope, names = function.__globals__, function.__code__.co_names
-    return {name: scope[name] for name in names if name in scope}
-
-
-def _feed(digest: Any, value: Any, seen: set[int]) -> None:
-    """Hash what decides a function's behaviour: its code and the values it reaches, without addresses."""
-    if isinstance(value, types.FunctionType):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        _feed(digest, value.__code__, seen)
-        _feed(digest, value.__defaults__, seen)
-        for name, item in sorted(_globals_of(value).items()):
-            digest.update(name.encode())
-            _feed(digest, item, seen)
-        for cell in value.__closure__ or ():
-            _feed(digest, cell.cell_contents, seen)
-    elif isinstance(value, types.CodeType):
-        digest.update(value.co_code)
-        digest.update(repr((value.co_names, value.co_varnames, value.co_freevars)).encode())
-        for item in value.co_consts:
-            _feed(digest, item, seen)
-    elif isinstance(value, tuple) and type(value) is tuple:
-        for item in value:
-            _feed(digest, item, seen)
-    elif isinstance(value, type):
-        digest.update(f"{value.__qualname__}{getattr(value, '_fields', '')}".encode())
-    elif isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
-        digest.update(value.__name__.encode())
-    elif hasattr(value, "py_func"):
-        _feed(digest, value.py_func, seen)
-    elif isinstance(value, (bool, int, float, str, bytes, type(None), np.generic)):
-        digest.update(f"{type(value).__name__}{value!r}".encode())
-    elif isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype.str}{value.shape}".encode())
-        digest.update(value.tobytes())
-    else:
-        digest.update(type(value).__qualname__.encode())

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from numpy import float32, int32
 
-from .rule import specialise
+from .specialize import specialise
 
 INFINITE = math.inf
 

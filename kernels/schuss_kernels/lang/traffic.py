@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.reference import as_python
+from .interpret import as_python
 from .rule import Rule
 
 PARAMETER, GRADIENT = "parameter", "gradient"

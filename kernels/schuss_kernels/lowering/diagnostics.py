@@ -10,9 +10,9 @@ from typing import Any
 
 from numba import types
 
-from ..cpu.intrinsics import compiled_measure, compiled_update, number_type, tuple_type
 from ..lang.rule import Rule, RuleError
-from ..storage.dtypes import Spec
+from ..plan.spec import Spec
+from .rule_types import compiled_measure, compiled_update, number_type, tuple_type
 
 _LITERALS = (
     "Integer literals do it (`2 * g`: write `2.0 * g`), and so do numpy.float64 constants, float() and int(). Numbers "

@@ -24,9 +24,10 @@ from typing import Any
 
 from ..lang.rule import Rule
 from ..plan import chunk_table, gradient_table, two_pass
+from ..plan.spec import Spec, Squares, in_blocks
 from ..rules import COMPILED
-from ..storage.dtypes import BF16, F16, F32, F64, STORAGES, Spec, Squares, Storage, in_blocks
-from . import engine
+from ..storage.dtypes import BF16, F16, F32, F64, STORAGES, Storage
+from . import library as native_library
 
 X86 = ("x86-64", "x86-64-v3", "x86-64-v4")
 """Levels of the x86-64 psABI, least demanding first; LLVM has processors of these names."""
@@ -141,14 +142,14 @@ def wanted() -> list[tuple[str, Callable[[Any], Any]]]:
     """Every kernel's key, and what compiles it when it is given the module :mod:`.cpu.compile`."""
     made: dict[str, Callable[[Any], Any]] = {}
     for rule, spec in specs():
-        made.setdefault(engine.key(rule, spec), partial(_compile_step, rule, spec))
+        made.setdefault(native_library.key(rule, spec), partial(_compile_step, rule, spec))
     for rule in COMPILED.values():
-        if engine.finishes_alone(rule):
-            made.setdefault(engine.finish_key(rule), partial(_compile_finish, rule))
+        if native_library.finishes_alone(rule):
+            made.setdefault(native_library.finish_key(rule), partial(_compile_finish, rule))
     for storage in STORAGES.values():
         for strided in (False, True):
             squares = Squares(storage, strided)
-            made[engine.squares_key(squares)] = partial(_compile_squares, squares)
+            made[native_library.squares_key(squares)] = partial(_compile_squares, squares)
     return list(made.items())
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..engine.plan_engine import Memory, Tensor
+from ..storage.memory import Memory
+from .tensor import Tensor
 
 DESCR, FORMAT, NDIM, LAYOUT, DATA, FIRST, LAST, ADVANCE, LOW, HIGH = range(10)
 COLUMNS = 10

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from schuss_kernels.native import engine
+from schuss_kernels.native import library
 
 from .. import catalogue
 from ..catalogue import Variant
@@ -86,8 +86,8 @@ def run(settings: Settings) -> dict[str, Any]:
 
     if settings.storage and fewer_bytes.missing() is not None:
         raise CommandError(f"--storage: {fewer_bytes.missing()}")
-    if settings.backend == "native" and engine.available() is not None:
-        raise CommandError(f"--backend: {engine.available()}")
+    if settings.backend == "native" and library.available() is not None:
+        raise CommandError(f"--backend: {library.available()}")
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
     about = machine.describe()
     report: dict[str, Any] = {

@@ -48,15 +48,15 @@ def text() -> str:
 
 def _native() -> tuple[str, list[str]]:
     """The levels of the kernels compiled ahead of time, the one in use, and what is missing."""
-    from schuss_kernels.native import engine
+    from schuss_kernels.native import library as native_library
 
-    reason = engine.available()
+    reason = native_library.available()
     if reason is not None:
         return "not usable: numba compiles the kernels when they are first used", [reason]
-    library = engine.library()
+    library = native_library.library()
     built = ", ".join(name + ("" if runs else " (not on this processor)") for name, runs in library.levels)
-    chosen = f"{library.level} in use" + (f" ({engine.LEVEL})" if engine.LEVEL in os.environ else "")
-    old = engine.outdated()
+    chosen = f"{library.level} in use" + (f" ({native_library.LEVEL})" if native_library.LEVEL in os.environ else "")
+    old = native_library.outdated()
     if old:
         return f"kernels for {built}; {chosen}", [
             f"native kernels of {', '.join(old)}: they were compiled from other source files than those that are here, "
@@ -81,10 +81,10 @@ def _numba() -> tuple[str, str]:
 def _cuda() -> tuple[str, list[str]]:
     """Whether CUDA can be used, and what is missing for it."""
     try:
-        from schuss_kernels.cuda import engine
+        from schuss_kernels.cuda.engine import available
     except ImportError as error:
         return "not usable", [f"CUDA kernels cannot be loaded ({error}): pip install 'schuss[cuda]'"]
-    reason = engine.available()
+    reason = available()
     if reason is None:
         return "usable", []
     return "not usable", [f"CUDA arrays: {reason}"]

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import Uninterrupted
-from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
+from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules.accumulate import ACCUMULATE
+from schuss_kernels.storage.memory import Memory
 
 _RIDERS = (1.0, *(0.0,) * 7)
 

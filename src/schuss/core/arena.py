@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Memory
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.storage.memory import Memory
 
 LINE = 64
 """Bytes that an array starts at a multiple of: a vector then never lies in two cache lines."""
@@ -32,9 +32,9 @@ class Room:
     def array(self, like: Memory, dtype: np.dtype, fill: float) -> Memory:
         """A new dense array of a shape, its axes in the order of the other's in memory, every element ``fill``."""
         if self._backend == "cuda":
-            from schuss_kernels.cuda import engine
+            from schuss_kernels.cuda import memory
 
-            return engine.allocate(like, dtype, fill)
+            return memory.allocate(like, dtype, fill)
         order = chunk_table.memory_order(like.shape, like.strides)
         dense = self._take(like.size * dtype.itemsize).view(dtype).reshape([like.shape[axis] for axis in order])
         dense[...] = fill

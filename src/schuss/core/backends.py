@@ -6,8 +6,10 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang.rule import Rule
+from schuss_kernels.plan.tensor import Tensor
+from schuss_kernels.storage.memory import Memory
 
 BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
 
@@ -38,9 +40,9 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
     if backend == "auto":
         backend = "cuda" if all(device) else _best_on_host(no_compiler, parameters, rules)
     if backend == "native":
-        from schuss_kernels.native.engine import available
+        from schuss_kernels.native import library
 
-        reason = available()
+        reason = library.available()
         if reason is not None:
             raise RuntimeError(f"backend='native': {reason}")
     if backend == "numba" and no_compiler:
@@ -59,10 +61,10 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
 
 
 def _best_on_host(no_compiler: bool, parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
-    from schuss_kernels.native.engine import available, covers
+    from schuss_kernels.native import library
 
-    if available() is None and all(
-        rule.matrix or covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
+    if library.available() is None and all(
+        rule.matrix or library.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
     ):
         return "native"
     return "numpy" if no_compiler else "numba"
@@ -92,6 +94,6 @@ def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int 
         from schuss_kernels.native.engine import NativeEngine
 
         return NativeEngine(tensors, clock, threads, strict=strict)
-    from schuss_kernels.cpu.compile import CpuEngine
+    from schuss_kernels.cpu.engine import CpuEngine
 
     return CpuEngine(tensors, clock, threads)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.matrix import CompoundEngine
-from schuss_kernels.engine.plan_engine import Engine, PlanEngine, Tensor
+from schuss_kernels.engine.plan_engine import PlanEngine
 from schuss_kernels.lang.rule import Rule
-from schuss_kernels.storage.dtypes import Spec
+from schuss_kernels.plan.spec import Spec
+from schuss_kernels.plan.tensor import Tensor
 
 if TYPE_CHECKING:
     from ..optimizer import Optimizer

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Memory
 from schuss_kernels.lang.rule import Rule
+from schuss_kernels.storage.memory import Memory
 
 from . import arrays
 from . import states as states_

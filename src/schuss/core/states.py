@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Memory
 from schuss_kernels.lang.matrix_rule import MatrixRule
 from schuss_kernels.lang.rule import PARAMETER, Rule
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.plan.spec import in_blocks
 from schuss_kernels.storage import quantization
-from schuss_kernels.storage.dtypes import CODES, in_blocks, storage_of
+from schuss_kernels.storage.dtypes import CODES, storage_of
+from schuss_kernels.storage.memory import Memory
 from schuss_kernels.storage.stochastic_rounding import joined
 
 from . import arrays
 from .arena import Room
+from .overlap import overlapping
 from .storage_options import Keeping
 
 
@@ -107,7 +109,7 @@ def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memo
     made: list[Memory | None] = [
         arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, parameters, strict=True)
     ]
-    clash = arrays.overlapping([*parameters, *(copy for copy in made if copy is not None)])
+    clash = overlapping([*parameters, *(copy for copy in made if copy is not None)])
     if clash is not None:
         raise ValueError(f"copy_to of {names[clash[1] - len(names)]!r} shares memory with another array")
     return made

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from schuss_kernels.engine.plan_engine import Engine, folded
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang.rule import Rule
+from schuss_kernels.plan.reduce import folded
 from schuss_kernels.plan.two_pass import Lent, Turns
 from schuss_kernels.rules import is_built_in
 from schuss_kernels.storage.stochastic_rounding import key as random_key

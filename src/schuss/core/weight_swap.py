@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from schuss_kernels.engine.interrupts import Uninterrupted
-from schuss_kernels.engine.plan_engine import Memory
+from schuss_kernels.storage.memory import Memory
 
 from . import arrays
 

@@ -81,7 +81,7 @@ class Objective:
     def _slopes(self, x: np.ndarray) -> Any:
         if self._jac is not None:
             return self._called(self._jac, x)
-        from .gradient_check import gradient
+        from .finite_differences import gradient
 
         return gradient(self.value, x)
 

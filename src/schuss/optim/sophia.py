@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
+from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import Uninterrupted
-from schuss_kernels.engine.plan_engine import Engine, Memory, Tensor
+from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules import sophia
+from schuss_kernels.storage.memory import Memory
 from schuss_kernels.storage.stochastic_rounding import key as random_key
 
-from ..core import arrays, tree
 from ..core import states as states_
+from ..core import tree
 from ..core.conventions import Conventions
+from ..core.overlap import overlap
 from ..core.param_groups import unwrapped
 from ..core.step_options import Riding, StepInfo
 from ..core.storage_options import Common
@@ -186,7 +189,7 @@ class Sophia(Optimizer):
         matched = self._match(gradients) if self._as_given is not None else gradients
         found = [memory for memory in self._looked_at(matched, True) if memory is not None]
         for name, memory in zip(self._names, after, strict=True):
-            if memory is not None and any(arrays.overlap(memory, gradient) for gradient in found):
+            if memory is not None and any(overlap(memory, gradient) for gradient in found):
                 raise ValueError(
                     f"zero_grad: the hessian estimate of {name!r} shares memory with a gradient; pass a copy"
                 )

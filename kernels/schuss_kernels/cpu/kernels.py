@@ -1,0 +1,211 @@
+"""The loops of CPU kernels: each takes the address of a row of the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..plan import two_pass
+from ..plan.chunk_table import (
+    BLOCK,
+    COUNT,
+    GRAD,
+    LAYOUT,
+    MEASURED,
+    PARAM,
+    SCALARS,
+    START,
+    SUMS,
+)
+from ..storage.quantization import SIZE
+from .finish import all_running, all_scalars, all_sums, finished, write_finished
+from .intrinsics import (
+    add_squares,
+    add_up,
+    addresses,
+    apply,
+    close_block,
+    gather,
+    keep,
+    load,
+    measured,
+    open_block,
+    rider_numbers,
+    room,
+    row_key,
+    rule_scalars,
+    scratch,
+    store,
+    write_sums,
+)
+from .launcher import jit
+from .machine import table
+
+
+def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def dense(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start = row_key(spec, r, row), table(row, START)
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
+        for i in range(table(row, COUNT)):
+            p_at, g_at = i * parameter_bytes, i * gradient_bytes
+            p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, ())
+            p, s = apply(spec, p, g, s, h)
+            store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, (), key, start)
+
+    return dense
+
+
+def _dense_blocks(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def dense_blocks(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start = row_key(spec, r, row), table(row, START)
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
+        waiting, count = scratch(), table(row, COUNT)
+        for first in range(0, count, SIZE):
+            last = min(first + SIZE, count)
+            block = open_block(spec, others, waiting, first)
+            for i in range(first, last):
+                p_at, g_at = i * parameter_bytes, i * gradient_bytes
+                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
+                p, s = apply(spec, p, g, s, h)
+                store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, block, key, start)
+            close_block(spec, others, block, first, last, key, start)
+
+    return dense_blocks
+
+
+def _strided(spec: str, step: int) -> Any:
+    """``step``: elements after which the block of the states in 8 bits is closed; more than there are, without such."""
+
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def strided(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        key, start, others = row_key(spec, r, row), table(row, START), addresses(spec, row)
+        walk, count = table(row, LAYOUT), table(row, COUNT)
+        inner = table(walk, 0) - 1
+        size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
+        waiting = scratch()
+        done = 0
+        while done < count:
+            # Where the walk stands: the element's index taken apart, innermost axis first.
+            opened = done - done % step
+            closes = min(opened + step, count)
+            outer = (start + done) // size
+            first = start + done - outer * size
+            parameter = table(row, PARAM) + first * p_stride
+            gradient = table(row, GRAD) + first * g_stride
+            for axis in range(inner - 1, -1, -1):
+                rest = outer // table(walk, 1 + 3 * axis)
+                index = outer - rest * table(walk, 1 + 3 * axis)
+                parameter += index * table(walk, 2 + 3 * axis)
+                gradient += index * table(walk, 3 + 3 * axis)
+                outer = rest
+            block = open_block(spec, others, waiting, opened)
+            run = min(size - first, closes - done)
+            for i in range(run):
+                p_at, g_at = i * p_stride, i * g_stride
+                p, g, s = load(spec, parameter, p_at, gradient, g_at, others, done + i, r, block)
+                p, s = apply(spec, p, g, s, h)
+                store(spec, parameter, p_at, gradient, g_at, others, done + i, p, s, r, block, key, start)
+            done += run
+            if done == closes:
+                close_block(spec, others, block, opened, closes, key, start)
+
+    return strided
+
+
+def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def measure_dense(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
+        kept, count = room(spec), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            for opened in range(first, last, SIZE):
+                closes = min(opened + SIZE, last)
+                block = open_block(spec, others, 0, opened)
+                for i in range(opened, closes):
+                    p_at, g_at = i * parameter_bytes, i * gradient_bytes
+                    p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
+                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
+                add_up(spec, kept, closes - opened, opened - first)
+            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
+
+    return measure_dense
+
+
+def _measure_strided(spec: str, sum_bytes: int) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def measure_strided(row):
+        h = rule_scalars(spec, table(row, SCALARS))
+        r = rider_numbers(spec, table(row, SCALARS))
+        start, others, walk = table(row, START), addresses(spec, row), table(row, LAYOUT)
+        kept, count = room(spec), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            for opened in range(first, last, SIZE):
+                closes = min(opened + SIZE, last)
+                block = open_block(spec, others, 0, opened)
+                for i in range(opened, closes):
+                    rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
+                    for axis in range(table(walk, 0) - 1, -1, -1):
+                        outer = rest // table(walk, 1 + 3 * axis)
+                        index = rest - outer * table(walk, 1 + 3 * axis)
+                        parameter += index * table(walk, 2 + 3 * axis)
+                        gradient += index * table(walk, 3 + 3 * axis)
+                        rest = outer
+                    p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
+                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
+                add_up(spec, kept, closes - opened, opened - first)
+            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
+
+    return measure_strided
+
+
+def _squares_dense(code: str, size: int, digest: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def squares(row):
+        digest  # noqa: B018  (part of what the kernel is, to numba's cache)
+        gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
+        for first in range(0, count, BLOCK):
+            add_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
+
+    return squares
+
+
+def _squares_strided(code: str, digest: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def squares(row):
+        digest  # noqa: B018
+        walk, count, dense = table(row, LAYOUT), table(row, COUNT), scratch()
+        for first in range(0, count, BLOCK):
+            here = min(BLOCK, count - first)
+            for i in range(here):
+                rest, gradient = table(row, START) + first + i, table(row, GRAD)
+                for axis in range(table(walk, 0) - 1, -1, -1):
+                    outer = rest // table(walk, 1 + 3 * axis)
+                    gradient += (rest - outer * table(walk, 1 + 3 * axis)) * table(walk, 3 + 3 * axis)
+                    rest = outer
+                gather(code, gradient, dense, i)
+            add_squares(code, dense, here, table(row, SUMS) + first // BLOCK * 16)
+
+    return squares
+
+
+def _finish(text: str) -> Any:
+    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def finish(row):
+        h, sums = all_scalars(text, table(row, two_pass.SCALARS)), all_sums(text, table(row, two_pass.FOLDED))
+        made = finished(text, h, sums, table(row, two_pass.STEP), all_running(text, table(row, two_pass.RUNNING)))
+        write_finished(
+            text, made, table(row, two_pass.SCALARS), table(row, two_pass.SINGLES), table(row, two_pass.RUNNING)
+        )
+
+    return finish

@@ -1,0 +1,74 @@
+"""A rule without a compiler: its functions as plain Python, element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .rule import Rule, RuleError
+from .specialize import specialise
+
+_MATH = SimpleNamespace(
+    **{name: getattr(np, name, None) or getattr(math, name) for name in dir(math) if not name.startswith("_")}
+)
+
+
+def scalar_update(rule: Rule, kind: type) -> Callable[..., Any]:
+    """``update`` as plain Python on numpy scalars of ``kind``, with numpy's roots and logarithms (NaN, not errors)."""
+    return as_python(rule.update, kind)
+
+
+def as_python(function: Any, kind: type) -> Callable[..., Any]:
+    def wrap(function: Any) -> Any:
+        scope = function.__globals__
+        scope.update({name: _MATH for name, value in scope.items() if value is math})
+        return function
+
+    made: Callable[..., Any] = specialise(function, kind, wrap)
+    return made
+
+
+def _scalars(rule: Rule, kind: type, step: int, options: dict[str, Any]) -> Any:
+    """What a reference is given, as a kernel's scalars."""
+    running, sums = options.pop("running", None), options.pop("sums", None)
+    return rule.Scalars(*map(kind, rule.numbers(step, options, running, sums)[0]))
+
+
+def measured_element_by_element(rule: Rule) -> Callable[..., Any]:
+    """The measure in numpy for a rule that brings none: its measure, called for every element."""
+
+    def reference_measure(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
+        kind = p.dtype.type
+        measure, h = as_python(rule.measure, kind), _scalars(rule, kind, step, options)
+        made = [np.empty_like(p) for _ in rule.Sums._fields]
+        for index in np.ndindex(p.shape):
+            values = measure(p[index], g[index], rule.State(*(array[index] for array in s)), h)
+            for array, value in zip(made, values, strict=True):
+                array[index] = value
+        return rule.Sums(*made)
+
+    return reference_measure
+
+
+def element_by_element(rule: Rule) -> Callable[..., Any]:
+    """A reference for a rule that brings none: its update, called for every element."""
+
+    def reference(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
+        kind = p.dtype.type
+        update = scalar_update(rule, kind)
+        h = _scalars(rule, kind, step, options)
+        moved, states = np.empty_like(p), [np.empty_like(array) for array in s]
+        for index in np.ndindex(p.shape):
+            value, new = update(p[index], g[index], rule.State(*(array[index] for array in s)), h)
+            if len(new) != len(states):
+                raise RuleError(f"rule {rule.name!r}: update() returned {len(new)} states instead of {len(states)}")
+            moved[index] = value
+            for array, number in zip(states, new, strict=True):
+                array[index] = number
+        return moved, rule.State(*states)
+
+    return reference

@@ -1,0 +1,49 @@
+"""Loads and stores at addresses, for LLVM builders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+GENERIC, GLOBAL = 0, 1  # address spaces: any memory, device memory (of CUDA)
+
+
+INT64 = ir.IntType(64)
+
+
+def load_int64(builder: Any, address: Any, index: Any, space: int = GENERIC) -> Any:
+    """The 64-bit integer number ``index`` of the table at ``address``."""
+    table = builder.inttoptr(address, INT64.as_pointer(space))
+    return builder.load(builder.gep(table, [index]), align=8)
+
+
+def pointer_to(builder: Any, address: Any, offset: Any, kind: Any, space: int = GENERIC) -> Any:
+    """Where something of this kind is, ``offset`` bytes behind an address."""
+    base = builder.inttoptr(address, ir.IntType(8).as_pointer(space))
+    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer(space))
+
+
+def mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
+    """Say of a load or a store that it is of one of so many streams, and of no other."""
+    module = builder.module
+    domain = module.add_metadata(["schuss"])
+    scopes = [module.add_metadata([f"stream {number}", domain]) for number in range(streams)]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[stream]]))
+    others = [scope for number, scope in enumerate(scopes) if number != stream]
+    if others:
+        instruction.set_metadata("noalias", module.add_metadata(others))
+
+
+def store_double(builder: Any, address: Any, index: Any, value: Any) -> None:
+    """Write a float64 to the table at ``address``."""
+    table = builder.inttoptr(address, ir.DoubleType().as_pointer())
+    builder.store(value, builder.gep(table, [index]), align=8)
+
+
+def load_scalar(builder: Any, compute: np.dtype, address: Any, index: int, space: int = GENERIC) -> Any:
+    """Number ``index`` of the scalars at ``address``."""
+    kind = ir.FloatType() if compute.itemsize == 4 else ir.DoubleType()
+    pointer = pointer_to(builder, address, INT64(index * compute.itemsize), kind, space)
+    return builder.load(pointer, align=compute.itemsize)

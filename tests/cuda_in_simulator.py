@@ -43,8 +43,8 @@ def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), cases=SMA
     for make in (cuda_engine.CudaEngine, ReferenceEngine):
         model = Model(rule, dtype, gradient_dtype, cases, Host(), **options)
         engine = make(model.tensors)
-        engine.ride(*ride, True)
-        engine.place([model.place(case.gradient, model.gradient_dtype) for case in model.cases])
+        engine.configure(*ride, True)
+        engine.set_gradients([model.place(case.gradient, model.gradient_dtype) for case in model.cases])
         squares.append(engine.squares())
         results.append(model.run(engine))
     assert not differences(*results), differences(*results)

@@ -204,12 +204,12 @@ class Model:
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
         riders = (SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3, 0.0)
         if all("slow" in tensor.others for tensor in self.tensors):
-            engine.sync(step % 2 == 0)
+            engine.sync_slow_weights(step % 2 == 0)
         there = [number for number, gradient in enumerate(gradients) if gradient is not None]
         slots = there if self.rule.measure is not None else [0]
         if self.rule.measure is not None:
             engine.set_slots([None if g is None else number for number, g in enumerate(gradients)])
-        engine.place(gradients)
+        engine.set_gradients(gradients)
         sums = [None] * len(gradients)
         for measured in (False, True)[: 1 + (self.rule.measure is not None)]:
             if measured:

@@ -149,9 +149,9 @@ def test_storages_and_riders(kept, ride):
     for make in (cuda_on_cpu.Engine, CpuEngine):
         model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), cases, Host(), **options)
         engine = make(model.tensors)
-        engine.ride(*ride, True)
+        engine.configure(*ride, True)
         gradients = [model.place(case.gradient, model.gradient_dtype) for case in model.cases]
-        engine.place(gradients)
+        engine.set_gradients(gradients)
         squares.append(engine.squares())
         results.append(model.run(engine))
     assert not differences(*results), differences(*results)

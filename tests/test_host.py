@@ -330,7 +330,7 @@ def test_walks_beyond_32_bits(backend):
     optimizer = schuss.SGD([w], lr=0.5, backend=backend)
     engine = optimizer._engine
     engine.tensors[0].gradient_strides = g.strides
-    engine.bind()
+    engine.build_plan()
     rows = engine.plan.rows
     last = only_the_last(rows)
     w[-2 * last :] = 3.0

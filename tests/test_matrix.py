@@ -13,7 +13,7 @@ import pytest
 from cases import assert_same_bits, assert_same_optimizers
 from matrices import many
 from schuss_kernels.cuda import memory as cuda_memory
-from schuss_kernels.engine.matrix import CompoundEngine, WholeEngine
+from schuss_kernels.engine.matrix import MatrixEngine, MixedEngine
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.matrix_rule import MatrixRule, long_loops
 from schuss_kernels.rules import COMPILED, RULES
@@ -48,7 +48,7 @@ def test_two_engines_are_the_reference(options, backend):
     assert ours.steps == reference.steps == 5
     assert_same_optimizers(ours, reference)
     assert isinstance(reference._engine, ReferenceEngine)
-    assert isinstance(ours._engine, CompoundEngine) == (backend != "numpy")
+    assert isinstance(ours._engine, MixedEngine) == (backend != "numpy")
 
 
 def test_two_engines_and_accumulated_gradients(backend):
@@ -258,19 +258,19 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back(monkeypatch):
         )
         for tensor in host._engine.tensors
     ]
-    engine = WholeEngine(tensors)
+    engine = MatrixEngine(tensors)
     engine._slots = host._engine._slots
-    engine.ride(False, True, True)
+    engine.configure(False, True, True)
     for step in range(3):
         gradients = many(1 + step, shapes=shapes)
         there = [OnDevice(g.copy()) for g in gradients]
         info = host.step(gradients, zero_grad=True, skip_nonfinite=True)
-        engine.place([Memory(g, 0, np.dtype(np.float32), g.values.shape, g.values.strides) for g in there])
+        engine.set_gradients([Memory(g, 0, np.dtype(np.float32), g.values.shape, g.values.strides) for g in there])
         assert math.sqrt(engine.squares()[0]) == info.grad_norm
         engine.launch()
         assert not any(g.values.any() for g in there)
     for ours, theirs in zip(tensors, host._engine.tensors, strict=True):
-        pairs = (([t.parameter, *t.kept(), *t.scales()]) for t in (ours, theirs))
+        pairs = (([t.parameter, *t.stored_arrays(), *t.scales()]) for t in (ours, theirs))
         for a, b in zip(*pairs, strict=True):
             np.testing.assert_array_equal(a.array.values, b.array)
 

@@ -254,8 +254,8 @@ def test_scalars_that_leave_the_running_numbers_to_finish(over, backend):
     def counted(step, running, *, lr, beta=0.9):
         return plain(step, lr=lr, beta=beta), running
 
-    assert own(scalars=plain).hands_on
-    assert not own(scalars=counted).hands_on
+    assert own(scalars=plain).keeps_running
+    assert not own(scalars=counted).keeps_running
     assert list(own(scalars=plain).options) == ["lr", "beta"]
     one, other = (stepped(own(over, scalars=scalars), backend) for scalars in (plain, counted))
     assert_same(one, other)

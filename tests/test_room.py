@@ -76,5 +76,5 @@ def test_states_masters_and_averages_lie_there():
     for tensor in optimizer._engine.tensors:
         scales = tensor.scales()
         assert len(scales) == (2 if tensor.parameter.size >= 4096 else 0)
-        for memory in (*tensor.kept(), *scales):
+        for memory in (*tensor.stored_arrays(), *scales):
             assert memory.address % LINE == 0

@@ -16,12 +16,12 @@ SHAPES = [(7,), (30, 40), (), (9000,)]
 
 
 def test_which_rules_are_steady():
-    steady = {name for name, rule in RULES.items() if rule.steady}
+    steady = {name for name, rule in RULES.items() if rule.constant_scalars}
     assert {"sgd", "sgd_velocity", "lion", "signsgd", "rmsprop", "adadelta", "rprop"} <= steady
     assert not {"adam", "adamw", "nadam", "lars", "prodigy", "schedule_free_sgd"} & steady
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.steady and not rule.matrix])
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.constant_scalars and not rule.matrix])
 def test_steady_rules_have_the_same_numbers_in_every_step(name):
     rule = RULES[name]
     options = {key: 0.25 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
@@ -51,8 +51,8 @@ def test_a_step_that_is_read_somewhere_is_seen():
         return Scalars(lr)
 
     for scalars in (inner, compared, passed_on, renamed):
-        assert not schuss.Rule("own", State, Scalars, scalars, update).steady
-    assert schuss.Rule("own", State, Scalars, unread, update).steady
+        assert not schuss.Rule("own", State, Scalars, scalars, update).constant_scalars
+    assert schuss.Rule("own", State, Scalars, unread, update).constant_scalars
 
 
 def counted(optimizer, monkeypatch):

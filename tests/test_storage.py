@@ -158,7 +158,7 @@ SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 
 def everything(optimizer):
     """The bits of all that an optimizer moves."""
-    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.kept(), *t.scales())]
+    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.stored_arrays(), *t.scales())]
     return [raw(memory.array) for memory in memories]
 
 

@@ -98,7 +98,7 @@ def test_portions_change_nothing(name, threads, monkeypatch):
         return variant.build(groups, backend=backend, threads=threads)
 
     ours, plain = (build(arrays(SHAPES, np.float32, 0), backend) for backend in ("native", "numpy"))
-    assert ours._engine.turns is not None
+    assert ours._engine.two_pass_table is not None
     portions = len(ours._engine.first_of_portion) - 1
     assert portions == 1 if name in SHARED else portions > 3
     for step in range(7):
@@ -129,14 +129,14 @@ def test_portions_change_nothing(name, threads, monkeypatch):
 
 def test_rows_of_several_tensors():
     """Two groups whose numbers are of all their tensors, one of them with two histories; and a tensor of its own."""
-    made = two_pass.Turns([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
+    made = two_pass.TwoPassTable([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
     made.rows[:6, two_pass.SUMS] = 2
     made.rows[:6, two_pass.SCALARS] = range(100, 106)
     lent = [
-        two_pass.Lent([0, 4], 5, (1.0, 2.0, 3.0), 0),
-        two_pass.Lent([1], 6, (4.0, 5.0, 6.0), 0),
-        two_pass.Lent([3], 8, (7.0,), 1),
-        two_pass.Lent([5], 9, (), 2),
+        two_pass.SharedRow([0, 4], 5, (1.0, 2.0, 3.0), 0),
+        two_pass.SharedRow([1], 6, (4.0, 5.0, 6.0), 0),
+        two_pass.SharedRow([3], 8, (7.0,), 1),
+        two_pass.SharedRow([5], 9, (), 2),
     ]
     assert made.begin(lent) == [6, 7, 3, 8]
     rows, folded = made.rows, made.folded.ctypes.data + np.arange(11) * 16

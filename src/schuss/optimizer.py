@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
@@ -249,7 +249,7 @@ class Optimizer:
         if stream is not None or self.backend == "cuda":
             self._use_stream(stream)
         riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
-        with Uninterrupted():
+        with DeferInterrupt():
             info = self._step(sums.gradients(), riding)
             if info.skipped:  # they would be infinite for ever
                 for buffer in sums.buffers:
@@ -316,7 +316,7 @@ class Optimizer:
     def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
         self._ride(riding)
         if self._slow is not None:
-            self._engine.sync(self._slow.meets(self.steps))
+            self._engine.sync_slow_weights(self._slow.meets(self.steps))
         if self._numbers.measures or (riding is not AT_REST and riding.looks_ahead):
             return self._step_looking(gradients, riding)
         self._numbers.prepare(self._engine, riding.scale, riding.clip_value)
@@ -351,7 +351,7 @@ class Optimizer:
     def _ride(self, riding: Riding) -> None:
         if riding is not self._riding:
             with self._unsettled():
-                self._engine.ride(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
+                self._engine.configure(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
                 self._riding = riding
 
     def _about_to_move(self) -> None:
@@ -361,7 +361,7 @@ class Optimizer:
         """A step that has to look at the gradients first: at their norm, or at what a rule measures."""
         norm, scale = None, riding.scale
         placed = list(gradients)  # for the length of the step: others may change the caller's list
-        if not self._engine.try_place(placed):
+        if not self._engine.try_set_gradients(placed):
             placed = self._place_checked(placed)
             if not placed:
                 return StepInfo(0.0 if riding.looks_ahead else None, False)
@@ -373,8 +373,8 @@ class Optimizer:
             scale *= riding.coefficient(norm)
         self._about_to_move()
         self._numbers.prepare(self._engine, scale, riding.clip_value)
-        if self._engine.turns is not None:
-            self._engine.turn()
+        if self._engine.two_pass_table is not None:
+            self._engine.step_two_pass()
             return StepInfo(norm, False)
         if self._numbers.measures:
             self._numbers.measure(self._engine)
@@ -398,7 +398,7 @@ class Optimizer:
         with self._unsettled():
             if active != self._counts.active():
                 self._restart(self.steps, self._counts.histories(), active)
-            self._engine.place(memories)
+            self._engine.set_gradients(memories)
         return [memories[number] for number in active]
 
     @contextlib.contextmanager
@@ -463,7 +463,7 @@ class Optimizer:
     def _rule_for(self, number: int) -> Rule:
         """The rule that moves a tensor: its group's, or the one that this leaves the tensor to."""
         rule, shape = self._groups[self._group_of[number]].rule, self._parameters[number].shape
-        found = rule.of(shape)
+        found = rule.rule_for_shape(shape)
         if found is None:
             name = self._names[number]
             raise ValueError(f"parameter {name!r}: the rule {rule.name!r} takes no array of shape {shape}")
@@ -527,7 +527,7 @@ class Optimizer:
         """
         with self._lock:
             self._swap.refuse("load_state_dict()")
-            with Uninterrupted():
+            with DeferInterrupt():
                 state_dict_.load(self, state_dict)
 
     def explain(self) -> str:

@@ -120,7 +120,7 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
     text = f"{spec}#{_SOURCES}"
     if text in _kernels:
         return _kernels[text]
-    with _lock, diagnostics.told_in_the_rules_words(rule, spec):
+    with _lock, diagnostics.explain_compile_errors(rule, spec):
         if text not in _kernels:  # another thread may have been first; a kernel in use must not be replaced
             intrinsics.KNOWN[text] = (spec, rule)
             sizes = (spec.parameter.itemsize, spec.gradient.itemsize)

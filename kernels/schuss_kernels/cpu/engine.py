@@ -29,7 +29,7 @@ class CpuEngine(HostEngine):
     def squares_kernel(self, wanted: Squares) -> int:
         return squares_kernel(wanted)
 
-    def ready(self) -> None:
+    def on_ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
         self._arguments = ndarray_headers.arguments(self.expected, rows)
         self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
@@ -46,12 +46,12 @@ class CpuEngine(HostEngine):
                 id(gradients), self.zero, *self._arguments, len(self.plan.rows), self._clock
             )
         gradients = list(gradients)  # others may change the caller's list, and drop its arrays, during the launch
-        if not self.try_place(gradients):
+        if not self.try_set_gradients(gradients):
             return False
         self.launch()
         return True
 
-    def try_place(self, gradients: list[Any]) -> bool:
+    def try_set_gradients(self, gradients: list[Any]) -> bool:
         count = len(self.tensors)
         if not ndarray_headers.USABLE or len(gradients) != count:
             return False

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from ..lang.rule import Rule
-from ..lang.specialize import specialise
+from ..lang.specialize import specialize
 from ..lowering import element
 from ..lowering.llvm import INT64, load_scalar, pointer_to, store_double
 from ..lowering.rule_types import inlined
@@ -30,7 +30,7 @@ def finished(text, h, sums, step, running):
 @overload(finished, prefer_literal=True)
 def _finished(text, h, sums, step, running):
     rule = FINISHERS[text.literal_value]
-    finish = specialise(rule.finish, float, inlined)
+    finish = specialize(rule.finish, float, inlined)
     if rule.running is None:
         return lambda text, h, sums, step, running: (finish(h, sums, step), running)
     return lambda text, h, sums, step, running: finish(h, sums, step, running)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..plan.chunk_table import GRAD
-from ..plan.gradient_table import ADVANCE, COLUMNS, DATA, DESCR, FIRST, HIGH, LAST, LAYOUT, LOW, NDIM, Expected
+from ..plan.gradient_table import ADVANCE, COLUMNS, DATA, DESCR, FIRST, HIGH, LAST, LAYOUT, LOW, NDIM, GradientTable
 from .machine import set_table, table
 
 _WORD = 8
@@ -73,7 +73,7 @@ def refresh(gradients, fixed, count, expected, layouts, rows, width, lows, highs
     return count
 
 
-def arguments(expected: Expected, rows: np.ndarray) -> tuple[int, ...]:
+def arguments(expected: GradientTable, rows: np.ndarray) -> tuple[int, ...]:
     """What :func:`refresh` takes after the list."""
     lows, highs = expected.intervals
     return (

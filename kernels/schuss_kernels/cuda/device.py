@@ -55,10 +55,10 @@ def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
     """
     from .intrinsics import Words
 
-    with diagnostics.told_in_the_rules_words(rule, spec):
+    with diagnostics.explain_compile_errors(rule, spec):
         library = _compiled(source(Words(rule, spec), spec), capability)
     if diagnostics.single(spec) and ".f64" in library.get_asm_str(cc=capability):
-        raise diagnostics.slip(rule, spec)
+        raise diagnostics.float64_error(rule, spec)
     return library
 
 

@@ -121,12 +121,12 @@ class CudaEngine(PlanEngine):
             self._scalars[kind] = _Table(self.device, self.scalars.arrays[kind].shape, kind)
         return self._scalars[kind].address + self.scalars.offset(slot, kind)
 
-    def bound(self) -> None:
+    def on_plan_built(self) -> None:
         rows, walks, sums = self.plan.rows, self.plan.walks, self.plan.sums
         self._walks = _Table(self.device, (max(1, walks.size),), np.int64)
         self._walks_sent = False
         rows[rows[:, LAYOUT] != 0, LAYOUT] += self._walks.address - walks.ctypes.data
-        if self.looks:
+        if self.needs_grad_norm:
             # A block's sums by lane, each with whether all of it is finite.
             self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
             first = (rows[:, SUMS] - sums.ctypes.data) // sums.strides[0]
@@ -155,9 +155,9 @@ class CudaEngine(PlanEngine):
             for first, end in zip([0, *ends], ends, strict=False)
         ]
 
-    def place(self, gradients: Sequence[Memory | None]) -> None:
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         self._await |= _producers(gradients)
-        super().place(gradients)
+        super().set_gradients(gradients)
 
     def launch(self) -> None:
         self._launch(KERNEL)

@@ -14,7 +14,7 @@ from numba.cuda.extending import intrinsic
 
 from ..lang import scalar_math
 from ..lang.rule import Rule
-from ..lang.specialize import specialise
+from ..lang.specialize import specialize
 from ..lowering import element as lowering_element
 from ..lowering.element import PARAMETER
 from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar
@@ -39,7 +39,7 @@ class Words:
         riders = types.UniTuple(number, RIDERS)
         rest = spec.streams[lowering_element.FIRST_STATE :]
         places = types.UniTuple(types.int64, len(rest)) if rest else types.Tuple(())
-        update = specialise(rule.update, spec.compute.type, inlined).py_func
+        update = specialize(rule.update, spec.compute.type, inlined).py_func
         update_type = types.Tuple((number, state))(number, number, state, scalars)
         compiled: list[Any] = []
 
@@ -145,7 +145,7 @@ class Words:
         """The words that add up the rule's measure."""
         count = len(rule.Sums._fields)
         sums = types.UniTuple(types.float64, count)
-        measure = specialise(rule.measure, spec.compute.type, inlined).py_func  # type: ignore[arg-type]
+        measure = specialize(rule.measure, spec.compute.type, inlined).py_func  # type: ignore[arg-type]
         shape = types.BaseTuple.from_types([number] * count, rule.Sums)
         compiled: list[Any] = []
 
@@ -213,7 +213,7 @@ def table(typing, address, index):
 
 
 @intrinsic
-def _first_guess(typing, x):
+def first_guess_intrinsic(typing, x):
     def build(context, builder, signature, args):
         return lowering_element.first_guess(builder, args[0])
 
@@ -223,7 +223,7 @@ def _first_guess(typing, x):
 def inlined(function: Any) -> Any:
     """A Python function as a word. One that is not inlined before it is compiled asks for the current device."""
     if function.__name__ == scalar_math.first_guess.__name__:
-        return _first_guess
+        return first_guess_intrinsic
     return cuda.jit(device=True, inline="always")(function)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..plan.riders import Floats
 from ..plan.tensor import Origin, Tensor
-from ..plan.two_pass import Turns
+from ..plan.two_pass import TwoPassTable
 from ..storage.memory import Memory
 
 
@@ -18,10 +18,10 @@ class Engine(ABC):
     """Steps tensors. One subclass a backend."""
 
     name = ""
-    turns: Turns | None = None
+    two_pass_table: TwoPassTable | None = None
     """What is between two passes, for an engine that makes both in one call (:meth:`turn`)."""
 
-    keeps_numbers = False
+    keeps_scalars = False
     """Whether what :meth:`prepare` has set holds until it is set anew."""
 
     stream: Any = None
@@ -47,7 +47,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def place(self, gradients: Sequence[Memory | None]) -> None:
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         """Take the gradients of the next launch."""
 
     @abstractmethod
@@ -62,20 +62,20 @@ class Engine(ABC):
     def measure(self) -> list[tuple[float, ...]]:
         """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
 
-    def turn(self) -> None:
+    def step_two_pass(self) -> None:
         """Measure, finish and launch, in one call, where there are ``turns``."""
         raise RuntimeError(f"the engine {self.name!r} makes its passes one by one")
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
         """Place and launch."""
-        self.place(gradients)
+        self.set_gradients(gradients)
         self.launch()
 
-    def ride(self, clip: bool, zero: bool, look: bool) -> None:
+    def configure(self, clip: bool, zero: bool, look: bool) -> None:
         """Whether the next steps limit gradients to the clip value, set them to zero, and ask for :meth:`squares`."""
         self.clip, self.zero = clip, zero
 
-    def sync(self, on: bool) -> None:
+    def sync_slow_weights(self, on: bool) -> None:
         """Whether the parameters of the next step meet their slow weights, after it."""
         self.syncs = on
 
@@ -83,6 +83,6 @@ class Engine(ABC):
         """Step straight from the caller's arrays if they are all as in the step before; False, nothing done, if not."""
         return False
 
-    def try_place(self, gradients: list[Any]) -> bool:
+    def try_set_gradients(self, gradients: list[Any]) -> bool:
         """The first half of :meth:`try_step`."""
         return False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..plan import chunk_table
-from ..plan.gradient_table import Expected
+from ..plan.gradient_table import GradientTable
 from ..plan.tensor import Tensor
 from .plan_engine import PlanEngine
 from .thread_count import most_threads
@@ -38,17 +38,17 @@ class HostEngine(PlanEngine):
     def scalars_address(self, slot: int, kind: np.dtype) -> int:
         return int(self.scalars.arrays[kind].ctypes.data) + self.scalars.offset(slot, kind)
 
-    def bound(self) -> None:
+    def on_plan_built(self) -> None:
         elements, spans = self.plan.elements, len(self.plan.spans) - 1
         self.small = elements < self.serial_below
         wanted = self.threads or min(most_threads(), max(1, elements // PER_THREAD))
         self.workers = 1 if self.small else max(1, min(wanted, spans))
-        self.expected = Expected(self.tensors, self.plan.first_row, self.strided, self.chunk)
+        self.expected = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
         self.expected.place(self.gradients)
-        self.ready()
+        self.on_ready()
 
     @abstractmethod
-    def ready(self) -> None:
+    def on_ready(self) -> None:
         """Everything a launch needs is there."""
 
     def changed(self) -> None:

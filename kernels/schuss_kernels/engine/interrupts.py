@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Uninterrupted:
+class DeferInterrupt:
     """A ``with`` block that Ctrl-C does not end in the middle: it is passed on after it, once.
 
     Python runs signal handlers in the main thread, between any two instructions; in other threads, and where the

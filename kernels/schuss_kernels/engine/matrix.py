@@ -17,7 +17,7 @@ from ..plan.riders import Floats
 from ..plan.tensor import Origin, Tensor
 from ..storage.memory import Memory
 from .base import Engine
-from .interrupts import Uninterrupted
+from .interrupts import DeferInterrupt
 from .plan_engine import PlanEngine
 from .reference import ReferenceEngine
 from .thread_count import most_threads
@@ -26,11 +26,11 @@ _Nothing = namedtuple("_Nothing", [])
 _NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s, h: (p, _Nothing()))
 
 
-class CompoundEngine(Engine):
+class MixedEngine(Engine):
     """Both engines know all tensors, by number, and each is given the gradients of its own.
 
     ``make(tensors, clock)`` makes the engine for the others; it finds an empty tensor in place of each that is not its
-    own. ``threads``: as for :class:`WholeEngine`.
+    own. ``threads``: as for :class:`MatrixEngine`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CompoundEngine(Engine):
     ) -> None:
         super().__init__(tensors, clock)
         self.whole = [tensor.rule.matrix for tensor in self.tensors]
-        self.matrices = WholeEngine(self.tensors, threads=threads)
+        self.matrices = MatrixEngine(self.tensors, threads=threads)
         # Clocks of their own: the optimizer's is raised once both have moved what is theirs.
         rest = [_empty(tensor) if whole else tensor for tensor, whole in zip(self.tensors, self.whole, strict=True)]
         self.others = make(rest, np.zeros(1, np.int64))
@@ -71,26 +71,26 @@ class CompoundEngine(Engine):
         engine = self.matrices if origin[0].matrix else self.others
         engine.prepare(slots, kinds, riders, scalars, origin)
 
-    def place(self, gradients: Sequence[Memory | None]) -> None:
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         own, rest = self._split(gradients)
-        self.others.place(rest)
-        self.matrices.place(own)
+        self.others.set_gradients(rest)
+        self.matrices.set_gradients(own)
 
     def launch(self) -> None:
-        with Uninterrupted():
+        with DeferInterrupt():
             self.matrices.launch()  # the first, as a rule may raise in it
             self.others.launch()
             self.clock[0] += 1
 
-    def ride(self, clip: bool, zero: bool, look: bool) -> None:
-        super().ride(clip, zero, look)
-        self.others.ride(clip, zero, look)
-        self.matrices.ride(clip, zero, look)
+    def configure(self, clip: bool, zero: bool, look: bool) -> None:
+        super().configure(clip, zero, look)
+        self.others.configure(clip, zero, look)
+        self.matrices.configure(clip, zero, look)
 
-    def sync(self, on: bool) -> None:
-        super().sync(on)
-        self.others.sync(on)
-        self.matrices.sync(on)
+    def sync_slow_weights(self, on: bool) -> None:
+        super().sync_slow_weights(on)
+        self.others.sync_slow_weights(on)
+        self.matrices.sync_slow_weights(on)
 
     def squares(self) -> tuple[float, bool]:
         assert isinstance(self.others, PlanEngine)
@@ -117,7 +117,7 @@ SERIAL_BELOW = 1 << 16
 """Elements below which threads take longer to start than to step."""
 
 
-class WholeEngine(ReferenceEngine):
+class MatrixEngine(ReferenceEngine):
     """The reference's arithmetic for arrays anywhere: what is on a device is copied to the host, and back.
 
     ``threads``: how many tensors are stepped at once, of those whose rules allow it; None: one a core.
@@ -141,7 +141,7 @@ class WholeEngine(ReferenceEngine):
 
         together.sort(key=lambda item: item[1].parameter.size, reverse=True)  # none of the long ones comes last
         with ThreadPoolExecutor(self._threads) as pool:
-            for done in [pool.submit(super(WholeEngine, self).step_all, [item]) for item in together]:
+            for done in [pool.submit(super(MatrixEngine, self).step_all, [item]) for item in together]:
                 done.result()
         super().step_all(alone)
 

@@ -16,7 +16,7 @@ from ..plan import chunk_table, two_pass
 from ..plan.reduce import folded, total
 from ..plan.riders import Floats
 from ..plan.spec import Spec, Squares
-from ..plan.tensor import Origin, ScalarTable, Tensor, _storage
+from ..plan.tensor import Origin, ScalarTable, Tensor, storage_for
 from ..storage.memory import Memory
 from .base import Engine
 
@@ -24,14 +24,14 @@ from .base import Engine
 class PlanEngine(Engine):
     """A plan over tensors and the means to launch it."""
 
-    keeps_numbers = True
+    keeps_scalars = True
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         super().__init__(tensors, clock)
-        self.looks = False
+        self.needs_grad_norm = False
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
         self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
-        self.bind()
+        self.build_plan()
 
     @abstractmethod
     def kernel(self, rule: Rule, spec: Spec) -> int:
@@ -54,30 +54,30 @@ class PlanEngine(Engine):
         """Where the kernels find a slot of the scalars."""
 
     @abstractmethod
-    def bound(self) -> None:
+    def on_plan_built(self) -> None:
         """The plan is a new one."""
 
     def changed(self) -> None:
         """Rows of the plan were written."""
 
-    def ride(self, clip: bool, zero: bool, look: bool) -> None:
-        before = self.clip, self.zero, self.looks
-        wanted = clip, zero, look or self.looks  # the kernels that look do no harm once they are there
+    def configure(self, clip: bool, zero: bool, look: bool) -> None:
+        before = self.clip, self.zero, self.needs_grad_norm
+        wanted = clip, zero, look or self.needs_grad_norm  # the kernels that look do no harm once they are there
         if wanted != before:
-            self.clip, self.zero, self.looks = wanted
+            self.clip, self.zero, self.needs_grad_norm = wanted
             try:
-                self.bind()
+                self.build_plan()
             except BaseException:
-                self.clip, self.zero, self.looks = before
+                self.clip, self.zero, self.needs_grad_norm = before
                 raise
 
-    def bind(self) -> None:
+    def build_plan(self) -> None:
         """Build the plan for the tensors as they are now; kernels that are missing are compiled."""
         parts, kernels = [], []
         for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
             walk = tensor.walk()
             spec = tensor.spec(walk is not None, self.clip, self.zero)
-            kept, slow = tensor.kept(), tensor.others.get("slow")
+            kept, slow = tensor.stored_arrays(), tensor.others.get("slow")
             kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
             meeting = self.kernel(tensor.rule, replace(spec, lookahead=True)) if kernel and slow is not None else kernel
             kernels.append((kernel, meeting))
@@ -110,9 +110,9 @@ class PlanEngine(Engine):
         self.first_of_portion = portions
         self.strided = [part.walk is not None for part in parts]
         self._kernels = np.array(kernels, np.int64).reshape(-1, 2)
-        self.bound()
+        self.on_plan_built()
 
-    def sync(self, on: bool) -> None:
+    def sync_slow_weights(self, on: bool) -> None:
         if on != self.syncs:
             self.syncs = on
             self.plan.rows[:, chunk_table.KERNEL] = np.repeat(self._kernels[:, int(on)], np.diff(self.plan.first_row))
@@ -134,7 +134,7 @@ class PlanEngine(Engine):
         for tensor, slot in zip(self.tensors, slots, strict=True):
             tensor.slot = slot or 0
         rows = np.diff(self.plan.first_row)
-        addresses = [self.scalars_address(t.slot, _storage(t.parameter.dtype).compute) for t in self.tensors]
+        addresses = [self.scalars_address(t.slot, storage_for(t.parameter.dtype).compute) for t in self.tensors]
         self.plan.rows[:, chunk_table.SCALARS] = np.repeat(np.array(addresses, np.int64), rows)
         self.gradients[:] = [0 if slot is None else -1 for slot in slots]
         self._place()
@@ -144,7 +144,7 @@ class PlanEngine(Engine):
     ) -> None:
         self.scalars.write(slots, kinds, (*riders, *scalars))
 
-    def place(self, gradients: Sequence[Memory | None]) -> None:
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         """Put the gradients into the plan, building it anew where a layout or dtype differs."""
         moved = [
             (tensor, tensor.gradient_dtype, tensor.gradient_strides)
@@ -157,7 +157,7 @@ class PlanEngine(Engine):
         self.gradients[:] = [0 if g is None else g.address for g in gradients]
         if moved:
             try:
-                self.bind()
+                self.build_plan()
             except BaseException:
                 for tensor, dtype, strides in moved:
                     tensor.gradient_dtype, tensor.gradient_strides = dtype, strides
@@ -189,7 +189,7 @@ class PlanEngine(Engine):
         return self.kernel(tensor.rule, spec.measuring())
 
     def _squares_kernel(self, spec: Spec) -> int:
-        return self.squares_kernel(Squares(spec.gradient, spec.strided)) if self.looks else 0
+        return self.squares_kernel(Squares(spec.gradient, spec.strided)) if self.needs_grad_norm else 0
 
     def _place(self) -> None:
         rows, first = self.plan.rows, self.plan.first_row

@@ -20,7 +20,7 @@ from ..plan.tensor import Origin, Tensor
 from ..storage import quantization, stochastic_rounding
 from ..storage.memory import Memory
 from .base import Engine
-from .interrupts import Uninterrupted
+from .interrupts import DeferInterrupt
 
 
 class ReferenceEngine(Engine):
@@ -48,7 +48,7 @@ class ReferenceEngine(Engine):
         for slot in slots:
             self._slots[slot] = step, dict(given), riders
 
-    def place(self, gradients: Sequence[Memory | None]) -> None:
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         self._gradients = list(gradients)
 
     def squares(self) -> tuple[float, bool]:
@@ -85,7 +85,7 @@ class ReferenceEngine(Engine):
         return folded(np.stack(sums, axis=1))
 
     def launch(self) -> None:
-        with Uninterrupted():
+        with DeferInterrupt():
             self.step_all(
                 (number, tensor, gradient)
                 for number, (tensor, gradient) in enumerate(zip(self.tensors, self._gradients, strict=True))

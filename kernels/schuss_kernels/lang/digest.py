@@ -7,36 +7,36 @@ from typing import Any
 
 import numpy as np
 
-from .specialize import _globals_of
+from .specialize import globals_of
 
 
-def _feed(digest: Any, value: Any, seen: set[int]) -> None:
+def feed(digest: Any, value: Any, seen: set[int]) -> None:
     """Hash what decides a function's behaviour: its code and the values it reaches, without addresses."""
     if isinstance(value, types.FunctionType):
         if id(value) in seen:
             return
         seen.add(id(value))
-        _feed(digest, value.__code__, seen)
-        _feed(digest, value.__defaults__, seen)
-        for name, item in sorted(_globals_of(value).items()):
+        feed(digest, value.__code__, seen)
+        feed(digest, value.__defaults__, seen)
+        for name, item in sorted(globals_of(value).items()):
             digest.update(name.encode())
-            _feed(digest, item, seen)
+            feed(digest, item, seen)
         for cell in value.__closure__ or ():
-            _feed(digest, cell.cell_contents, seen)
+            feed(digest, cell.cell_contents, seen)
     elif isinstance(value, types.CodeType):
         digest.update(value.co_code)
         digest.update(repr((value.co_names, value.co_varnames, value.co_freevars)).encode())
         for item in value.co_consts:
-            _feed(digest, item, seen)
+            feed(digest, item, seen)
     elif isinstance(value, tuple) and type(value) is tuple:
         for item in value:
-            _feed(digest, item, seen)
+            feed(digest, item, seen)
     elif isinstance(value, type):
         digest.update(f"{value.__qualname__}{getattr(value, '_fields', '')}".encode())
     elif isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
         digest.update(value.__name__.encode())
     elif hasattr(value, "py_func"):
-        _feed(digest, value.py_func, seen)
+        feed(digest, value.py_func, seen)
     elif isinstance(value, (bool, int, float, str, bytes, type(None), np.generic)):
         digest.update(f"{type(value).__name__}{value!r}".encode())
     elif isinstance(value, np.ndarray):

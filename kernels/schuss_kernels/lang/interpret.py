@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .rule import Rule, RuleError
-from .specialize import specialise
+from .specialize import specialize
 
 _MATH = SimpleNamespace(
     **{name: getattr(np, name, None) or getattr(math, name) for name in dir(math) if not name.startswith("_")}
@@ -28,7 +28,7 @@ def as_python(function: Any, kind: type) -> Callable[..., Any]:
         scope.update({name: _MATH for name, value in scope.items() if value is math})
         return function
 
-    made: Callable[..., Any] = specialise(function, kind, wrap)
+    made: Callable[..., Any] = specialize(function, kind, wrap)
     return made
 
 

@@ -88,10 +88,10 @@ class MatrixRule(Rule):
         for part, value in own.items():
             object.__setattr__(self, part, value)  # the class is frozen
 
-    def of(self, shape: tuple[int, ...]) -> Rule | None:
+    def rule_for_shape(self, shape: tuple[int, ...]) -> Rule | None:
         if self.fits is None or self.fits(shape):
             return self
-        return None if self.otherwise is None else self.otherwise.of(shape)
+        return None if self.otherwise is None else self.otherwise.rule_for_shape(shape)
 
     @cached_property
     def options(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from .digest import _feed
+from .digest import feed
 
 
 class RuleError(TypeError):
@@ -183,7 +183,7 @@ class Rule:
         named = [q for q in parameters if q.kind not in (q.VAR_KEYWORD, q.VAR_POSITIONAL)]
         return {q.name: q.default for q in named}
 
-    def of(self, shape: tuple[int, ...]) -> Rule | None:
+    def rule_for_shape(self, shape: tuple[int, ...]) -> Rule | None:
         """The rule for a tensor of this shape; None: there is none."""
         return self
 
@@ -192,7 +192,7 @@ class Rule:
         return self.limits.get(option, NOT_NEGATIVE if option == "lr" else FINITE)
 
     def _options_of_scalars(self) -> list[inspect.Parameter]:
-        before = 1 if self.hands_on else 2
+        before = 1 if self.keeps_running else 2
         return list(inspect.signature(self.scalars).parameters.values())[before:]
 
     def numbers(self, step: int, options: Mapping[str, Any], running: Any = None, sums: Any = None) -> tuple[Any, Any]:
@@ -206,7 +206,7 @@ class Rule:
 
     def begin(self, step: int, options: Mapping[str, Any], running: Any = None) -> tuple[Any, Any]:
         """:meth:`numbers` without sums."""
-        if self.hands_on:
+        if self.keeps_running:
             return self._checked("scalars", (self.scalars(step, **options), running))
         return self._checked("scalars", self.scalars(step, running, **options))
 
@@ -228,13 +228,13 @@ class Rule:
         return isinstance(found, tuple) and set(getattr(found, "_fields", ("",))) <= set(self.Scalars._fields)
 
     @cached_property
-    def hands_on(self) -> bool:
+    def keeps_running(self) -> bool:
         """Whether ``scalars`` takes no running numbers, and so does not change them."""
         given = [p for p in inspect.signature(self.scalars).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         return self.running is None or len(given) == 1
 
     @cached_property
-    def steady(self) -> bool:
+    def constant_scalars(self) -> bool:
         """Whether scalars are the same in every step: ``scalars`` never reads its number, and nothing is measured."""
         code = self.scalars.__code__
         read = (instruction.argval for instruction in dis.get_instructions(code))
@@ -242,7 +242,7 @@ class Rule:
         return self.running is None and self.measure is None and code.co_varnames[0] not in names
 
     def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
-        if self.running is None or (self.hands_on and name == "scalars"):
+        if self.running is None or (self.keeps_running and name == "scalars"):
             if type(made[0]) is self.Scalars:
                 return made
             expected, shown = self.Scalars.__name__, type(made[0]).__name__
@@ -287,7 +287,7 @@ class Rule:
 
         assert self.finish is not None
         digest = hashlib.sha256()
-        _feed(digest, self.finish, set())
+        feed(digest, self.finish, set())
         digest.update(repr((self.Scalars._fields, self.Sums._fields, self.running and self.running._fields)).encode())
         return f"{self.name}@{digest.hexdigest()[:16]}"
 
@@ -297,9 +297,9 @@ class Rule:
         import hashlib  # here: it is slow to import, and a step on kernels that are there needs no digest
 
         digest = hashlib.sha256()
-        _feed(digest, self.update, set())
+        feed(digest, self.update, set())
         if self.measure is not None:
-            _feed(digest, self.measure, set())
+            feed(digest, self.measure, set())
             digest.update(repr(self.Sums._fields).encode())
         digest.update(repr((self.State._fields, self.Scalars._fields)).encode())
         return f"{self.name}@{digest.hexdigest()[:16]}"

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from numpy import float32, int32
 
-from .specialize import specialise
+from .specialize import specialize
 
 INFINITE = math.inf
 
@@ -189,4 +189,4 @@ def on_arrays(function, kind):
         made.__globals__.update({name: np.where for name, value in made.__globals__.items() if name == "pick"})
         return made
 
-    return specialise(function, kind, wrap)
+    return specialize(function, kind, wrap)

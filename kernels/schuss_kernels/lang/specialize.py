@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:
+def specialize(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:
     """``function`` with every float constant it can see as ``kind``, its helpers too, each passed through ``wrap``.
 
     Python's ``0.5`` is weak in numpy (``float32 * 0.5`` is float32) and a float64 to numba. This makes the compiled
@@ -17,11 +17,11 @@ def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any
     def convert(value: Any) -> Any:
         if type(value) is float:
             return kind(value)
-        return specialise(value, kind, wrap) if isinstance(value, types.FunctionType) else value
+        return specialize(value, kind, wrap) if isinstance(value, types.FunctionType) else value
 
     code = function.__code__
     code = code.replace(co_consts=tuple(kind(c) if type(c) is float else c for c in code.co_consts))
-    scope = {name: convert(value) for name, value in _globals_of(function).items()}
+    scope = {name: convert(value) for name, value in globals_of(function).items()}
     scope["__builtins__"] = function.__globals__.get("__builtins__", __builtins__)
     scope["__name__"] = function.__globals__.get("__name__", "__main__")
     cells = tuple(types.CellType(convert(cell.cell_contents)) for cell in function.__closure__ or ())
@@ -31,6 +31,6 @@ def specialise(function: Callable[..., Any], kind: type, wrap: Callable[..., Any
     return wrap(made)
 
 
-def _globals_of(function: Callable[..., Any]) -> dict[str, Any]:
+def globals_of(function: Callable[..., Any]) -> dict[str, Any]:
     scope, names = function.__globals__, function.__code__.co_names
     return {name: scope[name] for name in names if name in scope}

@@ -24,7 +24,7 @@ _ALLOWED = "it may be made of arithmetic, math functions, comparisons and condit
 
 
 @contextlib.contextmanager
-def told_in_the_rules_words(rule: Rule, spec: Spec) -> Iterator[None]:
+def explain_compile_errors(rule: Rule, spec: Spec) -> Iterator[None]:
     """Turn numba's error about a kernel into one about the rule's update."""
     try:
         yield
@@ -101,7 +101,7 @@ def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
     if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
         raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
     if single(spec) and re.search(r"\bdouble\b", code):
-        raise slip(rule, spec)
+        raise float64_error(rule, spec)
 
 
 def single(spec: Spec) -> bool:
@@ -109,7 +109,7 @@ def single(spec: Spec) -> bool:
     return not spec.measure and max(stream.storage.itemsize for stream in spec.streams) <= 4
 
 
-def slip(rule: Rule, spec: Spec) -> RuleError:
+def float64_error(rule: Rule, spec: Spec) -> RuleError:
     """The error for an update that returns the right types, but computes in float64 on the way."""
     update_compiles(rule, spec)
     result = next(iter(compiled_update(spec, rule).overloads.values()))

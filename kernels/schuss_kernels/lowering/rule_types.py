@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from ..lang import scalar_math
 from ..lang.rule import Rule
-from ..lang.specialize import specialise
+from ..lang.specialize import specialize
 from ..plan.spec import Spec
 from . import element as lowering_element
 
@@ -21,7 +21,7 @@ _compiled_inline = njit(error_model="numpy", forceinline=True)
 
 
 @intrinsic
-def _first_guess(typing, x):
+def first_guess_intrinsic(typing, x):
     def build(context, builder, signature, args):
         return lowering_element.first_guess(builder, args[0])
 
@@ -30,7 +30,9 @@ def _first_guess(typing, x):
 
 def inlined(function: Any) -> Any:
     """A Python function as part of a kernel."""
-    return _first_guess if function.__name__ == scalar_math.first_guess.__name__ else _compiled_inline(function)
+    return (
+        first_guess_intrinsic if function.__name__ == scalar_math.first_guess.__name__ else _compiled_inline(function)
+    )
 
 
 def number_type(spec: Spec) -> Any:
@@ -47,7 +49,7 @@ def compiled_update(spec: Spec, rule: Rule) -> Any:
     """The rule's update as a numba function of the spec's compute type."""
     key = (rule.key, spec.compute.name)
     if key not in _UPDATES:
-        _UPDATES[key] = specialise(rule.update, spec.compute.type, inlined)
+        _UPDATES[key] = specialize(rule.update, spec.compute.type, inlined)
     return _UPDATES[key]
 
 
@@ -56,5 +58,5 @@ def compiled_measure(spec: Spec, rule: Rule) -> Any:
     key = (f"{rule.key}.measure", spec.compute.name)
     if key not in _UPDATES:
         assert rule.measure is not None
-        _UPDATES[key] = specialise(rule.measure, spec.compute.type, inlined)
+        _UPDATES[key] = specialize(rule.measure, spec.compute.type, inlined)
     return _UPDATES[key]

@@ -17,7 +17,7 @@ from ..plan import chunk_table, two_pass
 from ..plan.riders import RIDERS, Floats
 from ..plan.spec import Spec, Squares
 from ..plan.tensor import Origin, Tensor
-from ..plan.two_pass import Turns
+from ..plan.two_pass import TwoPassTable
 from .library import Unavailable, _why_not, finish, kernel, library, squares_key
 
 
@@ -46,7 +46,7 @@ class NativeEngine(HostEngine):
         if not found or len(self._finishers) < len(found):
             return []
         whole = any(rule.over == "all" for rule in measured)
-        sizes = [tensor.held() for tensor in self.tensors]
+        sizes = [tensor.nbytes() for tensor in self.tensors]
         return [0, len(sizes)] if whole else two_pass.portions(sizes)
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
@@ -59,10 +59,10 @@ class NativeEngine(HostEngine):
 
         return compile.kernel(rule, spec)
 
-    def ready(self) -> None:
+    def on_ready(self) -> None:
         from .. import _native
 
-        self.turns, portions = self._turns()
+        self.two_pass_table, portions = self._turns()
         self._plan = _native.Plan(
             rows=self.plan.rows,
             spans=self.plan.spans,
@@ -72,7 +72,7 @@ class NativeEngine(HostEngine):
             numbers32=self.scalars.arrays[np.dtype(np.float32)],
             numbers64=self.scalars.arrays[np.dtype(np.float64)],
             clock=self.clock,
-            turns=self.turns.rows if self.turns else np.zeros((0, two_pass.COLUMNS), np.int64),
+            turns=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
             portions=portions,
             elements=self.plan.elements,
             threads=self.workers,
@@ -86,14 +86,14 @@ class NativeEngine(HostEngine):
     ) -> None:
         self._plan.scalars(slots, riders, scalars)
 
-    def _turns(self) -> tuple[Turns | None, np.ndarray]:
+    def _turns(self) -> tuple[TwoPassTable | None, np.ndarray]:
         """What is between two passes, and the portions they are made in."""
         firsts, stops = self.first_of_portion, self.stops
         if not firsts:
             return None, np.zeros((0, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64)
         slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
         rules_ = [tensor.rule for tensor in self.tensors]
-        made = Turns(
+        made = TwoPassTable(
             [self._finishers.get(rule, 0) for rule in rules_],
             [rule.measure is not None and rule.over == "all" for rule in rules_],
             max(self.plan.sum_counts),
@@ -109,13 +109,13 @@ class NativeEngine(HostEngine):
         threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
         return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)
 
-    def turn(self) -> None:
+    def step_two_pass(self) -> None:
         self._plan.turn(self.workers > 1 and _team_at_work())
 
     def try_step(self, gradients: list[Any]) -> bool:
         return self._plan.step(gradients, self.workers > 1 and _team_at_work())
 
-    def try_place(self, gradients: list[Any]) -> bool:
+    def try_set_gradients(self, gradients: list[Any]) -> bool:
         return self._plan.place(tuple(gradients))
 
     def launch(self) -> None:

@@ -148,7 +148,7 @@ def kernel(rule: Rule, spec: Spec) -> int | None:
 
 def finishes_alone(rule: Rule) -> bool:
     """Whether what is between a rule's passes can be compiled: its ``scalars`` wait for no running numbers."""
-    return rule.measure is not None and rule.hands_on
+    return rule.measure is not None and rule.keeps_running
 
 
 def finish(rule: Rule) -> int | None:

@@ -21,7 +21,7 @@ layouts, the address in the plan (0: no gradient), its rows, bytes from one row'
 the gradient spans around its address."""
 
 
-class Expected:
+class GradientTable:
     """The table for one plan.
 
     ``table``: int64 (tensors, COLUMNS). ``layouts``: int64, for every tensor its shape, then its gradient's strides.

@@ -49,8 +49,8 @@ class Tensor:
         copy = self.others.get("copy")
         return Spec(
             self.rule,
-            _storage(self.parameter.dtype),
-            _storage(self.gradient_dtype),
+            storage_for(self.parameter.dtype),
+            storage_for(self.gradient_dtype),
             tuple(STATE_STORAGES[state.dtype.name] for state in self.states),
             strided,
             self.master,
@@ -58,12 +58,12 @@ class Tensor:
             clip,
             zero,
             "ema" in self.others,
-            None if copy is None else _storage(copy.dtype),
+            None if copy is None else storage_for(copy.dtype),
         )
 
-    def held(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of the parameter, its gradient and what is kept for it."""
-        memories = [self.parameter, *self.kept(), *self.scales()]
+        memories = [self.parameter, *self.stored_arrays(), *self.scales()]
         return self.gradient_dtype.itemsize * self.parameter.size + sum(memory.nbytes for memory in memories)
 
     def passes(self) -> list[Spec]:
@@ -71,7 +71,7 @@ class Tensor:
         spec = self.spec(self.walk() is not None)
         return [spec] if self.rule.measure is None else [spec.measuring(), spec]
 
-    def kept(self) -> list[Memory]:
+    def stored_arrays(self) -> list[Memory]:
         """The states and the others."""
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
 
@@ -81,7 +81,7 @@ class Tensor:
             return sum(spec.bytes_per_element for spec in self.passes()) * self.parameter.size
         copy = self.others.get("copy")
         once = self.gradient_dtype.itemsize * self.parameter.size + (0 if copy is None else copy.nbytes)
-        return 2 * self.held() - once
+        return 2 * self.nbytes() - once
 
     def scales(self) -> list[Memory]:
         """Those of the states in 8 bits."""
@@ -111,7 +111,7 @@ class ScalarTable:
         return slot * self.arrays[kind].strides[0]
 
 
-def _storage(dtype: np.dtype) -> Storage:
+def storage_for(dtype: np.dtype) -> Storage:
     storage = storage_of(dtype)
     assert storage is not None, dtype  # the API lets no other dtype through
     return storage

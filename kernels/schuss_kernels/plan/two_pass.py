@@ -37,7 +37,7 @@ CHUNK = 16 * 1024
 """Elements in a row at most, so that there are some for every thread in a portion."""
 
 
-class Lent(NamedTuple):
+class SharedRow(NamedTuple):
     """Tensors with the same numbers. ``ahead``: how far their step is ahead of the clock. ``running``: the running
     numbers before the next step, empty where there are none. ``group``: their sums are over all tensors of it."""
 
@@ -47,7 +47,7 @@ class Lent(NamedTuple):
     group: int
 
 
-class Turns:
+class TwoPassTable:
     """The rows, and the numbers that they point to.
 
     ``finishers``: for every tensor the address of ``finish``, or 0. ``shared``: whether its numbers are of all tensors.
@@ -63,7 +63,7 @@ class Turns:
         self.running = np.zeros((count, max(1, running)))
         self.rows[:, RUNNING] = _addresses(self.running)
 
-    def begin(self, lent: Sequence[Lent]) -> list[int]:
+    def begin(self, lent: Sequence[SharedRow]) -> list[int]:
         """Take over these tensors from the next step on, and no others; the row of each."""
         rows, places = self.rows, _addresses(self.folded)
         rows[:, FINISH] = rows[:, INTO] = 0

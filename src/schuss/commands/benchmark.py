@@ -243,7 +243,7 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
     """
     for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
         names = ("parameter", *(stream.name for stream in one.spec(False).streams[2:]))
-        pairs = zip(*((t.parameter, *t.kept(), *t.scales()) for t in (one, other)), strict=True)
+        pairs = zip(*((t.parameter, *t.stored_arrays(), *t.scales()) for t in (one, other)), strict=True)
         for name, (mine, its) in zip(names, pairs, strict=True):
             bits = np.dtype(f"u{mine.dtype.itemsize}")
             differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)

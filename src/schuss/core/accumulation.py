@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules.accumulate import ACCUMULATE
 from schuss_kernels.storage.memory import Memory
@@ -47,7 +47,7 @@ class Sums:
     def add(self, gradients: Sequence[Any], look: Callable[[], list[Memory | None]], stream: Any) -> None:
         """Add gradients; ``look`` gives them checked, where they are not as they were."""
         self._engine.stream = stream
-        with Uninterrupted():
+        with DeferInterrupt():
             if not self._engine.try_step(list(gradients)):
                 memories = look()
                 if any(memory is not None for memory in memories):

@@ -79,13 +79,13 @@ def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int 
         return ReferenceEngine(tensors, clock)
     matrices = [tensor.rule.matrix for tensor in tensors]
     if all(matrices):
-        from schuss_kernels.engine.matrix import WholeEngine
+        from schuss_kernels.engine.matrix import MatrixEngine
 
-        return WholeEngine(tensors, clock, threads)
+        return MatrixEngine(tensors, clock, threads)
     if any(matrices):
-        from schuss_kernels.engine.matrix import CompoundEngine
+        from schuss_kernels.engine.matrix import MixedEngine
 
-        return CompoundEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict), threads)
+        return MixedEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict), threads)
     if backend == "cuda":
         from schuss_kernels.cuda.engine import CudaEngine
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.engine.matrix import CompoundEngine
+from schuss_kernels.engine.matrix import MixedEngine
 from schuss_kernels.engine.plan_engine import PlanEngine
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.spec import Spec
@@ -100,14 +100,14 @@ def _named(spec: Spec, moves: str) -> str:
 
 
 def _launches(engine: Engine) -> str:
-    if isinstance(engine, CompoundEngine):
+    if isinstance(engine, MixedEngine):
         return f"{_launches(engine.others)}, and numpy for {sum(engine.whole)} tensor(s)"
     if not isinstance(engine, PlanEngine):
         return "one call per tensor"
     rows = len(engine.plan.rows)
     workers = getattr(engine, "workers", None)
     by = f" by {workers} thread(s)" if workers is not None else ""
-    if engine.turns is not None:
+    if engine.two_pass_table is not None:
         portions = len(engine.first_of_portion) - 1
         return f"two passes over {rows} chunk(s){by}, in {portions} portion(s) that are measured and then moved"
     launches = "two launches" if any(tensor.rule.measure is not None for tensor in engine.tensors) else "one launch"

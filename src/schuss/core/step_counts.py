@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.lang.rule import Rule
-from schuss_kernels.plan.two_pass import Turns
+from schuss_kernels.plan.two_pass import TwoPassTable
 
 History = tuple[int, Any]
 """Steps that a tensor has made, and the running numbers of its rule after them (None where it has none)."""
@@ -31,7 +31,7 @@ class Block:
     kinds: list[np.dtype] = field(default_factory=list)
     at: int = 0
     after: Any = None
-    lent: tuple[Turns, int] | None = None
+    lent: tuple[TwoPassTable, int] | None = None
 
     @property
     def slot(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.reduce import folded
-from schuss_kernels.plan.two_pass import Lent, Turns
+from schuss_kernels.plan.two_pass import SharedRow, TwoPassTable
 from schuss_kernels.rules import is_built_in
 from schuss_kernels.storage.stochastic_rounding import key as random_key
 
@@ -42,7 +42,7 @@ class Numbers:
         self._counts = counts
         self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
         self._alike: list[Alike] = []
-        self._gathered: tuple[Any, Turns | None] = None, None  # the blocks and turns that these are for
+        self._gathered: tuple[Any, TwoPassTable | None] = None, None  # the blocks and turns that these are for
         self._standing: tuple[Any, Any] = None, None  # the engine and blocks whose numbers hold for every step to come
 
     def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
@@ -61,7 +61,7 @@ class Numbers:
         same = keeping.ema is None and not keeping.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
         # Only of the built-in rules is it certain that the same options give the same numbers.
-        others = [rule for rule in rules if not (rule.steady and is_built_in(rule))]
+        others = [rule for rule in rules if not (rule.constant_scalars and is_built_in(rule))]
         self._steady = same and not self._scheduled and not others
 
     def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
@@ -77,8 +77,8 @@ class Numbers:
             options = options.copy()
             for number, scheduled in self._scheduled:
                 options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
-        if self._gathered[0] is not counts.blocks or self._gathered[1] is not engine.turns:
-            self._gather(engine.turns, elapsed)
+        if self._gathered[0] is not counts.blocks or self._gathered[1] is not engine.two_pass_table:
+            self._gather(engine.two_pass_table, elapsed)
         plain = self._plain if at_rest else None
         self._begun.clear()
         for alike in self._alike:
@@ -94,22 +94,22 @@ class Numbers:
                 block.after = made[1]
             if rule.measure is not None:
                 self._begun.append((alike.blocks, riders, made, step, given, running))
-        if at_rest and self._steady and engine.keeps_numbers:
+        if at_rest and self._steady and engine.keeps_scalars:
             self._standing = engine, counts.blocks
 
-    def _gather(self, turns: Turns | None, elapsed: int) -> None:
+    def _gather(self, turns: TwoPassTable | None, elapsed: int) -> None:
         """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""
         counts, rules = self._counts, self._rules
         found: dict[Any, list[Block]] = {}
         taken: list[Block] = []
-        lent: list[Lent] = []
+        lent: list[SharedRow] = []
         for block in counts.blocks:
             rule, running, own = rules[block.group], (), None
             if turns is not None and rule.measure is not None:
                 if rule.running is not None:
                     running = running_before(rule, block, elapsed)
                 taken.append(block)
-                lent.append(Lent(block.members, block.step + 1 - counts.since, running, block.group))
+                lent.append(SharedRow(block.members, block.step + 1 - counts.since, running, block.group))
             elif rule.running is not None:
                 own = block.slot
             found.setdefault((block.group, block.step, own), []).append(block)

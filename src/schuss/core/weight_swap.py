@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.storage.memory import Memory
 
 from . import arrays
@@ -33,7 +33,7 @@ class Swap:
 
     def put(self, values: Sequence[np.ndarray], why: str) -> None:
         """Keep what the parameters hold, and give them these values."""
-        with Uninterrupted():
+        with DeferInterrupt():
             self._held = [arrays.read(parameter) for parameter in self._parameters]
             self.why = why
             for parameter, value in zip(self._parameters, values, strict=True):
@@ -43,7 +43,7 @@ class Swap:
         """Give the parameters what they held, where they hold something else."""
         if not self.why:
             return
-        with Uninterrupted():
+        with DeferInterrupt():
             for parameter, value in zip(self._parameters, self._held, strict=True):
                 arrays.write(parameter, value)
             self._held, self.why = [], ""

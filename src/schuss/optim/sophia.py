@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.engine.interrupts import Uninterrupted
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules import sophia
 from schuss_kernels.storage.memory import Memory
@@ -162,7 +162,7 @@ class Sophia(Optimizer):
         self._ride(riding)
         self._waiting = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
         try:
-            with Uninterrupted():
+            with DeferInterrupt():
                 info = self._step_looking(gradients, riding)
                 if not info.skipped:
                     self._about_to_move()  # where no tensor had a gradient

@@ -147,7 +147,9 @@ def close_block(typing, spec, others, block, first, last, key, start):
             scratch = Scratch(held, builder.extract_value(block_, 0))
 
             def draws(element, index):
-                return Draw(element, key_, start_, index) if held.stochastic else None
+                return (
+                    Draw(element.builder, element.spec, element.lanes, key_, start_, index) if held.stochastic else None
+                )
 
             unpacked = cgutils.unpack_tuple(builder, streams, len(others))
             quantized.close_block(builder, held, scratch, unpacked, first_, last_, draws)
@@ -205,7 +207,9 @@ def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, 
         states = cgutils.unpack_tuple(builder, args[8], len(held.states))
         numbers = cgutils.unpack_tuple(builder, args[9], RIDERS)
         element.block = _block(builder, held, args[10], args[6])
-        draw = Draw(element, args[11], args[12], args[6]) if held.stochastic else None
+        draw = (
+            Draw(element.builder, element.spec, element.lanes, args[11], args[12], args[6]) if held.stochastic else None
+        )
         lowering_element.store_element(element, [args[7], *states], numbers, draw)
         return context.get_dummy_value()
 

@@ -71,7 +71,11 @@ class Words:
                         results = new
                     else:
                         results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
-                draw = Draw(element, key, INT64(0), place) if spec.stochastic else None
+                draw = (
+                    Draw(element.builder, element.spec, element.lanes, key, INT64(0), place)
+                    if spec.stochastic
+                    else None
+                )
                 lowering_element.store_element(element, results, ride, draw)
                 return context.get_dummy_value()
 

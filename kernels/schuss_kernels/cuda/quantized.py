@@ -73,7 +73,7 @@ def words(
         return lowering_element.Element(builder, spec, streams, 1, True, GLOBAL, there=there), here
 
     def draw(one: lowering_element.Element, key: Any, start: Any, index: Any) -> Draw | None:
-        return Draw(one, key, start, index) if spec.stochastic else None
+        return Draw(one.builder, one.spec, one.lanes, key, start, index) if spec.stochastic else None
 
     @intrinsic
     def open_block(typing, row, others, index, last, numbers, h, key, start):

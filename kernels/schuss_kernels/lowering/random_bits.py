@@ -8,9 +8,9 @@ from typing import Any
 from llvmlite import ir
 
 from ..plan.riders import KEY_HIGH, KEY_LOW
+from ..plan.spec import Spec
 from ..storage.stochastic_rounding import KEY_FACTORS, MIX_FIRST, MIX_NEXT, MIX_SECOND
 from . import conversions
-from .element import Element
 from .llvm import INT64
 
 
@@ -50,15 +50,15 @@ class Draw:
     and chunking.
     """
 
-    def __init__(self, element: Element, key: Any, start: Any, index: Any) -> None:
-        self._builder, self._spec = builder, _ = element.builder, element.spec
+    def __init__(self, builder: Any, spec: Spec, lanes: int, key: Any, start: Any, index: Any) -> None:
+        self._builder, self._spec = builder, spec
         kind = ir.IntType(32)
         # Both in 32 bits before they meet: a loop then counts in 32 bits too, twice as many to a vector.
         first = builder.trunc(index, kind)
         key = builder.add(key, builder.trunc(start, kind))
-        if element.lanes > 1:
-            lanes = ir.VectorType(kind, element.lanes)
-            first = builder.add(_spread(builder, first, lanes(None)), lanes(list(range(element.lanes))))
+        if lanes > 1:
+            vector = ir.VectorType(kind, lanes)
+            first = builder.add(_spread(builder, first, vector(None)), vector(list(range(lanes))))
             key = _spread(builder, key, first)
         self._words = [mixed(builder, builder.add(first, key))]
 

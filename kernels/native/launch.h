@@ -47,7 +47,7 @@ void work_drain(schuss_work *work, int thread);
 /* pool.c: run a table with helper threads of our own; false, and nothing done, while they serve somebody else. */
 bool pool_run(const schuss_table *table, int threads);
 
-/* team.c: run a table with the OpenMP team of this process; false, and nothing done, where there is none. */
+/* openmp.c: run a table with the OpenMP team of this process; false, and nothing done, where there is none. */
 bool team_run(const schuss_table *table, int threads);
 
 /* Once, when the module is loaded: what a forked child has to forget. */

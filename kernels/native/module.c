@@ -6,7 +6,7 @@
 
 #include "columns.h"
 #include "kernels.h"
-#include "levels.h"
+#include "isa_levels.h"
 
 /* Elements from which a launch gives up the interpreter lock: below, it ends sooner than another thread can take over,
    and taking the lock back may wait for that thread's turn (5 ms) to end. */

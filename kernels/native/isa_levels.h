@@ -1,6 +1,6 @@
 /* Instruction-set levels, and which of them this processor (and operating system) can run. */
-#ifndef SCHUSS_LEVELS_H
-#define SCHUSS_LEVELS_H
+#ifndef SCHUSS_ISA_LEVELS_H
+#define SCHUSS_ISA_LEVELS_H
 
 #include <stdbool.h>
 

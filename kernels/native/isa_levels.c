@@ -1,4 +1,4 @@
-#include "levels.h"
+#include "isa_levels.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,56 +1,15 @@
 #include "launch.h"
 
-#include "columns.h"
+#include "openmp.h"
+#include "pool.h"
 
-static void run_rows(const schuss_table *table, int64_t first, int64_t last)
+void launch(const schuss_table *table, int threads, bool use_openmp)
 {
-    for (int64_t number = first; number < last; number++) {
-        const int64_t *row = table->rows + number * table->width;
-        if (row[ROW_GRAD] != 0 && row[table->column] != 0) {
-            int64_t returned;
-            void *raised;
-            ((schuss_kernel)(intptr_t)row[table->column])(&returned, &raised, (int64_t)(intptr_t)row);
-        }
+    if (threads > MAX_THREADS) {
+        threads = MAX_THREADS;
     }
-}
-
-static void run_span(const schuss_table *table, int64_t span)
-{
-    run_rows(table, table->spans[span], table->spans[span + 1]);
-}
-
-void work_share(schuss_work *work, const schuss_table *table, int threads)
-{
-    work->table = *table;
-    work->threads = threads;
-    for (int number = 0; number < threads; number++) {
-        schuss_share *share = &work->shares[number];
-        share->first = table->span_count * number / threads;
-        share->end = table->span_count * (number + 1) / threads;
-        atomic_store(&share->taken, 0);
-    }
-}
-
-void work_drain(schuss_work *work, int thread)
-{
-    for (int turn = 0; turn < work->threads; turn++) {
-        schuss_share *share = &work->shares[(thread + turn) % work->threads];
-        int64_t taken, count = share->end - share->first;
-        while ((taken = atomic_fetch_add(&share->taken, 1)) < count) {
-            run_span(&work->table, share->first + taken);
-        }
-    }
-}
-
-void launch(const schuss_table *table, int threads, bool team)
-{
-    if (threads > MOST_THREADS) {
-        threads = MOST_THREADS;
-    }
-    if (threads > 1 && ((team && team_run(table, threads)) || pool_run(table, threads))) {
+    if (threads > 1 && ((use_openmp && openmp_run(table, threads)) || pool_run(table, threads))) {
         return;
     }
-    for (int64_t span = 0; span < table->span_count; span++) {
-        run_span(table, span);
-    }
+    run_table(table);
 }

@@ -1,11 +1,9 @@
-/* An OpenMP team that another library has brought into this process, as torch does.
+/* The team's idle threads spin, and helper threads of our own would compete with them for the cores. So the team does
+   the work. Nothing is linked or loaded: where the process has not loaded libgomp already, there is no team. */
 
-   Its idle threads spin, and helpers of our own would fight them for the cores; so its threads do the work. Nothing is
-   linked and nothing is loaded: where libgomp is not there already, there is no team. */
+#include "platform.h" /* first: it defines _GNU_SOURCE */
 
-#include "platform.h" /* first: it asks for the system's extensions */
-
-#include "launch.h"
+#include "openmp.h"
 
 #ifdef __linux__
 
@@ -16,11 +14,11 @@ typedef int (*omp_number)(void);
 
 static _Atomic(gomp_parallel) parallel;
 static _Atomic(omp_number) thread_number;
-static atomic_bool forked; /* libgomp hangs in a child whose parent used it */
+static atomic_bool forked;
 
 static void body(void *work) { work_drain(work, atomic_load(&thread_number)()); }
 
-bool team_run(const schuss_table *table, int threads)
+bool openmp_run(const schuss_table *table, int threads)
 {
     if (atomic_load(&forked)) {
         return false;
@@ -47,16 +45,16 @@ bool team_run(const schuss_table *table, int threads)
 
 static void after_fork(void) { atomic_store(&forked, true); }
 
-void team_watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
+void openmp_watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
 
 #else
 
-bool team_run(const schuss_table *table, int threads)
+bool openmp_run(const schuss_table *table, int threads)
 {
     (void)table, (void)threads;
     return false;
 }
 
-void team_watch_forks(void) {}
+void openmp_watch_forks(void) {}
 
 #endif

@@ -1,4 +1,4 @@
-/* What operating systems do differently: threads that sleep until they are woken, and processor cores. */
+/* What differs between operating systems: threads, events that threads wait for, and processor cores. */
 #ifndef SCHUSS_PLATFORM_H
 #define SCHUSS_PLATFORM_H
 
@@ -25,16 +25,17 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-typedef HANDLE schuss_door; /* where a thread waits for another */
+/* A thread waits for an event until another thread sets it; the wait resets it. */
+typedef HANDLE schuss_event;
 
-static inline bool door_make(schuss_door *door)
+static inline bool event_init(schuss_event *event)
 {
-    *door = CreateEventW(NULL, FALSE, FALSE, NULL);
-    return *door != NULL;
+    *event = CreateEventW(NULL, FALSE, FALSE, NULL);
+    return *event != NULL;
 }
 
-static inline void door_wait(schuss_door *door) { WaitForSingleObject(*door, INFINITE); }
-static inline void door_open(schuss_door *door) { SetEvent(*door); }
+static inline void event_wait(schuss_event *event) { WaitForSingleObject(*event, INFINITE); }
+static inline void event_set(schuss_event *event) { SetEvent(*event); }
 
 static inline bool thread_start(DWORD(WINAPI *body)(void *), void *argument)
 {
@@ -49,7 +50,7 @@ static inline bool thread_start(DWORD(WINAPI *body)(void *), void *argument)
 #define SCHUSS_THREAD(name, argument) static DWORD WINAPI name(void *argument)
 #define SCHUSS_THREAD_END 0
 
-static inline void thread_nap(void) { Sleep(1); }
+static inline void thread_sleep_briefly(void) { Sleep(1); }
 
 #else
 
@@ -57,41 +58,42 @@ static inline void thread_nap(void) { Sleep(1); }
 #include <signal.h>
 #include <time.h>
 
+/* A thread waits for an event until another thread sets it; the wait resets it. */
 typedef struct {
     pthread_mutex_t mutex;
-    pthread_cond_t opened;
-    bool open;
-} schuss_door; /* where a thread waits for another; it closes behind whoever went through */
+    pthread_cond_t changed;
+    bool set;
+} schuss_event;
 
-static inline bool door_make(schuss_door *door)
+static inline bool event_init(schuss_event *event)
 {
-    door->open = false;
-    return pthread_mutex_init(&door->mutex, NULL) == 0 && pthread_cond_init(&door->opened, NULL) == 0;
+    event->set = false;
+    return pthread_mutex_init(&event->mutex, NULL) == 0 && pthread_cond_init(&event->changed, NULL) == 0;
 }
 
-static inline void door_wait(schuss_door *door)
+static inline void event_wait(schuss_event *event)
 {
-    pthread_mutex_lock(&door->mutex);
-    while (!door->open) {
-        pthread_cond_wait(&door->opened, &door->mutex);
+    pthread_mutex_lock(&event->mutex);
+    while (!event->set) {
+        pthread_cond_wait(&event->changed, &event->mutex);
     }
-    door->open = false;
-    pthread_mutex_unlock(&door->mutex);
+    event->set = false;
+    pthread_mutex_unlock(&event->mutex);
 }
 
-static inline void door_open(schuss_door *door)
+static inline void event_set(schuss_event *event)
 {
-    pthread_mutex_lock(&door->mutex);
-    door->open = true;
-    pthread_mutex_unlock(&door->mutex);
-    pthread_cond_signal(&door->opened); /* after the unlock, so that nobody wakes into a locked mutex */
+    pthread_mutex_lock(&event->mutex);
+    event->set = true;
+    pthread_mutex_unlock(&event->mutex);
+    pthread_cond_signal(&event->changed); /* after the unlock: the thread that wakes finds the mutex free */
 }
 
 static inline bool thread_start(void *(*body)(void *), void *argument)
 {
     pthread_t thread;
     sigset_t all, before;
-    sigfillset(&all); /* signals are for the program's own threads */
+    sigfillset(&all); /* the new thread takes no signals: they are for the program's own threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool started = pthread_create(&thread, NULL, body, argument) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -104,10 +106,10 @@ static inline bool thread_start(void *(*body)(void *), void *argument)
 #define SCHUSS_THREAD(name, argument) static void *name(void *argument)
 #define SCHUSS_THREAD_END NULL
 
-static inline void thread_nap(void)
+static inline void thread_sleep_briefly(void)
 {
-    struct timespec moment = {0, 50000};
-    nanosleep(&moment, NULL);
+    struct timespec duration = {0, 50000}; /* 50 microseconds */
+    nanosleep(&duration, NULL);
 }
 
 #endif
@@ -117,19 +119,19 @@ static inline void thread_nap(void)
 #include <sched.h>
 #include <unistd.h>
 
-/* Cores this process may run on. */
+/* Return how many cores this process may run on. */
 static inline int core_count(void)
 {
     cpu_set_t cores;
     return sched_getaffinity(getpid(), sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
-/* The core that runs the caller; -1 where the system does not tell. */
-static inline int core_here(void) { return sched_getcpu(); }
+/* Return the number of the core that runs the calling thread, -1 where the system does not tell. */
+static inline int current_core(void) { return sched_getcpu(); }
 
-/* Keep the calling thread off a core. The scheduler likes to wake a thread where its waker runs, and leaves it there
-   while other libraries' threads spin on the other cores: it would take turns with the caller instead of helping. */
-static inline void core_avoid(int core)
+/* Keep the calling thread off a core. The scheduler often wakes a thread on the core of the thread that wakes it, and
+   leaves it there while other libraries' threads spin on the other cores: the two would alternate on one core. */
+static inline void avoid_core(int core)
 {
     cpu_set_t cores;
     if (sched_getaffinity(getpid(), sizeof cores, &cores) == 0 && core < CPU_SETSIZE) {
@@ -143,8 +145,8 @@ static inline void core_avoid(int core)
 #else
 
 static inline int core_count(void) { return 1; }
-static inline int core_here(void) { return -1; }
-static inline void core_avoid(int core) { (void)core; }
+static inline int current_core(void) { return -1; }
+static inline void avoid_core(int core) { (void)core; }
 
 #endif
 

@@ -1,38 +1,41 @@
-/* Helper threads that share a launch with the calling one.
+/* A launch never waits for a helper to arrive. The caller opens the job, wakes the helpers and starts. Each helper that
+   arrives takes spans (work.h says which), and the caller waits only for helpers that are still at work. A helper that
+   gets no core from the operating system costs nothing. A fork-join barrier, as in OpenMP, would wait for it: for
+   milliseconds, in a step of a fraction of one, whenever another library's threads spin on the other cores or the
+   process has slept.
 
-   A launch never waits for a helper to arrive. The caller opens the job, wakes the helpers and starts; whoever comes
-   takes spans (launch.h says which), and the caller waits only for helpers that are still inside. A helper that the
-   operating system has no core for costs nothing. A fork-join barrier, as in OpenMP, waits for it: milliseconds, for a
-   step of a fraction of one, whenever another library's threads spin on the other cores or the process has slept.
+   A helper raises `active`, then reads `open`; the caller clears `open`, then waits until `active` is zero. Both are
+   sequentially consistent. So no helper touches a job that has ended, and the caller may write the next one at once. */
 
-   A helper raises ACTIVE, then looks at OPEN; the caller lowers OPEN, then waits for ACTIVE to be zero. Both are
-   sequentially consistent: no helper touches a job that has ended, and the job may be written anew at once. */
+#include "platform.h" /* first: it defines _GNU_SOURCE */
 
-#include "platform.h" /* first: it asks for the system's extensions */
+#include "pool.h"
 
-#include "launch.h"
-
-enum { MOST_HELPERS = MOST_THREADS - 1, LOOKS = 2000 }; /* so many looks at a variable take some 50 microseconds */
+enum {
+    MAX_HELPERS = MAX_THREADS - 1,
+    SPIN_COUNT = 2000, /* reads of a variable before a thread sleeps: about 50 microseconds */
+};
 
 static struct {
     schuss_work work;
-    _Atomic int core; /* that the caller runs on */
-    _Alignas(64) _Atomic int open;
-    _Alignas(64) _Atomic int active;
+    _Atomic int core; /* the core that the caller runs on */
+    _Alignas(64) _Atomic int open;   /* 1 while helpers may enter */
+    _Alignas(64) _Atomic int active; /* helpers inside */
 } job;
 
 typedef struct {
-    schuss_door door;
-    _Alignas(64) _Atomic int called; /* there is a job */
-    _Atomic int asleep;              /* it must be woken at the door */
-    bool patient;
+    schuss_event event;
+    _Alignas(64) _Atomic int has_job; /* set by the caller, cleared by the helper */
+    _Atomic int asleep;               /* 1 while the helper waits for its event */
+    bool spins;                       /* whether it spins before it sleeps */
 } schuss_helper;
 
-static schuss_helper helpers[MOST_HELPERS];
+static schuss_helper helpers[MAX_HELPERS];
 static int helper_count;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 
-static void help(int thread)
+/* Work on the job as thread number `thread`, if the job is still open. */
+static void join_job(int thread)
 {
     atomic_fetch_add(&job.active, 1);
     if (atomic_load(&job.open)) {
@@ -41,51 +44,52 @@ static void help(int thread)
     atomic_fetch_sub(&job.active, 1);
 }
 
-/* Wait to be called. The next step often follows at once, in less time than it takes to wake up: look out for it. */
-static void wait_for_call(schuss_helper *self)
+/* Wait for the next job. It often follows at once, in less time than it takes to wake up: spin first, then sleep. */
+static void wait_for_job(schuss_helper *self)
 {
-    for (int looks = 0; self->patient && looks < LOOKS; looks++) {
-        if (atomic_exchange(&self->called, 0)) {
+    for (int spin = 0; self->spins && spin < SPIN_COUNT; spin++) {
+        if (atomic_exchange(&self->has_job, 0)) {
             return;
         }
         schuss_relax();
     }
     atomic_store(&self->asleep, 1);
-    while (!atomic_exchange(&self->called, 0)) {
-        door_wait(&self->door);
+    while (!atomic_exchange(&self->has_job, 0)) {
+        event_wait(&self->event);
     }
     atomic_store(&self->asleep, 0);
 }
 
-SCHUSS_THREAD(serve, argument)
+SCHUSS_THREAD(helper_main, argument)
 {
     schuss_helper *self = argument;
     for (;;) {
-        wait_for_call(self);
-        int here = core_here();
-        if (here >= 0 && here == atomic_load(&job.core)) {
-            core_avoid(here);
+        wait_for_job(self);
+        int core = current_core();
+        if (core >= 0 && core == atomic_load(&job.core)) {
+            avoid_core(core);
         }
-        help(1 + (int)(self - helpers));
+        join_job(1 + (int)(self - helpers));
     }
     return SCHUSS_THREAD_END;
 }
 
-static void call(int wanted)
+/* Wake up to `wanted` helpers. Start those that do not exist yet; the system may refuse to. */
+static void wake_helpers(int wanted)
 {
     for (; helper_count < wanted; helper_count++) {
         schuss_helper *helper = &helpers[helper_count];
-        atomic_store(&helper->called, 0);
+        atomic_store(&helper->has_job, 0);
         atomic_store(&helper->asleep, 0);
-        helper->patient = helper_count + 1 < core_count(); /* beyond, it would keep others from their cores */
-        if (!door_make(&helper->door) || !thread_start(serve, helper)) {
+        helper->spins = helper_count + 1 < core_count(); /* with more threads than cores, spinning takes others' time */
+        if (!event_init(&helper->event) || !thread_start(helper_main, helper)) {
             break;
         }
     }
     for (int number = 0; number < wanted && number < helper_count; number++) {
-        atomic_store(&helpers[number].called, 1);
+        atomic_store(&helpers[number].has_job, 1);
         if (atomic_load(&helpers[number].asleep)) {
-            door_open(&helpers[number].door);
+            event_set(&helpers[number].event);
         }
     }
 }
@@ -96,16 +100,16 @@ bool pool_run(const schuss_table *table, int threads)
         return false;
     }
     work_share(&job.work, table, threads);
-    atomic_store(&job.core, core_here());
+    atomic_store(&job.core, current_core());
     atomic_store(&job.open, 1);
-    call(threads - 1);
+    wake_helpers(threads - 1);
     work_drain(&job.work, 0);
     atomic_store(&job.open, 0);
-    for (int looks = 0; atomic_load(&job.active) != 0; looks++) {
-        if (looks < LOOKS) {
-            schuss_relax(); /* a helper is mostly at the end of its last span */
+    for (int spin = 0; atomic_load(&job.active) != 0; spin++) {
+        if (spin < SPIN_COUNT) {
+            schuss_relax(); /* the helper is usually near the end of its last span */
         } else {
-            thread_nap(); /* it was interrupted inside: let it have this core */
+            thread_sleep_briefly(); /* the helper was interrupted in a span: let it have this core */
         }
     }
     atomic_flag_clear(&busy);
@@ -118,7 +122,7 @@ void pool_watch_forks(void) {}
 
 #else
 
-static void forked(void) /* threads do not survive a fork: the child starts its own */
+static void after_fork(void)
 {
     helper_count = 0;
     atomic_store(&job.open, 0);
@@ -126,6 +130,6 @@ static void forked(void) /* threads do not survive a fork: the child starts its 
     atomic_flag_clear(&busy);
 }
 
-void pool_watch_forks(void) { pthread_atfork(NULL, NULL, forked); }
+void pool_watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
 
 #endif

@@ -79,8 +79,8 @@ def test_columns():
     assert defined["ROW_GRAD"] == str(chunk_table.GRAD)
     assert sorted(map(int, python.values())) == list(range(gradient_table.COLUMNS + 1))
     for name, number in defined.items():
-        if name.startswith("TURN_"):
-            assert number == str(getattr(two_pass, name.removeprefix("TURN_")))
+        if name.startswith("TWO_PASS_"):
+            assert number == str(getattr(two_pass, name.removeprefix("TWO_PASS_")))
     portion = {f"PORTION_{name}": str(number) for number, name in enumerate(two_pass.COLUMNS_OF_PORTIONS)}
     assert {**portion, "PORTION_COLUMNS": str(len(portion))}.items() <= defined.items()
 

@@ -307,16 +307,16 @@ def tables(optimizer):
         "expected": engine.expected.table,
         "layouts": engine.expected.layouts,
         "intervals": engine.expected.intervals,
-        "numbers32": engine.scalars.arrays[F32],
-        "numbers64": engine.scalars.arrays[F64],
+        "scalars32": engine.scalars.arrays[F32],
+        "scalars64": engine.scalars.arrays[F64],
         "clock": engine.clock,
-        "turns": np.zeros((2, two_pass.COLUMNS), np.int64),
+        "two_pass": np.zeros((2, two_pass.COLUMNS), np.int64),
         "portions": np.zeros((1, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64),
         "elements": engine.plan.elements,
         "threads": 1,
         "array_type": np.ndarray,
         "memmap_type": np.memmap,
-        "fixed": False,
+        "writes_gradients": False,
     }
 
 
@@ -330,24 +330,35 @@ def read_only(table):
     return copy
 
 
-ARRAYS = ("rows", "spans", "expected", "layouts", "intervals", "numbers32", "numbers64", "clock", "turns", "portions")
+ARRAYS = (
+    "rows",
+    "spans",
+    "expected",
+    "layouts",
+    "intervals",
+    "scalars32",
+    "scalars64",
+    "clock",
+    "two_pass",
+    "portions",
+)
 
 
 @needs_native
 @pytest.mark.parametrize(
     ("name", "change", "error"),
     [
-        *((name, halved, TypeError) for name in ARRAYS if name != "numbers32"),
-        ("numbers32", lambda table: table.astype(np.float64), TypeError),
+        *((name, halved, TypeError) for name in ARRAYS if name != "scalars32"),
+        ("scalars32", lambda table: table.astype(np.float64), TypeError),
         *((name, lambda table: table[None], ValueError) for name in ARRAYS if name not in ("layouts", "clock")),
         *(
             (name, lambda table: table[0], ValueError)
-            for name in ("rows", "expected", "intervals", "numbers32", "turns", "portions")
+            for name in ("rows", "expected", "intervals", "scalars32", "two_pass", "portions")
         ),
         *((name, lambda table: np.repeat(table, 2, -1)[..., ::2], ValueError) for name in ARRAYS if name != "clock"),
         *((name, read_only, ValueError) for name in ARRAYS),
         *((name, lambda table: table.tolist(), TypeError) for name in ARRAYS),
-        *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("expected", "turns", "portions")),
+        *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("expected", "two_pass", "portions")),
         ("spans", lambda table: table[:0], ValueError),
         ("elements", lambda count: "many", TypeError),
         ("threads", lambda count: None, TypeError),
@@ -382,7 +393,7 @@ def test_a_plan_refuses_other_arguments():
     for arguments in ((), ([0], (1.0,)), ([0], 1.0, (1.0,)), ([0], (1.0,), [1.0]), (0, (1.0,), (1.0,))):
         with pytest.raises(TypeError, match="scalars takes a list of slots"):
             made.scalars(*arguments)
-    width = given["numbers32"].shape[1]
+    width = given["scalars32"].shape[1]
     for slot, numbers in ((-1, ()), (1, ()), (0, (1.0,) * width), (2**62, ())):
         with pytest.raises(IndexError, match="no such slot"):
             made.scalars([slot], (1.0,), numbers)
@@ -390,7 +401,7 @@ def test_a_plan_refuses_other_arguments():
         with pytest.raises(TypeError):
             made.scalars([slot], riders, numbers)
     made.scalars([0], (-1.0,), (0.1,) * (width - 1))
-    for table in (given["numbers32"], given["numbers64"]):
+    for table in (given["scalars32"], given["scalars64"]):
         np.testing.assert_array_equal(table[0], np.array([-1.0, *[0.1] * (width - 1)], table.dtype))
 
 

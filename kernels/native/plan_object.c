@@ -86,7 +86,7 @@ static PyObject *plan_set_gradients(PyObject *self, PyObject *gradients)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
     if (!PyTuple_CheckExact(gradients)) {
-        PyErr_SetString(PyExc_TypeError, "place takes a tuple of gradients");
+        PyErr_SetString(PyExc_TypeError, "set_gradients takes a tuple of gradients");
         return NULL;
     }
     bool set = gradients_set(plan, gradients);
@@ -185,9 +185,9 @@ static bool hold_array(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"rows",      "spans",   "expected", "layouts",  "intervals", "numbers32",
-                            "numbers64", "clock",   "turns", "portions", "elements",  "threads",
-                            "fixed", "array_type", "memmap_type", NULL};
+    static char *names[] = {"rows",      "spans",   "expected", "layouts",  "intervals", "scalars32",
+                            "scalars64", "clock",   "two_pass", "portions", "elements",  "threads",
+                            "writes_gradients", "array_type", "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
     int threads, writes_gradients;
@@ -211,7 +211,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     const Py_buffer *held = self->buffers;
     if (held[ROWS].ndim != 2 || held[EXPECTED].ndim != 2 || held[EXPECTED].shape[1] != EXPECTED_COLUMNS ||
         held[INTERVALS].ndim != 2 || held[SCALARS32].ndim != 2 || held[SCALARS64].ndim != 2 || held[SPANS].ndim != 1 ||
-        held[SPANS].shape[0] < 1 || held[TWO_PASS].ndim != 2 || held[TWO_PASS].shape[1] != TURN_COLUMNS ||
+        held[SPANS].shape[0] < 1 || held[TWO_PASS].ndim != 2 || held[TWO_PASS].shape[1] != TWO_PASS_COLUMNS ||
         held[PORTIONS].ndim != 2 || held[PORTIONS].shape[1] != PORTION_COLUMNS) {
         PyErr_SetString(PyExc_ValueError, "Plan: a table has another form than expected");
         Py_DECREF(self);
@@ -267,18 +267,18 @@ static PyMethodDef plan_methods[] = {
      "Put a list of gradients (None: the tensor has none) into the plan, run it and raise the clock. Return False,\n"
      "and run nothing, where one has another dtype, shape or strides than in the step before or overlaps a\n"
      "parameter. Python then has to examine the gradients."},
-    {"place", plan_set_gradients, METH_O,
-     "place(gradients) -> bool\n\n"
+    {"set_gradients", plan_set_gradients, METH_O,
+     "set_gradients(gradients) -> bool\n\n"
      "Do the first half of step: put a tuple of gradients into the plan. The caller holds the tuple until the step\n"
      "ends."},
-    {"measure", plan_add_measures, METH_O,
-     "measure(use_openmp)\n\nAdd up what the rules measure. Releases the GIL."},
-    {"look", plan_add_grad_squares, METH_O,
-     "look(use_openmp)\n\nAdd up the squares of the gradients. Releases the GIL."},
+    {"add_measures", plan_add_measures, METH_O,
+     "add_measures(use_openmp)\n\nAdd up what the rules measure. Releases the GIL."},
+    {"add_grad_squares", plan_add_grad_squares, METH_O,
+     "add_grad_squares(use_openmp)\n\nAdd up the squares of the gradients. Releases the GIL."},
     {"run", plan_run, METH_O,
      "run(use_openmp)\n\nUpdate the parameters with the gradients in the plan, and raise the clock. Releases the GIL."},
-    {"turn", plan_step_two_pass, METH_O,
-     "turn(use_openmp)\n\n"
+    {"step_two_pass", plan_step_two_pass, METH_O,
+     "step_two_pass(use_openmp)\n\n"
      "Measure, finish and update, one portion of tensors after the other, and raise the clock. Releases the GIL,\n"
      "except for a small plan."},
     {"scalars", (PyCFunction)(void (*)(void))plan_scalars, METH_FASTCALL,

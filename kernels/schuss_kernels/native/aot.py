@@ -176,11 +176,11 @@ def columns() -> str:
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(gradient_table, name)}" for name in names]
     between = ("FINISH", "INTO", "AHEAD", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")
-    lines += [f"#define TURN_{name} {getattr(two_pass, name)}" for name in between]
+    lines += [f"#define TWO_PASS_{name} {getattr(two_pass, name)}" for name in between]
     lines += [
         f"#define PORTION_{name} {number}" for number, name in enumerate((*two_pass.COLUMNS_OF_PORTIONS, "COLUMNS"))
     ]
-    return "\n".join(["/* From plan.py, expected.py and turns.py, by ahead.py. */", *lines, ""])
+    return "\n".join(["/* The build writes this file from the Python modules that make the tables. */", *lines, ""])
 
 
 def table(made: Sequence[str]) -> str:
@@ -189,7 +189,7 @@ def table(made: Sequence[str]) -> str:
     symbols = {(level, number): symbol(level, number) for level in made for number in range(len(keys))}
     return "\n".join(
         [
-            "/* By ahead.py. */",
+            "/* The build writes this file. */",
             '#include "kernels.h"',
             "#include <stddef.h>",
             *(f"int {name}(void *, void **, int64_t);" for name in symbols.values()),

@@ -69,14 +69,14 @@ class NativeEngine(HostEngine):
             expected=self.expected.table,
             layouts=self.expected.layouts,
             intervals=self.expected.intervals,
-            numbers32=self.scalars.arrays[np.dtype(np.float32)],
-            numbers64=self.scalars.arrays[np.dtype(np.float64)],
+            scalars32=self.scalars.arrays[np.dtype(np.float32)],
+            scalars64=self.scalars.arrays[np.dtype(np.float64)],
             clock=self.clock,
-            turns=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
+            two_pass=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
             portions=portions,
             elements=self.plan.elements,
             threads=self.workers,
-            fixed=self.zero,
+            writes_gradients=self.zero,
             array_type=np.ndarray,
             memmap_type=np.memmap,
         )
@@ -110,22 +110,22 @@ class NativeEngine(HostEngine):
         return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)
 
     def step_two_pass(self) -> None:
-        self._plan.turn(self.workers > 1 and _team_at_work())
+        self._plan.step_two_pass(self.workers > 1 and _team_at_work())
 
     def try_step(self, gradients: list[Any]) -> bool:
         return self._plan.step(gradients, self.workers > 1 and _team_at_work())
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
-        return self._plan.place(tuple(gradients))
+        return self._plan.set_gradients(tuple(gradients))
 
     def launch(self) -> None:
         self._plan.run(self.workers > 1 and _team_at_work())
 
     def add_squares(self) -> None:
-        self._plan.look(self.workers > 1 and _team_at_work())
+        self._plan.add_grad_squares(self.workers > 1 and _team_at_work())
 
     def add_measures(self) -> None:
-        self._plan.measure(self.workers > 1 and _team_at_work())
+        self._plan.add_measures(self.workers > 1 and _team_at_work())
 
     def fold(self) -> list[tuple[float, ...]]:
         from .. import _native

@@ -148,7 +148,7 @@ def test_rows_of_several_tensors():
     assert rows[[3, 6, 7, 8], two_pass.AHEAD].tolist() == [8, 5, 6, 9]
     assert rows[[6, 7, 8], two_pass.SCALARS].tolist() == [100, 101, 105]
     assert rows[[6, 7, 8], two_pass.SUMS].tolist() == [2, 2, 2]
-    assert [made.ran(row, tuple_of(3)) for row in (6, 7)] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
+    assert [made.running_of(row, tuple_of(3)) for row in (6, 7)] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
     assert made.begin(lent[2:3]) == [3]
     assert np.flatnonzero(rows[:, two_pass.FINISH]).tolist() == [3]
     assert not rows[:, two_pass.INTO].any()

@@ -88,7 +88,7 @@ def compiled_squares(wanted: Squares) -> tuple[Any, int]:
 
 
 def compiled_finish(rule: Rule) -> tuple[Any, int]:
-    """The numba dispatcher behind the kernel that finishes a row of :mod:`.turns`, and its address."""
+    """The numba dispatcher behind the kernel that finishes a row of :class:`.TwoPassTable`, and its address."""
     text = f"{rule.finish_key}#{_SOURCES}"
     with _lock:
         if text not in _kernels:

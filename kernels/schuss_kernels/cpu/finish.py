@@ -1,4 +1,4 @@
-"""What is between the two passes of a step, compiled: the words of a kernel that finishes a row of :mod:`.turns`.
+"""What is between the two passes of a step, compiled: the words of a kernel that finishes a row of a two-pass table.
 
 As in :mod:`.intrinsics`, a kernel closes over strings alone: each stands for a rule.
 """

@@ -41,7 +41,7 @@ class Block:
         """The running numbers when ``elapsed`` steps have been made since the blocks were."""
         if self.lent is not None:
             turns, row = self.lent
-            return turns.ran(row, type(self.running))
+            return turns.running_of(row, type(self.running))
         if elapsed > self.at:
             self.running, self.at = self.after, elapsed
         return self.running

@@ -14,8 +14,7 @@ import pytest
 import schuss_kernels
 from cases import BACKENDS, arrays
 from processes import python
-from schuss_kernels.cpu import launcher
-from schuss_kernels.native import engine as native_engine
+from schuss_kernels.engine import extension
 
 import schuss
 
@@ -187,8 +186,7 @@ def test_interrupted_anywhere(kind, interrupted):
 
 @pytest.mark.parametrize("kind", HOST)
 def test_interrupted_anywhere_in_a_step_of_several_threads(kind, monkeypatch):
-    for engine in (native_engine, launcher):
-        monkeypatch.setattr(engine, "_team_at_work", lambda: False)
+    monkeypatch.setattr(extension, "_team_at_work", lambda: False)
     after = 0
     while interrupted_run(kind, 200_000, "as before", after):
         after += 1

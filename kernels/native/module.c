@@ -115,6 +115,9 @@ static int module_exec(PyObject *module)
         pool_watch_forks();
         openmp_watch_forks();
     }
+    if (PyModule_AddStringConstant(module, "SOURCES", SOURCES) < 0) {
+        return -1;
+    }
     PyObject *type = PyType_FromModuleAndSpec(module, &plan_spec, NULL);
     if (type == NULL || PyModule_AddObjectRef(module, "Plan", type) < 0) {
         Py_XDECREF(type);
@@ -129,7 +132,7 @@ static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)module_exec}, {0
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "Kernels compiled ahead of time, and what launches them. Private to schuss_kernels.native.",
+    .m_doc = "Kernels compiled ahead of time, and what launches them. Private to schuss_kernels.",
     .m_methods = module_methods,
     .m_slots = module_slots,
 };

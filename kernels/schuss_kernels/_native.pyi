@@ -1,5 +1,7 @@
 from typing import Any
 
+SOURCES: str
+
 class Plan:
     def __init__(
         self,

@@ -6,20 +6,15 @@ no GIL.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 from numba import types
 
-from ..engine import plan_engine
 from ..lang.rule import Rule
-from ..lowering import conversions, diagnostics, element
-from ..plan import chunk_table, two_pass
+from ..lowering import diagnostics
 from ..plan.spec import Spec, Squares
-from ..storage import dtypes, quantization, stochastic_rounding
 from ..storage.quantization import SIZE
 from . import finish, intrinsics
 from .kernels import (
@@ -47,28 +42,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _sources_digest() -> str:
-    """Of the files whose change numba's cache would not see."""
-    digest = hashlib.sha256()
-    for module in (
-        dtypes,
-        quantization,
-        chunk_table,
-        two_pass,
-        plan_engine,
-        conversions,
-        stochastic_rounding,
-        element,
-        intrinsics,
-        finish,
-    ):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-_SOURCES = _sources_digest()
-
-
 def squares_kernel(wanted: Squares) -> int:
     """The address of the kernel that adds up squares of gradients."""
     return compiled_squares(wanted)[1]
@@ -76,20 +49,20 @@ def squares_kernel(wanted: Squares) -> int:
 
 def compiled_squares(wanted: Squares) -> tuple[Any, int]:
     """The numba dispatcher behind such a kernel, and its address."""
-    text = f"{wanted.form}#{_SOURCES}"
+    text = wanted.form
     if text in _kernels:
         return _kernels[text]
     with _lock:
         if text not in _kernels:
             code, size = wanted.gradient.code, wanted.gradient.itemsize
-            made = _squares_strided(code, _SOURCES) if wanted.strided else _squares_dense(code, size, _SOURCES)
+            made = _squares_strided(code) if wanted.strided else _squares_dense(code, size)
             _kernels[text] = made, _address(made)
         return _kernels[text]
 
 
 def compiled_finish(rule: Rule) -> tuple[Any, int]:
     """The numba dispatcher behind the kernel that finishes a row of :class:`.TwoPassTable`, and its address."""
-    text = f"{rule.finish_key}#{_SOURCES}"
+    text = f"{rule.finish_key}|finish"
     with _lock:
         if text not in _kernels:
             finish.FINISHERS[text] = rule
@@ -117,7 +90,7 @@ def kernel(rule: Rule, spec: Spec) -> int:
 
 def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
     """The numba dispatcher behind a kernel, and its address."""
-    text = f"{spec}#{_SOURCES}"
+    text = str(spec)
     if text in _kernels:
         return _kernels[text]
     with _lock, diagnostics.explain_compile_errors(rule, spec):

@@ -1,26 +1,22 @@
-"""The CPU engine of numba."""
+"""The engines of numba on the CPU: kernels that are compiled when they are first used."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..engine.extension import ExtensionEngine, is_usable
 from ..engine.host import HostEngine
 from ..lang.rule import Rule
-from ..plan.chunk_table import (
-    KERNEL,
-    MEASURE,
-    SQUARES,
-)
+from ..plan.chunk_table import KERNEL, MEASURE, SQUARES
 from ..plan.spec import Spec, Squares
-from . import launcher, ndarray_headers, thread_pool
+from ..plan.tensor import Tensor
+from . import launcher
 from .compile import kernel, squares_kernel
 
 
-class CpuEngine(HostEngine):
-    """Kernels compiled by numba when they are first used, and numba's launcher."""
-
+class _NumbaKernels:
     name = "numba"
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
@@ -29,46 +25,33 @@ class CpuEngine(HostEngine):
     def squares_kernel(self, wanted: Squares) -> int:
         return squares_kernel(wanted)
 
+
+class CpuEngine(_NumbaKernels, ExtensionEngine):
+    """Numba's kernels, launched by the C extension."""
+
+
+class PrangeEngine(_NumbaKernels, HostEngine):
+    """Numba's kernels, launched by numba: where there is no C extension."""
+
     def on_ready(self) -> None:
         rows, spans = self.plan.rows, self.plan.spans
-        self._arguments = ndarray_headers.arguments(self.expected, rows)
-        self._table = (int(rows.ctypes.data), rows.strides[0] if rows.size else 0)
-        self._counters = np.zeros((self.workers, thread_pool.LINE // 8), np.int64)
-        self._spans = (int(spans.ctypes.data), len(spans) - 1, int(self._counters.ctypes.data))
-        self._clock = int(self.clock.ctypes.data)
-        self._spare = np.zeros(1, np.int64)  # a clock for launches that move nothing
-
-    def try_step(self, gradients: list[Any]) -> bool:
-        if not ndarray_headers.USABLE or len(gradients) != len(self.tensors):
-            return False
-        if self.small:
-            return launcher.refresh_and_run(
-                id(gradients), self.zero, *self._arguments, len(self.plan.rows), self._clock
-            )
-        gradients = list(gradients)  # others may change the caller's list, and drop its arrays, during the launch
-        if not self.try_set_gradients(gradients):
-            return False
-        self.launch()
-        return True
-
-    def try_set_gradients(self, gradients: list[Any]) -> bool:
-        count = len(self.tensors)
-        if not ndarray_headers.USABLE or len(gradients) != count:
-            return False
-        return launcher.refresh(id(gradients), self.zero, *self._arguments) == count
+        self._table = int(rows.ctypes.data), rows.strides[0] if rows.size else 0, len(rows)
+        self._spans = int(spans.ctypes.data), len(spans) - 1
+        self._spare_clock = np.zeros(1, np.int64)  # of launches that move nothing
 
     def launch(self) -> None:
-        self._run(KERNEL, self._clock)
+        self._run(KERNEL, self.clock)
 
     def add_squares(self) -> None:
-        self._run(SQUARES, int(self._spare.ctypes.data))
+        self._run(SQUARES, self._spare_clock)
 
     def add_measures(self) -> None:
-        self._run(MEASURE, int(self._spare.ctypes.data))
+        self._run(MEASURE, self._spare_clock)
 
-    def _run(self, column: int, clock: int) -> None:
-        last = len(self.plan.rows)
-        if self.workers > 1:
-            launcher.run(*self._table, last, *self._spans, self.workers, clock, column)
-        else:
-            launcher.run_alone(*self._table, 0, last, clock, column)
+    def _run(self, column: int, clock: np.ndarray) -> None:
+        launcher.run(*self._table, *self._spans, self.workers, int(clock.ctypes.data), column)
+
+
+def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None) -> HostEngine:
+    """Return an engine whose kernels numba compiles, on the best launcher there is."""
+    return (CpuEngine if is_usable() else PrangeEngine)(tensors, clock, threads)

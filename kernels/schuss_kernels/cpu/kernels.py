@@ -37,7 +37,7 @@ from .intrinsics import (
     store,
     write_sums,
 )
-from .launcher import jit
+from .jit import jit
 from .machine import table
 
 
@@ -169,10 +169,9 @@ def _measure_strided(spec: str, sum_bytes: int) -> Any:
     return measure_strided
 
 
-def _squares_dense(code: str, size: int, digest: str) -> Any:
+def _squares_dense(code: str, size: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def squares(row):
-        digest  # noqa: B018  (part of what the kernel is, to numba's cache)
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
         for first in range(0, count, BLOCK):
             add_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
@@ -180,10 +179,9 @@ def _squares_dense(code: str, size: int, digest: str) -> Any:
     return squares
 
 
-def _squares_strided(code: str, digest: str) -> Any:
+def _squares_strided(code: str) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def squares(row):
-        digest  # noqa: B018
         walk, count, dense = table(row, LAYOUT), table(row, COUNT), scratch()
         for first in range(0, count, BLOCK):
             here = min(BLOCK, count - first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -53,7 +52,3 @@ class HostEngine(PlanEngine):
 
     def changed(self) -> None:
         self.expected.place(self.gradients)
-
-    @abstractmethod
-    def try_step(self, gradients: list[Any]) -> bool:
-        """See :meth:`.Engine.try_step`."""

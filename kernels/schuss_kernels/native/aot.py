@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..lang import digest
 from ..lang.rule import Rule
 from ..plan import chunk_table, gradient_table, two_pass
 from ..plan.spec import Spec, Squares, in_blocks
@@ -172,7 +173,8 @@ def symbol(level: str, number: int) -> str:
 
 def columns() -> str:
     """``columns.h``: the numbers of the tables' columns, so that they are written down once."""
-    lines = [f"#define ROW_{name} {getattr(chunk_table, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
+    lines = [f'#define SOURCES "{digest.sources()}" /* of the Python files that this one goes with */']
+    lines += [f"#define ROW_{name} {getattr(chunk_table, name)}" for name in ("KERNEL", "GRAD", "SQUARES", "MEASURE")]
     names = ("DESCR", "FORMAT", "NDIM", "LAYOUT", "DATA", "FIRST", "LAST", "ADVANCE", "LOW", "HIGH", "COLUMNS")
     lines += [f"#define EXPECTED_{name} {getattr(gradient_table, name)}" for name in names]
     between = ("FINISH", "INTO", "AHEAD", "STEP", "BLOCKS", "SUMS", "MEASURED", "FOLDED", "COLUMNS")

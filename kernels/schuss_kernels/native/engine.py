@@ -1,28 +1,23 @@
-"""The native engine: kernels compiled ahead of time, launched by a C extension. No numba, no compiler, no wait.
+"""The native engine: kernels compiled ahead of time, launched by the C extension. No numba, no compiler, no wait.
 
-``ahead.py`` compiles the kernels when the package is built, from the same rules; ``native/`` holds the C sources.
+:mod:`.aot` compiles the kernels when the package is built, from the same rules.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ..engine.host import HostEngine
+from ..engine.extension import ExtensionEngine
 from ..lang.rule import Rule
-from ..plan import chunk_table, two_pass
-from ..plan.riders import RIDERS, Floats
 from ..plan.spec import Spec, Squares
-from ..plan.tensor import Origin, Tensor
-from ..plan.two_pass import TwoPassTable
-from .library import Unavailable, _why_not, finish, kernel, library, squares_key
+from ..plan.tensor import Tensor
+from .library import Unavailable, finish, kernel, library, squares_key, why_not
 
 
-class NativeEngine(HostEngine):
-    """Kernels compiled ahead of time, and the launcher in C.
+class NativeEngine(ExtensionEngine):
+    """Kernels compiled ahead of time, launched by the C extension.
 
     ``strict``: a kernel that was not compiled ahead of time is an error; else numba compiles it.
     """
@@ -39,98 +34,18 @@ class NativeEngine(HostEngine):
         self._strict = strict
         super().__init__(tensors, clock, threads)
 
-    def portions(self) -> list[int]:
-        measured = [tensor.rule for tensor in self.tensors if tensor.rule.measure is not None]
-        found = {rule: finish(rule) for rule in measured}
-        self._finishers = {rule: address for rule, address in found.items() if address is not None}
-        if not found or len(self._finishers) < len(found):
-            return []
-        whole = any(rule.over == "all" for rule in measured)
-        sizes = [tensor.nbytes() for tensor in self.tensors]
-        return [0, len(sizes)] if whole else two_pass.portions(sizes)
+    def finish_kernel(self, rule: Rule) -> int | None:
+        return finish(rule)
 
     def kernel(self, rule: Rule, spec: Spec) -> int:
         address = kernel(rule, spec)
         if address is not None:
             return address
         if self._strict:
-            raise Unavailable(f"backend='native': {_why_not(rule, spec)}; use backend='auto' or 'numba'")
+            raise Unavailable(f"backend='native': {why_not(rule, spec)}; use backend='auto' or 'numba'")
         from ..cpu import compile
 
         return compile.kernel(rule, spec)
-
-    def on_ready(self) -> None:
-        from .. import _native
-
-        self.two_pass_table, portions = self._turns()
-        self._plan = _native.Plan(
-            rows=self.plan.rows,
-            spans=self.plan.spans,
-            expected=self.expected.table,
-            layouts=self.expected.layouts,
-            intervals=self.expected.intervals,
-            scalars32=self.scalars.arrays[np.dtype(np.float32)],
-            scalars64=self.scalars.arrays[np.dtype(np.float64)],
-            clock=self.clock,
-            two_pass=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
-            portions=portions,
-            elements=self.plan.elements,
-            threads=self.workers,
-            writes_gradients=self.zero,
-            array_type=np.ndarray,
-            memmap_type=np.memmap,
-        )
-
-    def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
-    ) -> None:
-        self._plan.scalars(slots, riders, scalars)
-
-    def _turns(self) -> tuple[TwoPassTable | None, np.ndarray]:
-        """What is between two passes, and the portions they are made in."""
-        firsts, stops = self.first_of_portion, self.stops
-        if not firsts:
-            return None, np.zeros((0, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64)
-        slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
-        rules_ = [tensor.rule for tensor in self.tensors]
-        made = TwoPassTable(
-            [self._finishers.get(rule, 0) for rule in rules_],
-            [rule.measure is not None and rule.over == "all" for rule in rules_],
-            max(self.plan.sum_counts),
-            max(len(getattr(rule.running, "_fields", ())) for rule in rules_),
-        )
-        tensors = made.rows[: len(slots)]
-        tensors[:, two_pass.BLOCKS] = [-(-tensor.parameter.size // chunk_table.BLOCK) for tensor in self.tensors]
-        tensors[:, two_pass.SUMS] = self.plan.sum_counts
-        tensors[:, two_pass.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
-        tensors[:, two_pass.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]
-        tensors[:, two_pass.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
-        elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[firsts]
-        threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
-        return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)
-
-    def step_two_pass(self) -> None:
-        self._plan.step_two_pass(self.workers > 1 and _team_at_work())
-
-    def try_step(self, gradients: list[Any]) -> bool:
-        return self._plan.step(gradients, self.workers > 1 and _team_at_work())
-
-    def try_set_gradients(self, gradients: list[Any]) -> bool:
-        return self._plan.set_gradients(tuple(gradients))
-
-    def launch(self) -> None:
-        self._plan.run(self.workers > 1 and _team_at_work())
-
-    def add_squares(self) -> None:
-        self._plan.add_grad_squares(self.workers > 1 and _team_at_work())
-
-    def add_measures(self) -> None:
-        self._plan.add_measures(self.workers > 1 and _team_at_work())
-
-    def fold(self) -> list[tuple[float, ...]]:
-        from .. import _native
-
-        return _native.folded(self.plan.measured, self.plan.first_sum, self.plan.sum_counts)
 
     def squares_kernel(self, wanted: Squares) -> int:
         address = library().kernels.get(squares_key(wanted))
@@ -139,8 +54,3 @@ class NativeEngine(HostEngine):
         from ..cpu import compile
 
         return compile.squares_kernel(wanted)
-
-
-def _team_at_work() -> bool:
-    """Whether another library has an OpenMP team in this process whose threads should do the work."""
-    return "torch" in sys.modules or "numba.np.ufunc.omppool" in sys.modules

@@ -5,36 +5,19 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import rules
+from ..lang import digest
 from ..lang.rule import Rule
 from ..plan.spec import Spec, Squares
 from ..storage.dtypes import BY_NAME, storage_of
 
 LEVEL = "SCHUSS_LEVEL"
 """Environment variable: the instruction-set level to run, in place of the best that this processor can."""
-
-
-_MADE_FROM = (
-    "lang/rule.py",
-    "lang/scalar_math.py",
-    "storage/dtypes.py",
-    "storage/quantization.py",
-    "plan/chunk_table.py",
-    "plan/two_pass.py",
-    "engine/plan_engine.py",
-    "lowering/conversions.py",
-    "storage/stochastic_rounding.py",
-    "lowering/element.py",
-    "cpu/intrinsics.py",
-    "cpu/finish.py",
-    "cpu/compile.py",
-)
 
 
 class Unavailable(RuntimeError):
@@ -110,21 +93,9 @@ def _name(rule: Rule, measure: bool = False) -> str:
 
 
 def _sources(rule: Rule) -> str:
-    """Tells kernels from those of an older source tree, as an editable installation may have them."""
+    """Return the digest of the sources of a rule's kernels: an editable installation may have others by now."""
     family = sys.modules[rule.update.__module__].__file__
-    return f"{_checksum(str(family)):08x}{_engine_checksum():08x}"
-
-
-@functools.cache
-def _checksum(path: str) -> int:
-    with open(path, "rb") as file:
-        return zlib.crc32(file.read())
-
-
-@functools.cache
-def _engine_checksum() -> int:
-    folder = os.path.dirname(os.path.dirname(__file__))
-    return zlib.crc32(b"".join(b"%08x" % _checksum(os.path.join(folder, name)) for name in _MADE_FROM))
+    return f"{digest.file(str(family))}{digest.sources()}"
 
 
 def finish_key(rule: Rule) -> str:
@@ -136,7 +107,7 @@ def finish_key(rule: Rule) -> str:
 
 def squares_key(wanted: Squares) -> str:
     """The same for a kernel that adds up squares."""
-    return f"@{_engine_checksum():08x}|{wanted.form}"
+    return f"@{digest.sources()}|{wanted.form}"
 
 
 def kernel(rule: Rule, spec: Spec) -> int | None:
@@ -176,7 +147,7 @@ def outdated() -> list[str]:
     ]
 
 
-def _why_not(rule: Rule, spec: Spec) -> str:
+def why_not(rule: Rule, spec: Spec) -> str:
     if not rules.is_built_in(rule):
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
     if rule.name in outdated():

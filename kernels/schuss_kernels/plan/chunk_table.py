@@ -163,11 +163,19 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, stops: S
         if part.slow:
             last = end + len(part.scales)
             value[last], step[last] = part.slow, part.slow_itemsize
-        value[:STATES] = (
-            part.kernel, part.scalars, part.size, 0, 0, number, part.parameter, part.gradient, part.squares,
-            sums.ctypes.data + firsts[number] * sums.strides[0], part.measure,
-            measured.ctypes.data + int(first_sum[number]) * 8,
-        )  # fmt: skip
+        columns = {
+            KERNEL: part.kernel,
+            SCALARS: part.scalars,
+            COUNT: part.size,
+            TENSOR: number,
+            PARAM: part.parameter,
+            GRAD: part.gradient,
+            SQUARES: part.squares,
+            SUMS: sums.ctypes.data + firsts[number] * sums.strides[0],
+            MEASURE: part.measure,
+            MEASURED: measured.ctypes.data + int(first_sum[number]) * 8,
+        }
+        value[list(columns)] = list(columns.values())
         value[STATES:end] = part.states
         step[START] = 1
         step[STATES:end] = part.state_itemsizes

@@ -94,6 +94,6 @@ def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int 
         from schuss_kernels.native.engine import NativeEngine
 
         return NativeEngine(tensors, clock, threads, strict=strict)
-    from schuss_kernels.cpu.engine import CpuEngine
+    from schuss_kernels.cpu.engine import make_engine
 
-    return CpuEngine(tensors, clock, threads)
+    return make_engine(tensors, clock, threads)

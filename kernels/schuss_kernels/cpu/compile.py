@@ -1,8 +1,4 @@
-"""The CPU engine of numba: rule and storage make a kernel for one row of the plan; one launcher runs any table of rows.
-
-A kernel is freestanding: it takes the address of a row, works on addresses, allocates nothing, raises nothing and needs
-no GIL.
-"""
+"""Compiles CPU kernels with numba, once a process for each rule and spec, and keeps them in the disk cache."""
 
 from __future__ import annotations
 
@@ -18,14 +14,14 @@ from ..plan.spec import Spec, Squares
 from ..storage.quantization import SIZE
 from . import finish, intrinsics
 from .kernels import (
-    _dense,
-    _dense_blocks,
-    _finish,
-    _measure_dense,
-    _measure_strided,
-    _squares_dense,
-    _squares_strided,
-    _strided,
+    dense_kernel,
+    dense_measure_kernel,
+    dense_squares_kernel,
+    finish_kernel,
+    quantized_kernel,
+    strided_kernel,
+    strided_measure_kernel,
+    strided_squares_kernel,
 )
 
 _ROW = types.void(types.int64)
@@ -43,30 +39,30 @@ if hasattr(os, "register_at_fork"):
 
 
 def squares_kernel(wanted: Squares) -> int:
-    """The address of the kernel that adds up squares of gradients."""
+    """Return the address of the kernel that adds up squares of gradients."""
     return compiled_squares(wanted)[1]
 
 
 def compiled_squares(wanted: Squares) -> tuple[Any, int]:
-    """The numba dispatcher behind such a kernel, and its address."""
+    """Return the numba dispatcher behind such a kernel, and its address."""
     text = wanted.form
     if text in _kernels:
         return _kernels[text]
     with _lock:
         if text not in _kernels:
             code, size = wanted.gradient.code, wanted.gradient.itemsize
-            made = _squares_strided(code) if wanted.strided else _squares_dense(code, size)
+            made = strided_squares_kernel(code) if wanted.strided else dense_squares_kernel(code, size)
             _kernels[text] = made, _address(made)
         return _kernels[text]
 
 
 def compiled_finish(rule: Rule) -> tuple[Any, int]:
-    """The numba dispatcher behind the kernel that finishes a row of :class:`.TwoPassTable`, and its address."""
+    """Return the numba dispatcher behind the kernel that finishes a row of :class:`.TwoPassTable`, and its address."""
     text = f"{rule.finish_key}|finish"
     with _lock:
         if text not in _kernels:
             finish.FINISHERS[text] = rule
-            made = _finish(text)
+            made = finish_kernel(text)
             _kernels[text] = made, _address(made)
         return _kernels[text]
 
@@ -78,7 +74,7 @@ def _address(made: Any) -> int:
 
 
 def kernel(rule: Rule, spec: Spec) -> int:
-    """The address of the compiled kernel; compiled or read from the disk cache on first use.
+    """Return the address of a kernel, which is compiled or read from the disk cache on first use.
 
     Raises
     ------
@@ -89,7 +85,7 @@ def kernel(rule: Rule, spec: Spec) -> int:
 
 
 def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
-    """The numba dispatcher behind a kernel, and its address."""
+    """Return the numba dispatcher behind a kernel, and its address."""
     text = str(spec)
     if text in _kernels:
         return _kernels[text]
@@ -99,18 +95,18 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
             sizes = (spec.parameter.itemsize, spec.gradient.itemsize)
             if spec.measure:
                 sums = 8 * len(rule.Sums._fields)
-                made = _measure_strided(text, sums) if spec.strided else _measure_dense(text, *sizes, sums)
+                made = strided_measure_kernel(text, sums) if spec.strided else dense_measure_kernel(text, *sizes, sums)
             elif spec.strided:
-                made = _strided(text, SIZE if spec.in_blocks else 1 << 62)
+                made = strided_kernel(text, SIZE if spec.in_blocks else 1 << 62)
             else:
-                made = (_dense_blocks if spec.in_blocks else _dense)(text, *sizes)
+                made = (quantized_kernel if spec.in_blocks else dense_kernel)(text, *sizes)
             _check_before_saving(made, rule, spec)
             _kernels[text] = made, _address(made)
         return _kernels[text]
 
 
 def _check_before_saving(made: Any, rule: Rule, spec: Spec) -> None:
-    """What is in the disk cache has passed the check, so what comes from it needs none."""
+    """Check a kernel before numba saves it: what comes from the disk cache needs no check then."""
     save = made._cache.save_overload
 
     def checked(signature: Any, result: Any) -> None:

@@ -1,4 +1,7 @@
-"""The loops of CPU kernels: each takes the address of a row of the plan."""
+"""The loops of CPU kernels: each is a function of the address of a row of the plan.
+
+A kernel is freestanding: it works on addresses, allocates nothing, raises nothing and needs no GIL.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +22,29 @@ from ..plan.chunk_table import (
 from ..storage.quantization import SIZE
 from .finish import all_running, all_scalars, all_sums, finished, write_finished
 from .intrinsics import (
-    add_squares,
-    add_up,
+    add_measures,
     addresses,
-    apply,
+    block_buffer,
     close_block,
-    gather,
-    keep,
+    copy_gradient,
     load,
-    measured,
+    measure_buffer,
+    measure_element,
     open_block,
     rider_numbers,
-    room,
     row_key,
     rule_scalars,
-    scratch,
     store,
-    write_sums,
+    store_measure,
+    store_squares,
+    store_sums,
+    update_element,
 )
 from .jit import jit
 from .machine import table
 
 
-def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+def dense_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
@@ -51,35 +54,38 @@ def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
         for i in range(table(row, COUNT)):
             p_at, g_at = i * parameter_bytes, i * gradient_bytes
             p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, ())
-            p, s = apply(spec, p, g, s, h)
+            p, s = update_element(spec, p, g, s, h)
             store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, (), key, start)
 
     return dense
 
 
-def _dense_blocks(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+def quantized_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def dense_blocks(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
         key, start = row_key(spec, r, row), table(row, START)
         parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
-        waiting, count = scratch(), table(row, COUNT)
+        buffer, count = block_buffer(), table(row, COUNT)
         for first in range(0, count, SIZE):
             last = min(first + SIZE, count)
-            block = open_block(spec, others, waiting, first)
+            block = open_block(spec, others, buffer, first)
             for i in range(first, last):
                 p_at, g_at = i * parameter_bytes, i * gradient_bytes
                 p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
-                p, s = apply(spec, p, g, s, h)
+                p, s = update_element(spec, p, g, s, h)
                 store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, block, key, start)
             close_block(spec, others, block, first, last, key, start)
 
     return dense_blocks
 
 
-def _strided(spec: str, step: int) -> Any:
-    """``step``: elements after which the block of the states in 8 bits is closed; more than there are, without such."""
+def strided_kernel(spec: str, step: int) -> Any:
+    """Return the kernel of a tensor that is not dense.
+
+    ``step``: elements in a block of quantized states; more than a row has where there are none.
+    """
 
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def strided(row):
@@ -89,7 +95,7 @@ def _strided(spec: str, step: int) -> Any:
         walk, count = table(row, LAYOUT), table(row, COUNT)
         inner = table(walk, 0) - 1
         size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
-        waiting = scratch()
+        buffer = block_buffer()
         done = 0
         while done < count:
             # Where the walk stands: the element's index taken apart, innermost axis first.
@@ -105,12 +111,12 @@ def _strided(spec: str, step: int) -> Any:
                 parameter += index * table(walk, 2 + 3 * axis)
                 gradient += index * table(walk, 3 + 3 * axis)
                 outer = rest
-            block = open_block(spec, others, waiting, opened)
+            block = open_block(spec, others, buffer, opened)
             run = min(size - first, closes - done)
             for i in range(run):
                 p_at, g_at = i * p_stride, i * g_stride
                 p, g, s = load(spec, parameter, p_at, gradient, g_at, others, done + i, r, block)
-                p, s = apply(spec, p, g, s, h)
+                p, s = update_element(spec, p, g, s, h)
                 store(spec, parameter, p_at, gradient, g_at, others, done + i, p, s, r, block, key, start)
             done += run
             if done == closes:
@@ -119,13 +125,13 @@ def _strided(spec: str, step: int) -> Any:
     return strided
 
 
-def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
+def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def measure_dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
         parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
-        kept, count = room(spec), table(row, COUNT)
+        buffer, count = measure_buffer(spec), table(row, COUNT)
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
             for opened in range(first, last, SIZE):
@@ -134,20 +140,20 @@ def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_byt
                 for i in range(opened, closes):
                     p_at, g_at = i * parameter_bytes, i * gradient_bytes
                     p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
-                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
-                add_up(spec, kept, closes - opened, opened - first)
-            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
+                    store_measure(spec, buffer, i - opened, measure_element(spec, p, g, s, h))
+                add_measures(spec, buffer, closes - opened, opened - first)
+            store_sums(spec, buffer, table(row, MEASURED) + first // BLOCK * sum_bytes)
 
     return measure_dense
 
 
-def _measure_strided(spec: str, sum_bytes: int) -> Any:
+def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def measure_strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
         start, others, walk = table(row, START), addresses(spec, row), table(row, LAYOUT)
-        kept, count = room(spec), table(row, COUNT)
+        buffer, count = measure_buffer(spec), table(row, COUNT)
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
             for opened in range(first, last, SIZE):
@@ -162,27 +168,27 @@ def _measure_strided(spec: str, sum_bytes: int) -> Any:
                         gradient += index * table(walk, 3 + 3 * axis)
                         rest = outer
                     p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
-                    keep(spec, kept, i - opened, measured(spec, p, g, s, h))
-                add_up(spec, kept, closes - opened, opened - first)
-            write_sums(spec, kept, table(row, MEASURED) + first // BLOCK * sum_bytes)
+                    store_measure(spec, buffer, i - opened, measure_element(spec, p, g, s, h))
+                add_measures(spec, buffer, closes - opened, opened - first)
+            store_sums(spec, buffer, table(row, MEASURED) + first // BLOCK * sum_bytes)
 
     return measure_strided
 
 
-def _squares_dense(code: str, size: int) -> Any:
+def dense_squares_kernel(code: str, size: int) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def squares(row):
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
         for first in range(0, count, BLOCK):
-            add_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
+            store_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
 
     return squares
 
 
-def _squares_strided(code: str) -> Any:
+def strided_squares_kernel(code: str) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def squares(row):
-        walk, count, dense = table(row, LAYOUT), table(row, COUNT), scratch()
+        walk, count, dense = table(row, LAYOUT), table(row, COUNT), block_buffer()
         for first in range(0, count, BLOCK):
             here = min(BLOCK, count - first)
             for i in range(here):
@@ -191,13 +197,13 @@ def _squares_strided(code: str) -> Any:
                     outer = rest // table(walk, 1 + 3 * axis)
                     gradient += (rest - outer * table(walk, 1 + 3 * axis)) * table(walk, 3 + 3 * axis)
                     rest = outer
-                gather(code, gradient, dense, i)
-            add_squares(code, dense, here, table(row, SUMS) + first // BLOCK * 16)
+                copy_gradient(code, gradient, dense, i)
+            store_squares(code, dense, here, table(row, SUMS) + first // BLOCK * 16)
 
     return squares
 
 
-def _finish(text: str) -> Any:
+def finish_kernel(text: str) -> Any:
     @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def finish(row):
         h, sums = all_scalars(text, table(row, two_pass.SCALARS)), all_sums(text, table(row, two_pass.FOLDED))

@@ -186,7 +186,7 @@ def test_a_forked_child_steps(backend):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_while_the_helpers_are_at_work(backend, monkeypatch):
     """For another thread, whose step does not end: it is not there in the child, and the helpers neither."""
-    monkeypatch.setattr(fork_lock, "PATIENCE", 0.01)
+    monkeypatch.setattr(fork_lock, "FORK_TIMEOUT_S", 0.01)
     check = three_more_steps(backend)
     busy = schuss.SGD([np.zeros(300_000, np.float32)], threads=2, backend=backend)
     inside, done = threading.Semaphore(0), threading.Event()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from . import catalogue
 from .commands.console import CommandError
-from .core.validate import hint
+from .core.validate import did_you_mean
 
 EXAMPLES = """\
 examples:
@@ -85,11 +85,11 @@ def _run(arguments: list[str]) -> int:
     command = arguments[0]
     if not command.startswith("-") and command not in commands:
         there = ", ".join(commands)
-        raise CommandError(f"unknown command {command!r}{hint(command, commands)} (commands: {there})")
+        raise CommandError(f"unknown command {command!r}{did_you_mean(command, commands)} (commands: {there})")
     args, rest = parser.parse_known_args(arguments)
     if rest:
         known = commands[args.command].options() if args.command else parser.options()
-        raise CommandError(f"unknown argument {rest[0]!r}{hint(rest[0], known)}")
+        raise CommandError(f"unknown argument {rest[0]!r}{did_you_mean(rest[0], known)}")
     if args.command is None:
         parser.error("a command is missing; see schuss --help")
     run = {"bench": run_bench, "demo": run_demo, "info": run_info}[args.command]

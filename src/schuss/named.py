@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .catalogue import VARIANTS, Variant
-from .core.validate import hint
+from .core.validate import did_you_mean
 from .optimizer import Optimizer
 
 ALIASES = {"momentum": "sgd-momentum", "nesterov": "sgd-nesterov", "amsgrad": "adam-amsgrad"}
@@ -30,7 +30,7 @@ def key(name: str) -> str:
     plain = ALIASES.get(plain, plain)
     if plain not in VARIANTS:
         known = (*VARIANTS, *ALIASES)
-        raise ValueError(f"optimizer: unknown name {name!r}{hint(plain, known)} (known: {', '.join(known)})")
+        raise ValueError(f"optimizer: unknown name {name!r}{did_you_mean(plain, known)} (known: {', '.join(known)})")
     return plain
 
 

@@ -18,18 +18,18 @@ from schuss_kernels.storage.memory import Memory
 from .core import arrays, backends, explain, tree
 from .core import state_dict as state_dict_
 from .core import states as states_
-from .core.accumulation import Sums
-from .core.arena import Room
+from .core.accumulation import GradientSums
+from .core.arena import Arena
 from .core.conventions import Conventions
 from .core.fork_lock import step_lock
-from .core.lookahead import Slow
-from .core.overlap import Spans, overlapping
-from .core.param_groups import Edits, ParamGroup, Select, as_groups, unknown_option, unwrapped
-from .core.step_counts import Counts, History
-from .core.step_options import AT_REST, MOVED, Riding, StepInfo
-from .core.step_scalars import Numbers
-from .core.storage_options import MIN_8BIT_SIZE, Common, keeping
-from .core.weight_swap import Swap
+from .core.lookahead import SlowWeights
+from .core.overlap import AddressRanges, overlapping
+from .core.param_groups import EditCount, ParamGroup, Select, as_groups, unknown_option, unwrapped
+from .core.step_counts import History, StepCounts
+from .core.step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
+from .core.step_scalars import StepScalars
+from .core.storage_options import MIN_8BIT_SIZE, CommonOptions, storage_options
+from .core.weight_swap import WeightSwap
 
 ACCUMULATED: Any = object()
 """What :meth:`Optimizer.step` takes in place of gradients: what was accumulated."""
@@ -130,14 +130,14 @@ class Optimizer:
         whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
         if threads is not None and not (whole and threads >= 1):
             raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
-        self._keeping = keeping(state_dtype, master, rounding, seed, ema, min_8bit_size)
+        self._storage = storage_options(state_dtype, master, rounding, seed, ema, min_8bit_size)
         self._lock = step_lock()
         self._threads = None if threads is None else int(threads)
         self._clock = np.zeros(1, np.int64)  # raised by the engines, in the call that moves the tensors
-        self._edits, self._seen = Edits(), 0
-        self._riding = AT_REST
-        self._sums: Sums | None = None
-        self._slow: Slow | None = None
+        self._edits, self._seen = EditCount(), 0
+        self._options = DEFAULT_OPTIONS
+        self._sums: GradientSums | None = None
+        self._slow: SlowWeights | None = None
         given = {**options, "maximize": maximize}
         groups, self._grouped = as_groups(params)
         self._groups = tuple(
@@ -152,24 +152,24 @@ class Optimizer:
             raise ValueError("params: there is no array to optimize")
 
         self._parameters = [arrays.parameter(leaf, name) for leaf, name in zip(leaves, self._names, strict=True)]
-        self._swap = Swap(self._parameters)
+        self._swap = WeightSwap(self._parameters)
         clash = overlapping(self._parameters)
         if clash is not None:
             one, other = (self._names[number] for number in clash)
             raise ValueError(f"parameters {one!r} and {other!r} share memory; each would be updated twice in a step")
-        states_.check(self._keeping, self._names, self._parameters)
+        states_.check(self._storage, self._names, self._parameters)
         copies = self._copies(copy_to)
-        self._spans = Spans(self._parameters, self._names)
+        self._spans = AddressRanges(self._parameters, self._names)
         rules = [self._rule_for(number) for number in range(len(leaves))]
         self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
-        self._room = Room(self.backend)
+        self._arena = Arena(self.backend)
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._others = [
-            states_.beside(self._room, self._keeping, *pair) for pair in zip(self._parameters, copies, strict=True)
+            states_.beside(self._arena, self._storage, *pair) for pair in zip(self._parameters, copies, strict=True)
         ]
-        self._counts = Counts(self._clock, self._group_of, [states_.compute(p) for p in self._parameters])
-        self._numbers = Numbers(self._counts)
-        self._adapt()
+        self._counts = StepCounts(self._clock, self._group_of, [states_.compute(p) for p in self._parameters])
+        self._numbers = StepScalars(self._counts)
+        self._rebuild_engine()
         self._look_at_groups()
 
     # ---------------------------------------------------------------------------------------------------- stepping
@@ -234,9 +234,9 @@ class Optimizer:
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
             if grad_scale is None and clip_norm is None and clip_value is None and not skip_nonfinite and not zero_grad:
-                return self._step(gradients, AT_REST)
-            riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad)
-            return self._step(gradients, riding)
+                return self._step(gradients, DEFAULT_OPTIONS)
+            options = StepOptions.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, zero_grad)
+            return self._step(gradients, options)
 
     def _step_accumulated(
         self, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, stream: Any
@@ -248,9 +248,9 @@ class Optimizer:
             self._look_at_groups()
         if stream is not None or self.backend == "cuda":
             self._use_stream(stream)
-        riding = Riding.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
+        options = StepOptions.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
         with DeferInterrupt():
-            info = self._step(sums.gradients(), riding)
+            info = self._step(sums.gradients(), options)
             if info.skipped:  # they would be infinite for ever
                 for buffer in sums.buffers:
                     arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
@@ -270,8 +270,8 @@ class Optimizer:
             if stream is not None or self.backend == "cuda":
                 self._use_stream(stream)
             if self._sums is None:
-                buffers = [self._room.array(p, states_.compute(p), 0.0) for p in self._parameters]
-                self._sums = Sums(self._names, buffers, self._make_engine)
+                buffers = [self._arena.array(p, states_.compute(p), 0.0) for p in self._parameters]
+                self._sums = GradientSums(self._names, buffers, self._make_engine)
             self._sums.add(gradients, lambda: self._looked_at(gradients, False), stream)
 
     @property
@@ -309,21 +309,21 @@ class Optimizer:
                     self._swap.back()
 
     def _averages(self) -> list[Memory]:
-        if self._keeping.ema is None:
+        if self._storage.ema is None:
             raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
         return [others["ema"] for others in self._others]
 
-    def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
-        self._ride(riding)
+    def _step(self, gradients: list[Any], options: StepOptions) -> StepInfo:
+        self._configure(options)
         if self._slow is not None:
             self._engine.sync_slow_weights(self._slow.meets(self.steps))
-        if self._numbers.measures or (riding is not AT_REST and riding.looks_ahead):
-            return self._step_looking(gradients, riding)
-        self._numbers.prepare(self._engine, riding.scale, riding.clip_value)
+        if self._numbers.measures or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
+            return self._step_with_norm(gradients, options)
+        self._numbers.prepare(self._engine, options.scale, options.clip_value)
         if not self._engine.try_step(gradients):
             placed = self._place_checked(gradients)  # held until the launch is over
             if placed:
-                self._numbers.prepare(self._engine, riding.scale, riding.clip_value)  # of other tensors, maybe
+                self._numbers.prepare(self._engine, options.scale, options.clip_value)  # of other tensors, maybe
                 self._engine.launch()
         return MOVED
 
@@ -348,31 +348,31 @@ class Optimizer:
             grads = unwrapped(grads)
         return tree.match(self._node, grads)
 
-    def _ride(self, riding: Riding) -> None:
-        if riding is not self._riding:
-            with self._unsettled():
-                self._engine.configure(riding.clip_value is not None, riding.zero_grad, riding.looks_ahead)
-                self._riding = riding
+    def _configure(self, options: StepOptions) -> None:
+        if options is not self._options:
+            with self._rebuild_on_error():
+                self._engine.configure(options.clip_value is not None, options.zero_grad, options.needs_grad_norm)
+                self._options = options
 
-    def _about_to_move(self) -> None:
-        """What an optimizer does besides, once :meth:`_step_looking` has found nothing against the step."""
+    def _before_update(self) -> None:
+        """What an optimizer does besides, once :meth:`_step_with_norm` has found nothing against the step."""
 
-    def _step_looking(self, gradients: list[Any], riding: Riding) -> StepInfo:
+    def _step_with_norm(self, gradients: list[Any], options: StepOptions) -> StepInfo:
         """A step that has to look at the gradients first: at their norm, or at what a rule measures."""
-        norm, scale = None, riding.scale
+        norm, scale = None, options.scale
         placed = list(gradients)  # for the length of the step: others may change the caller's list
         if not self._engine.try_set_gradients(placed):
             placed = self._place_checked(placed)
             if not placed:
-                return StepInfo(0.0 if riding.looks_ahead else None, False)
-        if riding.looks_ahead:
+                return StepInfo(0.0 if options.needs_grad_norm else None, False)
+        if options.needs_grad_norm:
             squares, finite = self._engine.squares()
             norm = math.sqrt(squares) * abs(scale)
-            if riding.skip_nonfinite and not finite:
+            if options.skip_nonfinite and not finite:
                 return StepInfo(norm, True)
-            scale *= riding.coefficient(norm)
-        self._about_to_move()
-        self._numbers.prepare(self._engine, scale, riding.clip_value)
+            scale *= options.coefficient(norm)
+        self._before_update()
+        self._numbers.prepare(self._engine, scale, options.clip_value)
         if self._engine.two_pass_table is not None:
             self._engine.step_two_pass()
             return StepInfo(norm, False)
@@ -386,23 +386,23 @@ class Optimizer:
         until the step is made: a number, as ``numpy.float64`` is one, lies in an array that nobody else holds."""
         if self._as_given is not None:  # they are as the caller gave them
             gradients = self._match(gradients)
-        memories = self._looked_at(gradients, self._riding.zero_grad)
+        memories = self._looked_at(gradients, self._options.zero_grad)
         active = [number for number, memory in enumerate(memories) if memory is not None]
         if not active:
             return []
-        if self._riding.zero_grad:
+        if self._options.zero_grad:
             clash = overlapping([memory for memory in memories if memory is not None])
             if clash is not None:
                 one, other = (self._names[active[number]] for number in clash)
                 raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
-        with self._unsettled():
+        with self._rebuild_on_error():
             if active != self._counts.active():
                 self._restart(self.steps, self._counts.histories(), active)
             self._engine.set_gradients(memories)
         return [memories[number] for number in active]
 
     @contextlib.contextmanager
-    def _unsettled(self) -> Iterator[None]:
+    def _rebuild_on_error(self) -> Iterator[None]:
         """Where an error, or Ctrl-C, ends what is done inside, the next step builds the engine anew."""
         seen, self._seen = self._seen, -1
         yield
@@ -422,14 +422,14 @@ class Optimizer:
         seen = self._edits.count
         pairs = zip(self._groups, self._rules, strict=False)  # the rules go on with those that groups leave tensors to
         if self._seen < 0 or any(group.rule is not rule for group, rule in pairs):
-            self._adapt()
+            self._rebuild_engine()
         groups = [self._groups[number] for number, _ in self._forms]
-        self._numbers.look(groups, self._rules, self._keeping, 0.0 if self._slow is None else self._slow.share)
+        self._numbers.look(groups, self._rules, self._storage, 0.0 if self._slow is None else self._slow.share)
         self._seen = seen
 
     # ------------------------------------------------------------------------------------------- tensors and blocks
 
-    def _adapt(self) -> None:
+    def _rebuild_engine(self) -> None:
         """Build the engine for the rules that the groups' options choose now; states there are, stay."""
         options = [group.options_at(self.steps) for group in self._groups]
         forms = {(number, group.rule): number for number, group in enumerate(self._groups)}
@@ -440,10 +440,10 @@ class Optimizer:
             states = dict(held)
             for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
                 if field not in states or states[field].shape != states_.state_shape(rule, field, parameter):
-                    states[field] = states_.state(self._room, self._keeping, parameter, rule, field, value)
+                    states[field] = states_.state(self._arena, self._storage, parameter, rule, field, value)
             made.append(states)
             fields = tuple(states[field] for field in rule.State._fields)
-            kept = self._keeping
+            kept = self._storage
             tensors.append(
                 Tensor(
                     name, rule, parameter, fields, *states_.expected_gradient(parameter),
@@ -451,12 +451,12 @@ class Optimizer:
                 )
             )  # fmt: skip
         rules = [rule for _, rule in forms]
-        with self._unsettled():
+        with self._rebuild_on_error():
             over = [None if rule.measure is None else rule.over for rule in rules]
             self._counts.separate(
                 form_of, [over[form] == "tensor" for form in form_of], [over[form] == "all" for form in form_of]
             )
-            self._engine, self._riding = self._make_engine(tensors, self._clock), AT_REST
+            self._engine, self._options = self._make_engine(tensors, self._clock), DEFAULT_OPTIONS
             self._states, self._forms, self._rules = made, list(forms), rules
             self._engine.set_slots(self._counts.slots())
 
@@ -476,13 +476,13 @@ class Optimizer:
             if self._slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
             slow = [
-                states_.weights(self._room, self._keeping, *pair)
+                states_.weights(self._arena, self._storage, *pair)
                 for pair in zip(self._parameters, self._others, strict=True)
             ]
-            with self._unsettled():
+            with self._rebuild_on_error():
                 for others, memory in zip(self._others, slow, strict=True):
                     others["slow"] = memory
-                self._slow = Slow(every, share, self.steps)
+                self._slow = SlowWeights(every, share, self.steps)
             self._seen = -1  # the engine has to know them
             self._look_at_groups()
 
@@ -498,7 +498,7 @@ class Optimizer:
 
     def _restart(self, made: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
         """Set the steps made, every tensor's history, and which tensors have gradients (all, where not given)."""
-        with self._unsettled():
+        with self._rebuild_on_error():
             self._counts.restart(made, histories, active)
             self._engine.set_slots(self._counts.slots())
 
@@ -552,6 +552,6 @@ def _defaults(cls: type) -> dict[str, Any]:
     for base in cls.__mro__[: cls.__mro__.index(Optimizer)]:
         for parameter in inspect.signature(base.__init__).parameters.values():  # type: ignore[misc]
             plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            if plain and parameter.name not in ("self", "params", *Common.__annotations__):
+            if plain and parameter.name not in ("self", "params", *CommonOptions.__annotations__):
                 found.setdefault(parameter.name, parameter.default)
     return found

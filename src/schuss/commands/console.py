@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from ..core.validate import hint
+from ..core.validate import did_you_mean
 
 
 class CommandError(Exception):
@@ -44,7 +44,7 @@ def choose(text: str, known: Sequence[str], option: str) -> list[str]:
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """That a name is not known, the nearest one, and all there are."""
-    return f"unknown name {name!r}{hint(name, known)} (known: {', '.join(known)})"
+    return f"unknown name {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
 
 
 class Progress:

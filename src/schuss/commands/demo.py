@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import catalogue, named, problems
-from ..core.validate import hint
+from ..core.validate import did_you_mean
 from ..problems import Problem
 from . import console, pictures, runs, steps
 from .console import CommandError
@@ -191,7 +191,7 @@ def known(name: str) -> str:
     names = (*problems.names(), steps.NAME)
     plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     if plain not in names:
-        raise CommandError(f"unknown problem {name!r}{hint(plain, names)} (problems: {', '.join(names)})")
+        raise CommandError(f"unknown problem {name!r}{did_you_mean(plain, names)} (problems: {', '.join(names)})")
     return plain
 
 

@@ -15,7 +15,7 @@ from schuss_kernels.storage.memory import Memory
 _RIDERS = (1.0, *(0.0,) * 7)
 
 
-class Sums:
+class GradientSums:
     """One dense array a parameter, in the type it is computed in; gradients are added to all of them in one launch.
 
     ``buffers``: the sums. ``make_engine(tensors, clock)`` makes what adds.

@@ -16,7 +16,7 @@ PIECE = 16 << 20
 """Bytes of a piece at most."""
 
 
-class Room:
+class Arena:
     """Makes arrays where a backend works.
 
     On the host, arrays that are too small to have huge pages share pieces of memory that have some: crossing from page

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .validate import hint
+from .validate import did_you_mean
 
 Conventions = Mapping[str, Mapping[str, Any]]
 """Name -> the defaults of this convention, of the options whose default in the signature is None."""
@@ -24,7 +24,7 @@ def checked(name: Any, known: Conventions, where: str) -> str:
         When it is none of those that the optimizer has, with the nearest.
     """
     if not isinstance(name, str) or name not in known:
-        near = hint(name, known) if isinstance(name, str) else ""
+        near = did_you_mean(name, known) if isinstance(name, str) else ""
         names = ", ".join(map(repr, known))
         raise ValueError(f"{where}: convention: expected one of {names}; got {name!r}{near}")
     return name

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 
-PATIENCE = 10.0
+FORK_TIMEOUT_S = 10.0
 """Seconds to wait for a step; a thread that forks inside its own step (in a learning rate, say) waits in vain."""
 
 _locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
@@ -21,7 +21,7 @@ def step_lock() -> threading.Lock:
 
 
 def _before() -> None:
-    _held.locks = [lock for lock in list(_locks) if lock.acquire(timeout=PATIENCE)]
+    _held.locks = [lock for lock in list(_locks) if lock.acquire(timeout=FORK_TIMEOUT_S)]
 
 
 def _after() -> None:

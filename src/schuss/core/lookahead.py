@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Slow:
+class SlowWeights:
     """Parameters meet their slow weights after every ``every``-th step from step number ``since`` on."""
 
     every: int

@@ -19,7 +19,7 @@ def overlap(one: Memory, other: Memory) -> bool:
     if high == low or left == right:
         return False
     try:
-        return bool(np.shares_memory(_seen(one), _seen(other), max_work=_WORK))  # type: ignore[arg-type]
+        return bool(np.shares_memory(_as_ndarray(one), _as_ndarray(other), max_work=_WORK))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True  # two interleaved arrays so tangled that nobody can tell are not worth the risk
 
@@ -60,7 +60,7 @@ def _overlaps_itself(memory: Memory) -> bool:
     return bool((np.diff(np.sort(places, axis=None)) < memory.dtype.itemsize).any())
 
 
-def _seen(memory: Memory) -> np.ndarray:
+def _as_ndarray(memory: Memory) -> np.ndarray:
     """An ndarray over the same addresses; never read, so they may be a device's."""
 
     class _Interface:
@@ -75,7 +75,7 @@ def _seen(memory: Memory) -> np.ndarray:
     return np.asarray(_Interface())
 
 
-class Spans:
+class AddressRanges:
     """Where parameters lie, to find gradients that lie there too."""
 
     def __init__(self, parameters: Sequence[Memory], names: Sequence[str]) -> None:

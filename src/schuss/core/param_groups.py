@@ -11,14 +11,14 @@ import numpy as np
 from schuss_kernels.lang.rule import Interval, Rule
 
 from . import conventions
-from .validate import hint
+from .validate import did_you_mean
 
 Select = Callable[..., Rule]
 
 FIXED = ("params",)
 
 
-class Edits:
+class EditCount:
     """How often the groups of an optimizer have been changed: it looks at them again when the number is another."""
 
     count = 0
@@ -38,7 +38,7 @@ class ParamGroup(dict[str, Any]):
         select: Select,
         defaults: Mapping[str, Any],
         given: Mapping[str, Any],
-        edits: Edits,
+        edits: EditCount,
         known: conventions.Conventions,
     ) -> None:
         self._edits = edits
@@ -169,7 +169,7 @@ def _number(value: Any, interval: Interval) -> float:
 
 def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
     """What to say of an option that does not exist."""
-    meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else hint(name, known)
+    meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else did_you_mean(name, known)
     return f"{where}: unknown option {name!r}{meant} (the options are {', '.join(known)})"
 
 

@@ -32,7 +32,7 @@ def save(optimizer: Optimizer) -> dict[str, Any]:
     for number, group in enumerate(optimizer.param_groups):
         options = {name: repr(value) if callable(value) else value for name, value in group.options.items()}
         groups.append({**options, "rule": group.rule.name, "params": _names(optimizer, number)})
-    random = {"random": {"seed": optimizer._keeping.seed}} if optimizer._keeping.stochastic else {}
+    random = {"random": {"seed": optimizer._storage.seed}} if optimizer._storage.stochastic else {}
     slow = {} if optimizer._slow is None else {"lookahead": {"phase": optimizer._slow.phase(optimizer.steps)}}
     return {
         "schuss": FORMAT,
@@ -96,7 +96,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"state_dict: it belongs to the rule {kept['rule']!r}, this optimizer runs {group.rule.name!r}"
                 )
-        optimizer._adapt()
+        optimizer._rebuild_engine()
         in_use = _in_use(optimizer)
         for name, rule, held in zip(optimizer._names, _rules(optimizer), in_use, strict=True):
             entry, where = states[name], f"state_dict['state'][{name!r}]"
@@ -115,7 +115,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     except BaseException:
         for group, old in zip(optimizer.param_groups, before, strict=True):
             group.update(old)
-        optimizer._adapt()
+        optimizer._rebuild_engine()
         raise
     for memory, value in writes:
         arrays.write(memory, value)
@@ -123,7 +123,7 @@ def load(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
         {field: held[field] for field in rule.State._fields}
         for rule, held in zip(_rules(optimizer), in_use, strict=True)
     ]
-    optimizer._keeping = dataclasses.replace(optimizer._keeping, seed=seed)
+    optimizer._storage = dataclasses.replace(optimizer._storage, seed=seed)
     if optimizer._slow is not None:
         optimizer._slow = dataclasses.replace(optimizer._slow, since=steps - phase)
     optimizer._restart(steps, histories)
@@ -148,7 +148,7 @@ def _loaded(rule: Rule, entry: Any, where: str) -> Any:
 def _seed(optimizer: Optimizer, saved: Mapping[str, Any]) -> int:
     """What random bits go on from: the saved seed where both round at random."""
     random = "random" in saved
-    if random != optimizer._keeping.stochastic:
+    if random != optimizer._storage.stochastic:
         kept, own = ("stochastic", "nearest") if random else ("nearest", "stochastic")
         raise ValueError(f"state_dict: it was rounded to {kept!r}, this optimizer rounds to {own!r}")
     return _count(_get(saved["random"], "seed", "state_dict['random']"), "the seed") if random else 0

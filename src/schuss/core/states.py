@@ -1,4 +1,4 @@
-"""Where states, master weights, moving averages and copies are kept: made, checked, and filled."""
+"""Where states, master weights, moving averages and copies are options: made, checked, and filled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from schuss_kernels.storage.memory import Memory
 from schuss_kernels.storage.stochastic_rounding import joined
 
 from . import arrays
-from .arena import Room
+from .arena import Arena
 from .overlap import overlapping
-from .storage_options import Keeping
+from .storage_options import StorageOptions
 
 
 def compute(parameter: Memory) -> np.dtype:
@@ -29,20 +29,20 @@ def compute(parameter: Memory) -> np.dtype:
     return storage.compute
 
 
-def state(room: Room, kept: Keeping, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+def state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
     """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
     if fill is PARAMETER:
-        return _like(room, parameter, compute(parameter))
+        return _like(arena, parameter, compute(parameter))
     shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     if shape is not None:
-        return room.array(_dense(shape, compute(parameter)), compute(parameter), fill)
-    if not kept.in_blocks(parameter.size):
-        return room.array(parameter, compute(parameter) if kept.state is None else kept.state.dtype, fill)
+        return arena.array(_dense(shape, compute(parameter)), compute(parameter), fill)
+    if not options.in_blocks(parameter.size):
+        return arena.array(parameter, compute(parameter) if options.state is None else options.state.dtype, fill)
     storage = in_blocks(rule)[rule.State._fields.index(field)]
     code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
     row = quantization.count(parameter.size)
-    scales = room.array(_dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
-    return replace(room.array(parameter, storage.dtype, code[0]), scales=scales)
+    scales = arena.array(_dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
+    return replace(arena.array(parameter, storage.dtype, code[0]), scales=scales)
 
 
 def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
@@ -56,51 +56,51 @@ def _dense(shape: tuple[int, ...], dtype: np.dtype) -> Memory:
     return Memory(None, 0, dtype, shape, chunk_table.dense_strides(shape, range(len(shape)), dtype.itemsize))
 
 
-def _like(room: Room, parameter: Memory, dtype: np.dtype) -> Memory:
+def _like(arena: Arena, parameter: Memory, dtype: np.dtype) -> Memory:
     """A new array with the parameter's values."""
-    made = room.array(parameter, dtype, 0.0)
+    made = arena.array(parameter, dtype, 0.0)
     arrays.write(made, arrays.read(parameter).astype(dtype))
     return made
 
 
-def beside(room: Room, kept: Keeping, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
+def beside(arena: Arena, options: StorageOptions, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
     """What a tensor has beside its states: master weight, moving average, copy."""
     others = {}
-    if kept.master == "float32":
-        others["master"] = _like(room, parameter, np.dtype(np.float32))
-    elif kept.master:
-        others["master"] = room.array(parameter, np.dtype(np.uint16), 0)
-    if kept.ema is not None:
-        others["ema"] = _like(room, parameter, compute(parameter))
+    if options.master == "float32":
+        others["master"] = _like(arena, parameter, np.dtype(np.float32))
+    elif options.master:
+        others["master"] = arena.array(parameter, np.dtype(np.uint16), 0)
+    if options.ema is not None:
+        others["ema"] = _like(arena, parameter, compute(parameter))
     if copy is not None:
         others["copy"] = copy  # written in the first step
     return others
 
 
-def weights(room: Room, kept: Keeping, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
+def weights(arena: Arena, options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
     """A new array with the parameter's values in the type it is computed in: its master weight's, where it has one."""
     dtype = compute(parameter)
-    made = room.array(parameter, dtype, 0.0)
+    made = arena.array(parameter, dtype, 0.0)
     values = arrays.read(parameter)
-    if kept.master == "float32":
+    if options.master == "float32":
         values = arrays.read(others["master"])
-    elif kept.master:
+    elif options.master:
         values = joined(values.view(np.uint16), arrays.read(others["master"]))
     arrays.write(made, values.astype(dtype))
     return made
 
 
-def check(kept: Keeping, names: Sequence[str], parameters: Sequence[Memory]) -> None:
-    """Raise a ValueError where parameters cannot be kept as they are to be."""
+def check(options: StorageOptions, names: Sequence[str], parameters: Sequence[Memory]) -> None:
+    """Raise a ValueError where parameters cannot be options as they are to be."""
     for name, parameter in zip(names, parameters, strict=True):
-        if kept.master and parameter.dtype.itemsize != 2:
+        if options.master and parameter.dtype.itemsize != 2:
             raise ValueError(
-                f"master={kept.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
+                f"master={options.master!r}: parameter {name!r} is {parameter.dtype}; only 16-bit ones have a master"
             )
-        if kept.master == "remainder" and parameter.dtype.name != "bfloat16":
+        if options.master == "remainder" and parameter.dtype.name != "bfloat16":
             raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
-    few_bits = kept.eight is not None or (kept.state is not None and kept.state.itemsize == 2)
-    if kept.stochastic and not few_bits and (kept.master or all(p.dtype.itemsize > 2 for p in parameters)):
+    few_bits = options.eight is not None or (options.state is not None and options.state.itemsize == 2)
+    if options.stochastic and not few_bits and (options.master or all(p.dtype.itemsize > 2 for p in parameters)):
         raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits or fewer")
 
 

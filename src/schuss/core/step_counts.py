@@ -15,7 +15,7 @@ History = tuple[int, Any]
 
 
 @dataclass
-class Block:
+class StepGroup:
     """Tensors of one group and rule that have the same history, and so share their scalars.
 
     ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
@@ -28,7 +28,7 @@ class Block:
     step: int
     running: Any
     members: list[int] = field(default_factory=list)
-    kinds: list[np.dtype] = field(default_factory=list)
+    dtypes: list[np.dtype] = field(default_factory=list)
     at: int = 0
     after: Any = None
     lent: tuple[TwoPassTable, int] | None = None
@@ -47,14 +47,14 @@ class Block:
         return self.running
 
 
-class Counts:
+class StepCounts:
     """The blocks of all tensors. ``clock``: one int64, steps that moved something; the engines raise it.
 
-    ``groups``: every tensor's group (see :class:`Block`); ``kinds``: what it is computed in.
+    ``groups``: every tensor's group (see :class:`StepGroup`); ``dtypes``: what it is computed in.
     """
 
-    def __init__(self, clock: np.ndarray, groups: Sequence[int], kinds: Sequence[np.dtype]) -> None:
-        self.clock, self._groups, self._kinds = clock, list(groups), kinds
+    def __init__(self, clock: np.ndarray, groups: Sequence[int], dtypes: Sequence[np.dtype]) -> None:
+        self.clock, self._groups, self._kinds = clock, list(groups), dtypes
         self._alone, self._together = [False] * len(groups), [False] * len(groups)
         self.restart(0, [(0, None)] * len(groups))
 
@@ -112,18 +112,18 @@ class Counts:
                 found[number] = shared.get(block.group, own) if self._together[number] else own
         return found
 
-    def _partition(self, members: Iterable[int], histories: Sequence[History]) -> list[Block]:
-        blocks: dict[Any, Block] = {}
+    def _partition(self, members: Iterable[int], histories: Sequence[History]) -> list[StepGroup]:
+        blocks: dict[Any, StepGroup] = {}
         for number in members:
             shared = self._groups[number], *histories[number]
-            block = blocks.setdefault((*shared, number if self._alone[number] else None), Block(*shared))
+            block = blocks.setdefault((*shared, number if self._alone[number] else None), StepGroup(*shared))
             block.members.append(number)
-            if self._kinds[number] not in block.kinds:
-                block.kinds.append(self._kinds[number])
+            if self._kinds[number] not in block.dtypes:
+                block.dtypes.append(self._kinds[number])
         return list(blocks.values())
 
 
-def running_before(rule: Rule, block: Block, elapsed: int) -> Any:
+def running_before(rule: Rule, block: StepGroup, elapsed: int) -> Any:
     """The running numbers that a rule's step starts from: its own where the group did not have the rule before."""
     assert rule.running is not None
     running = block.now(elapsed)

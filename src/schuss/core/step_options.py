@@ -18,7 +18,7 @@ class StepInfo(NamedTuple):
     skipped: bool
 
 
-class Riding(NamedTuple):
+class StepOptions(NamedTuple):
     """The options of a step, checked; :meth:`schuss.Optimizer.step` says what they mean."""
 
     scale: float = 1.0
@@ -28,7 +28,9 @@ class Riding(NamedTuple):
     zero_grad: bool = False
 
     @classmethod
-    def checked(cls, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, zero_grad: Any) -> Riding:
+    def checked(
+        cls, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, zero_grad: Any
+    ) -> StepOptions:
         """The options, or an error that names what does not fit.
 
         Raises
@@ -45,7 +47,7 @@ class Riding(NamedTuple):
         )
 
     @property
-    def looks_ahead(self) -> bool:
+    def needs_grad_norm(self) -> bool:
         """Whether the gradients have to be read before the step."""
         return self.clip_norm is not None or self.skip_nonfinite
 
@@ -73,5 +75,5 @@ def _flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-AT_REST = Riding()
+DEFAULT_OPTIONS = StepOptions()
 MOVED = StepInfo(None, False)

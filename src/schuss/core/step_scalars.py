@@ -15,39 +15,39 @@ from schuss_kernels.rules import is_built_in
 from schuss_kernels.storage.stochastic_rounding import key as random_key
 
 from .param_groups import ParamGroup
-from .step_counts import Block, Counts, running_before
-from .storage_options import Keeping
+from .step_counts import StepCounts, StepGroup, running_before
+from .storage_options import StorageOptions
 
 
 @dataclass
-class Alike:
+class SharedScalars:
     """Blocks that start every step from the same numbers. ``own``: running numbers that are theirs alone, and so each
-    is in an Alike of its own."""
+    is in an SharedScalars of its own."""
 
-    blocks: list[Block]
+    blocks: list[StepGroup]
     own: bool
 
     def __post_init__(self) -> None:
         self.slots = [block.slot for block in self.blocks]
-        self.kinds = list(dict.fromkeys(kind for block in self.blocks for kind in block.kinds))
+        self.dtypes = list(dict.fromkeys(kind for block in self.blocks for kind in block.dtypes))
 
 
-class Numbers:
+class StepScalars:
     """Gives the engine the numbers of the next step, block by block of ``counts``."""
 
     measures = False
     """Whether a rule has a measure, so that there is a first pass."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: StepCounts) -> None:
         self._counts = counts
         self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
-        self._alike: list[Alike] = []
+        self._alike: list[SharedScalars] = []
         self._gathered: tuple[Any, TwoPassTable | None] = None, None  # the blocks and turns that these are for
         self._standing: tuple[Any, Any] = None, None  # the engine and blocks whose numbers hold for every step to come
 
-    def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], keeping: Keeping, share: float) -> None:
+    def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], storage: StorageOptions, share: float) -> None:
         """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
-        self._rules, self._keeping, self._share = rules, keeping, share
+        self._rules, self._storage, self._share = rules, storage, share
         self._gathered = self._standing = None, None
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
@@ -58,7 +58,7 @@ class Numbers:
             if callable(group.get("lr")) and "lr" in rule.scalar_names
         ]
         # What the riders' numbers are where nothing rides, which is mostly: made once.
-        same = keeping.ema is None and not keeping.stochastic
+        same = storage.ema is None and not storage.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
         # Only of the built-in rules is it certain that the same options give the same numbers.
         others = [rule for rule in rules if not (rule.constant_scalars and is_built_in(rule))]
@@ -89,7 +89,7 @@ class Numbers:
                 running = running_before(rule, block, elapsed)
             riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
             made = rule.begin(step, given, running)
-            engine.prepare(alike.slots, alike.kinds, riders, made[0], (rule, step, given, running, None))
+            engine.prepare(alike.slots, alike.dtypes, riders, made[0], (rule, step, given, running, None))
             if alike.own:
                 block.after = made[1]
             if rule.measure is not None:
@@ -100,8 +100,8 @@ class Numbers:
     def _gather(self, turns: TwoPassTable | None, elapsed: int) -> None:
         """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""
         counts, rules = self._counts, self._rules
-        found: dict[Any, list[Block]] = {}
-        taken: list[Block] = []
+        found: dict[Any, list[StepGroup]] = {}
+        taken: list[StepGroup] = []
         lent: list[SharedRow] = []
         for block in counts.blocks:
             rule, running, own = rules[block.group], (), None
@@ -117,7 +117,7 @@ class Numbers:
             for block, row in zip(taken, turns.begin(lent), strict=True):
                 if rules[block.group].running is not None:
                     block.lent = turns, row
-        self._alike = [Alike(blocks, own is not None) for (_, _, own), blocks in found.items()]
+        self._alike = [SharedScalars(blocks, own is not None) for (_, _, own), blocks in found.items()]
         self._gathered = counts.blocks, turns
 
     def measure(self, engine: Engine) -> None:
@@ -131,7 +131,7 @@ class Numbers:
                 else:
                     sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
                 scalars, block.after = rule.end(begun, sums, step)
-                engine.prepare([block.slot], block.kinds, riders, scalars, (rule, step, given, running, sums))
+                engine.prepare([block.slot], block.dtypes, riders, scalars, (rule, step, given, running, sums))
 
     def _of_group(self, group: int) -> list[int]:
         """The tensors of a group that have gradients."""
@@ -139,7 +139,7 @@ class Numbers:
 
     def _riders(self, scale: float, clip: float | None, step: int) -> tuple[float, ...]:
         """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
-        kept = self._keeping
+        kept = self._storage
         if clip is None and kept.ema is None and not kept.stochastic:
             return scale, 0.0, 0.0, 0.0, 0.0, 0.0, self._share, 0.0
         keep = 0.0 if kept.ema is None else kept.ema

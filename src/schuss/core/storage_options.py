@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from schuss_kernels.storage.dtypes import BY_NAME, Storage
 
-from .validate import hint
+from .validate import did_you_mean
 
 EIGHT = "8bit"
 STATE_DTYPES = ("float32", "bfloat16", "float16", EIGHT)
@@ -20,7 +20,7 @@ MASTERS = ("float32", "remainder")
 ROUNDINGS = ("nearest", "stochastic")
 
 
-class Common(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
     """The keyword arguments that all optimizers have; :class:`schuss.Optimizer` says what they mean."""
 
     maximize: bool
@@ -36,7 +36,7 @@ class Common(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Keeping:
+class StorageOptions:
     """How values are kept, checked. ``state``: None: as they are computed. ``eight``: the least elements of a tensor
     whose states are in 8 bits, None: they never are."""
 
@@ -52,7 +52,9 @@ class Keeping:
         return self.eight is not None and size >= self.eight
 
 
-def keeping(state_dtype: Any, master: Any, rounding: Any, seed: Any, ema: Any, min_8bit_size: Any) -> Keeping:
+def storage_options(
+    state_dtype: Any, master: Any, rounding: Any, seed: Any, ema: Any, min_8bit_size: Any
+) -> StorageOptions:
     """The arguments of these names, checked.
 
     Raises
@@ -78,7 +80,7 @@ def keeping(state_dtype: Any, master: Any, rounding: Any, seed: Any, ema: Any, m
         ema = float(ema)
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"ema: expected at least 0 and below 1, got {ema!r}")
-    return Keeping(
+    return StorageOptions(
         state,
         "" if master is None else _one_of("master", master, MASTERS),
         _one_of("rounding", rounding, ROUNDINGS) == "stochastic",
@@ -100,7 +102,7 @@ def _whole(name: str, value: Any, end: int) -> int:
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in known:
-        near = hint(value, known) if isinstance(value, str) else ""
+        near = did_you_mean(value, known) if isinstance(value, str) else ""
         raise ValueError(f"{name}: expected {_or(known)}, got {value!r}{near}")
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def hint(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``", did you mean 'adamw'?"`` where a known name is near, else nothing."""
     import difflib  # here: only mistakes need it
 

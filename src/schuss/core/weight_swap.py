@@ -11,7 +11,7 @@ from schuss_kernels.storage.memory import Memory
 from . import arrays
 
 
-class Swap:
+class WeightSwap:
     """Puts values into parameters, and what they held back."""
 
     def __init__(self, parameters: Sequence[Memory]) -> None:

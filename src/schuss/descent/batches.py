@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.validate import hint
+from ..core.validate import did_you_mean
 
 STRATEGIES = ("batch", "stochastic", "mini-batch")
 
@@ -80,7 +80,7 @@ def batches(
 def check(strategy: Any) -> None:
     """Raise ValueError unless this is the name of a strategy."""
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
-        near = hint(strategy, STRATEGIES) if isinstance(strategy, str) else ""
+        near = did_you_mean(strategy, STRATEGIES) if isinstance(strategy, str) else ""
         raise ValueError(f"strategy: expected one of {', '.join(map(repr, STRATEGIES))}, got {strategy!r}{near}")
 
 

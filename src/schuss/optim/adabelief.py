@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import adabelief
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -54,7 +54,7 @@ class AdaBelief(Optimizer):
         eps_root: float = 1e-16,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = True,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adabelief.ADABELIEF, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,
@@ -107,7 +107,7 @@ class ACProp(Optimizer):
         eps: float = 1e-16,
         eps_root: float = 1e-16,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adabelief.ACPROP, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import adabound
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -61,7 +61,7 @@ class AdaBound(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsbound: bool = False,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adabound.select, lr=lr, betas=betas, final_lr=final_lr, gamma=gamma, eps=eps,

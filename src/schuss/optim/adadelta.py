@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adadelta
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -71,7 +71,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adadelta.select, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, convention=convention,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adafactor
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -88,7 +88,7 @@ class Adafactor(Optimizer):
         min_dim: float | None = None,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adafactor.select, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay,

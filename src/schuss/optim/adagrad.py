@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adagrad
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -67,7 +67,7 @@ class Adagrad(Optimizer):
         eps: float | None = None,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adagrad.select, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,

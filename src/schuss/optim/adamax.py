@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adamax
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -70,7 +70,7 @@ class Adamax(Optimizer):
         weight_decay: float = 0.0,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adamax.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, convention=convention,
@@ -116,7 +116,7 @@ class AdamaxW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-4,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adamax.ADAMAXW, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common

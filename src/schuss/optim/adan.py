@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adan
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -63,7 +63,7 @@ class Adan(Optimizer):
         weight_decay: float = 0.0,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adan.select, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import ademamix
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -54,7 +54,7 @@ class AdEMAMix(Optimizer):
         t_alpha_beta3: float = 0.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, ademamix.ADEMAMIX, lr=lr, betas=betas, alpha=alpha, t_alpha_beta3=t_alpha_beta3, eps=eps,
@@ -106,7 +106,7 @@ class SimplifiedAdEMAMix(Optimizer):
         alpha: float = 0.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, ademamix.SIMPLIFIED, lr=lr, betas=betas, alpha=alpha, eps=eps, weight_decay=weight_decay, **common

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import adopt
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -67,7 +67,7 @@ class ADOPT(Optimizer):
         use_clipping: bool = True,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, adopt.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import aggmo
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -51,6 +51,6 @@ class AggMo(Optimizer):
         lr: float | Callable[[int], float] = 0.1,
         betas: tuple[float, float, float] = (0.0, 0.9, 0.99),
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, aggmo.select, lr=lr, betas=betas, weight_decay=weight_decay, **common)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules.cautious import CAUTIOUS_ADAMW, CAUTIOUS_LION
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -54,7 +54,7 @@ class CautiousAdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, CAUTIOUS_ADAMW, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common)
 
@@ -98,6 +98,6 @@ class CautiousLion(Optimizer):
         lr: float | Callable[[int], float] = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, CAUTIOUS_LION, lr=lr, betas=betas, weight_decay=weight_decay, **common)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import cocob
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -50,6 +50,6 @@ class COCOB(Optimizer):
         alpha: float = 100.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, cocob.COCOB, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, **common)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import dog
 
 from ..core.param_groups import Select
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -60,7 +60,7 @@ class DoG(Optimizer):
         init_dist: float = 0.0,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, self._select, lr=lr, reps_rel=reps_rel, init_eta=init_eta, init_dist=init_dist, eps=eps,
@@ -129,7 +129,7 @@ class DoWG(Optimizer):
         init_estim_sq_dist: float = 0.0,
         eps: float = 1e-4,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, dog.DOWG, lr=lr, init_estim_sq_dist=init_estim_sq_dist, eps=eps, weight_decay=weight_decay,

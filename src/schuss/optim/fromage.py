@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import fromage
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -56,6 +56,6 @@ class Fromage(Optimizer):
         min_norm: float | None = None,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, fromage.select, lr=lr, min_norm=min_norm, convention=convention, **common)

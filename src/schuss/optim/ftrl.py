@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import ftrl
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -80,7 +80,7 @@ class FTRL(Optimizer):
         weight_decay: float = 0.0,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, ftrl.select, lr=lr, l1=l1, l2=l2, l2_shrinkage=l2_shrinkage, beta=beta,

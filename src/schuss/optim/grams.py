@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import grams
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -49,6 +49,6 @@ class Grams(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, grams.GRAMS, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common)

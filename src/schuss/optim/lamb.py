@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import lamb
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -72,7 +72,7 @@ class LAMB(Optimizer):
         always_adapt: bool = True,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, lamb.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip,

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import laprop
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -50,6 +50,6 @@ class LaProp(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-15,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, laprop.LAPROP, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common)

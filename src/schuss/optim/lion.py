@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import lion
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -69,7 +69,7 @@ class Lion(Optimizer):
         weight_decay: float | None = None,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, lion.select, lr=lr, betas=betas, weight_decay=weight_decay, convention=convention, **common
@@ -114,6 +114,6 @@ class Tiger(Optimizer):
         lr: float | Callable[[int], float] = 1e-3,
         beta: float = 0.965,
         weight_decay: float = 0.01,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, lion.TIGER, lr=lr, beta=beta, weight_decay=weight_decay, **common)

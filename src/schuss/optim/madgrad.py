@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import madgrad
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -50,7 +50,7 @@ class MADGRAD(Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         eps: float = 1e-6,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, madgrad.MADGRAD, lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps, **common

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import mars
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -54,7 +54,7 @@ class MARS(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         gamma: float = 0.025,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, mars.MARS, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, gamma=gamma, **common
@@ -101,6 +101,6 @@ class MARSLion(Optimizer):
         beta: float = 0.95,
         weight_decay: float = 0.0,
         gamma: float = 0.025,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, mars.MARS_LION, lr=lr, beta=beta, weight_decay=weight_decay, gamma=gamma, **common)

@@ -7,7 +7,7 @@ from schuss_kernels.rules import muon
 from schuss_kernels.rules.muon import COEFFICIENTS
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -100,7 +100,7 @@ class Muon(Optimizer):
         only_adam: bool = False,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, muon.select, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,

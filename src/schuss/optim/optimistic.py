@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import optimistic
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -51,7 +51,7 @@ class OGD(Optimizer):
         alpha: float = 1.0,
         beta: float = 1.0,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, optimistic.OGD, lr=lr, alpha=alpha, beta=beta, weight_decay=weight_decay, **common)
 
@@ -107,7 +107,7 @@ class OptimisticAdam(Optimizer):
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = True,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, optimistic.OPTIMISTIC_ADAM, lr=lr, alpha=alpha, beta=beta, betas=betas, eps=eps, eps_root=eps_root,

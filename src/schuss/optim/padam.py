@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import padam
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -52,7 +52,7 @@ class PAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         partial: float = 0.125,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, padam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, partial=partial, **common

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import dadapt, prodigy
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -75,7 +75,7 @@ class Prodigy(Optimizer):
         d0: float = 1e-6,
         d_coef: float = 1.0,
         growth_rate: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, prodigy.select, lr=lr, betas=betas, beta3=beta3, eps=eps, weight_decay=weight_decay,
@@ -143,7 +143,7 @@ class DAdaptAdam(Optimizer):
         use_bias_correction: bool = False,
         d0: float = 1e-6,
         growth_rate: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, dadapt.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decouple=decouple,

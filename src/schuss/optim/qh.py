@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import qh
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -56,7 +56,7 @@ class QHM(Optimizer):
         nu: float = 0.7,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, qh.QHM, lr=lr, momentum=momentum, nu=nu, weight_decay=weight_decay,
@@ -112,7 +112,7 @@ class QHAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, qh.QHADAM, lr=lr, betas=betas, nus=nus, eps=eps, weight_decay=weight_decay,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import radam
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -68,7 +68,7 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, radam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import rmsprop
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -77,7 +77,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, rmsprop.select, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,

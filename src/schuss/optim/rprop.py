@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import rprop
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -67,7 +67,7 @@ class Rprop(Optimizer):
         step_sizes: tuple[float, float] = (1e-6, 50.0),
         *,
         convention: str = "torch",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, rprop.select, lr=lr, etas=etas, step_sizes=step_sizes, convention=convention, **common

@@ -11,7 +11,7 @@ from schuss_kernels.storage import stochastic_rounding
 from ..core import arrays, states
 from ..core.conventions import Conventions
 from ..core.param_groups import ParamGroup
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 _WHY = "in evaluation mode: the parameters hold the mean x; call train() first"
@@ -77,7 +77,7 @@ class ScheduleFree(Optimizer):
         if master is None:
             return held.astype(states.compute(parameter))
         kept = arrays.read(master)
-        return stochastic_rounding.joined(held.view(np.uint16), kept) if self._keeping.master == "remainder" else kept
+        return stochastic_rounding.joined(held.view(np.uint16), kept) if self._storage.master == "remainder" else kept
 
     @staticmethod
     def _beta(group: ParamGroup) -> float:
@@ -150,7 +150,7 @@ class ScheduleFreeSGD(ScheduleFree):
         weight_lr_power: float = 2.0,
         *,
         convention: str = "authors",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, schedule_free.select_sgd, lr=lr, momentum=momentum, weight_decay=weight_decay,
@@ -238,7 +238,7 @@ class ScheduleFreeAdamW(ScheduleFree):
         weight_lr_power: float | None = None,
         *,
         convention: str = "authors",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, schedule_free.select_adamw, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
@@ -296,7 +296,7 @@ class ScheduleFreeRAdam(ScheduleFree):
         r: float = 0.0,
         weight_lr_power: float = 2.0,
         silent_sgd_phase: bool = True,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, schedule_free.select_radam, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, r=r,

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import signum
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -41,7 +41,7 @@ class SignSGD(Optimizer):
         params: Any,
         lr: float | Callable[[int], float] = 1e-4,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, signum.SIGNSGD, lr=lr, weight_decay=weight_decay, **common)
 
@@ -85,6 +85,6 @@ class Signum(Optimizer):
         lr: float | Callable[[int], float] = 1e-4,
         beta: float = 0.9,
         weight_decay: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, signum.SIGNUM, lr=lr, beta=beta, weight_decay=weight_decay, **common)

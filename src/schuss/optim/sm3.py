@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import sm3
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -49,6 +49,6 @@ class SM3(Optimizer):
         lr: float | Callable[[int], float] = 0.1,
         momentum: float = 0.9,
         eps: float = 0.0,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, sm3.select, lr=lr, momentum=momentum, eps=eps, **common)

@@ -17,8 +17,8 @@ from ..core import tree
 from ..core.conventions import Conventions
 from ..core.overlap import overlap
 from ..core.param_groups import unwrapped
-from ..core.step_options import Riding, StepInfo
-from ..core.storage_options import Common
+from ..core.step_options import StepInfo, StepOptions
+from ..core.storage_options import CommonOptions
 from ..optimizer import ACCUMULATED, Optimizer
 
 
@@ -90,7 +90,7 @@ class Sophia(Optimizer):
         clip_threshold: float = 1.0,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         self._given = threading.local()  # the estimate on its way from step() to where the lock is held
         self._waiting: list[Memory | None] = []
@@ -150,28 +150,28 @@ class Sophia(Optimizer):
             self._use_stream(stream)
             self._move_hessian(memories)
 
-    def _step(self, gradients: list[Any], riding: Riding) -> StepInfo:
+    def _step(self, gradients: list[Any], options: StepOptions) -> StepInfo:
         estimate = getattr(self._given, "estimate", None)
         if estimate is None:
-            return super()._step(gradients, riding)
+            return super()._step(gradients, options)
         memories = self._estimates(estimate)
         late = [self._groups[group]["convention"] == "optax" for group in self._group_of]
         after = [memory if wait else None for memory, wait in zip(memories, late, strict=True)]
-        if riding.zero_grad:
+        if options.zero_grad:
             self._refuse_zeroed(gradients, after)
-        self._ride(riding)
+        self._configure(options)
         self._waiting = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
         try:
             with DeferInterrupt():
-                info = self._step_looking(gradients, riding)
+                info = self._step_with_norm(gradients, options)
                 if not info.skipped:
-                    self._about_to_move()  # where no tensor had a gradient
+                    self._before_update()  # where no tensor had a gradient
                     self._move_hessian(after)
         finally:
             self._waiting = []
         return info
 
-    def _about_to_move(self) -> None:
+    def _before_update(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._move_hessian(waiting)
 
@@ -194,8 +194,8 @@ class Sophia(Optimizer):
                     f"zero_grad: the hessian estimate of {name!r} shares memory with a gradient; pass a copy"
                 )
 
-    def _adapt(self) -> None:
-        super()._adapt()
+    def _rebuild_engine(self) -> None:
+        super()._rebuild_engine()
         self._hessians: Engine | None = None  # the states may be others now
 
     def _move_hessian(self, memories: Sequence[Memory | None]) -> None:
@@ -206,7 +206,7 @@ class Sophia(Optimizer):
             tensors = [
                 Tensor(
                     name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *states_.expected_gradient(parameter),
-                    stochastic=self._keeping.stochastic,
+                    stochastic=self._storage.stochastic,
                 )
                 for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)
             ]  # fmt: skip
@@ -222,7 +222,7 @@ class Sophia(Optimizer):
         engine.set_slots(
             [None if m is None else slots[group] for m, group in zip(memories, self._group_of, strict=True)]
         )
-        high, low = random_key(self._keeping.seed, -1 - self.steps)  # other bits than those of any step
+        high, low = random_key(self._storage.seed, -1 - self.steps)  # other bits than those of any step
         for group, slot in slots.items():
             options = {"betas": self._groups[group]["betas"]}
             riders = (1.0, 0.0, 0.0, 0.0, float(high), float(low), 0.0, 0.0)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules.stable_adamw import STABLE_ADAMW
 
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -53,6 +53,6 @@ class StableAdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-6,
         weight_decay: float = 0.2,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(params, STABLE_ADAMW, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Unpack
 from schuss_kernels.rules import yogi
 
 from ..core.conventions import Conventions
-from ..core.storage_options import Common
+from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
 
@@ -68,7 +68,7 @@ class Yogi(Optimizer):
         weight_decay: float = 0.0,
         *,
         convention: str = "paper",
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
             params, yogi.select, lr=lr, betas=betas, eps=eps, initial_accumulator_value=initial_accumulator_value,

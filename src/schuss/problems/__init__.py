@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..core.validate import hint
+from ..core.validate import did_you_mean
 from .blobs import blobs_network
 from .digits import digits_mlp
 from .lines import bids_roi, linear_regression, logistic_regression
@@ -73,5 +73,5 @@ def make(name: str, **options: Any) -> Problem:
     """
     plain = name.strip().lower().replace(" ", "_").replace("-", "_") if isinstance(name, str) else ""
     if plain not in _MAKERS:
-        raise ValueError(f"problem: unknown name {name!r}{hint(plain, _MAKERS)} (known: {', '.join(_MAKERS)})")
+        raise ValueError(f"problem: unknown name {name!r}{did_you_mean(plain, _MAKERS)} (known: {', '.join(_MAKERS)})")
     return _MAKERS[plain](**options)

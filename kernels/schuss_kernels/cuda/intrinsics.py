@@ -16,6 +16,7 @@ from ..lang import scalar_math
 from ..lang.rule import Rule
 from ..lang.specialize import specialize
 from ..lowering import element as lowering_element
+from ..lowering import random_bits
 from ..lowering.element import PARAMETER
 from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar
 from ..lowering.quantized import load_scale
@@ -120,7 +121,7 @@ class Words:
                 if not spec.stochastic:
                     return lowering_element.ir.IntType(32)(0)
                 tensor = load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
-                return row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+                return random_bits.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
 
             return types.int32(riders, types.int64), build
 

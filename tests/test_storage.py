@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from cases import arrays, assert_same_bits, one_a_kernel
+from schuss_kernels.lowering.conversions import narrow, widen
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import stochastic_rounding
@@ -65,7 +66,7 @@ SIXTEEN = [(F16, np.float16), (BF16, BFLOAT16)]
 def test_every_16_bit_number_as_float32(storage, dtype):
     from llvmlite import ir
 
-    convert = converter(ir.IntType(16), ir.FloatType(), lambda b, v: storage.widen(b, v, np.dtype(np.float32)))
+    convert = converter(ir.IntType(16), ir.FloatType(), lambda b, v: widen(b, v, storage, np.dtype(np.float32)))
     every = np.arange(1 << 16, dtype=np.uint16)
     got = convert(every, np.float32).view(np.uint32)
     np.testing.assert_array_equal(got, every.view(dtype).astype(np.float32).view(np.uint32))
@@ -76,7 +77,7 @@ def test_float32_as_16_bits(storage, dtype):
     """Numpy's and ml_dtypes' bits: NaN payloads, infinities, denormals, ties, overflow, and a few million others."""
     from llvmlite import ir
 
-    convert = converter(ir.FloatType(), ir.IntType(16), lambda b, v: storage.narrow(b, v, np.dtype(np.float32)))
+    convert = converter(ir.FloatType(), ir.IntType(16), lambda b, v: narrow(b, v, storage, np.dtype(np.float32)))
     draw = np.random.default_rng(0)
     every = np.arange(1 << 16, dtype=np.uint32)
     exact = every.astype(np.uint16).view(dtype).astype(np.float32).view(np.uint32)

@@ -17,7 +17,7 @@ from numba.extending import intrinsic, overload
 from ..lang.rule import Rule
 from ..lowering import element as lowering_element
 from ..lowering import quantized, random_bits
-from ..lowering.llvm import INT64, load_int64, load_scalar, mark, pointer_to, store_double
+from ..lowering.llvm import INT64, load_int64, load_scalar, mark, pointer_to, store_double, stored_type
 from ..lowering.quantized import Scratch, load_scale
 from ..lowering.random_bits import Draw
 from ..lowering.reductions import add_to, each_in_lanes, fold, squares
@@ -251,7 +251,7 @@ def copy_gradient(typing, code, address, into, index):
     storage = GRADIENTS[code.literal_value]
 
     def build(context, builder, signature, args):
-        kind, size = storage.llvm_type(), INT64(storage.itemsize)
+        kind, size = stored_type(storage), INT64(storage.itemsize)
         value = builder.load(builder.inttoptr(args[1], kind.as_pointer()), align=1)
         place = builder.add(args[2], builder.mul(args[3], size))
         builder.store(value, builder.inttoptr(place, kind.as_pointer()), align=1)

@@ -15,9 +15,10 @@ from numba.cuda.extending import intrinsic
 from ..lang import scalar_math
 from ..lang.rule import Rule
 from ..lang.specialize import specialize
+from ..lowering import conversions, random_bits
 from ..lowering import element as lowering_element
 from ..lowering.element import PARAMETER
-from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar
+from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar, stored_type
 from ..lowering.quantized import load_scale
 from ..lowering.random_bits import Draw
 from ..lowering.rule_types import number_type, tuple_type
@@ -120,7 +121,7 @@ class Words:
                 if not spec.stochastic:
                     return lowering_element.ir.IntType(32)(0)
                 tensor = load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
-                return row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+                return random_bits.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
 
             return types.int32(riders, types.int64), build
 
@@ -183,7 +184,7 @@ class Words:
                 made = cgutils.unpack_tuple(
                     builder, context.call_internal(builder, compiled[0].fndesc, kind, arguments), count
                 )
-                wide = [F64.narrow(builder, value, spec.compute) for value in made]
+                wide = [conversions.narrow(builder, value, F64, spec.compute) for value in made]
                 so_far = cgutils.unpack_tuple(builder, before, count)
                 return context.make_tuple(
                     builder, sums, [builder.fadd(one, more) for one, more in zip(so_far, wide, strict=True)]
@@ -241,9 +242,9 @@ class SquaresWords:
         @intrinsic
         def gradient(typing, address):
             def build(context, builder, signature, args):
-                pointer = builder.inttoptr(args[0], storage.llvm_type().as_pointer(GLOBAL))
+                pointer = builder.inttoptr(args[0], stored_type(storage).as_pointer(GLOBAL))
                 value = builder.load(pointer, align=storage.itemsize)
-                return storage.widen(builder, value, np.dtype(np.float64))
+                return conversions.widen(builder, value, storage, np.dtype(np.float64))
 
             return types.float64(types.int64), build
 

@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..storage import quantization
+from ..storage.dtypes import BF16, F16, F32, F64, Storage
 
 _I16, _I32, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
 
@@ -23,29 +24,30 @@ _HALF_OVER = (127 + 16) << 23  # 2**16, above the largest
 _HALF_MAGIC = ((127 - 15) + (23 - 10) + 1) << 23  # 0.5: adding it leaves a denormal float16 in the low bits
 
 
-def widen(builder: Any, value: Any, code: str, compute: np.dtype) -> Any:
-    """A stored value (or vector) of the storage ``code`` as ``compute``."""
-    if code == "f64":
+def widen(builder: Any, value: Any, storage: Storage, compute: np.dtype) -> Any:
+    """Convert a stored value (or vector) of a float ``storage`` to ``compute``."""
+    if storage is F64:
         return value if compute.itemsize == 8 else builder.fptrunc(value, _like(value, _F32))
-    if code == "bf16":
+    if storage is BF16:
         value = _from_bfloat16(builder, value)
-    elif code == "f16":
+    elif storage is F16:
         value = _from_half(builder, value)
     return value if compute.itemsize == 4 else builder.fpext(value, _like(value, _F64))
 
 
-def narrow(builder: Any, value: Any, code: str, compute: np.dtype, draw: Any = None) -> Any:
-    """A ``compute`` value (or vector) as the storage ``code`` keeps it; float64 goes to 16 bits by way of float32.
+def narrow(builder: Any, value: Any, storage: Storage, compute: np.dtype, draw: Any = None) -> Any:
+    """Convert a ``compute`` value (or vector) to what a float ``storage`` keeps, rounded to nearest even.
 
-    ``draw``: 16 random bits (in 32) for a 16-bit storage; the value is then rounded up as often as it lies near.
+    float64 goes to 16 bits by way of float32. ``draw``: 16 random bits, in 32; a 16-bit storage is then rounded
+    stochastically.
     """
-    if code == "f64":
+    if storage is F64:
         return value if compute.itemsize == 8 else builder.fpext(value, _like(value, _F64))
     if compute.itemsize == 8:
         value = builder.fptrunc(value, _like(value, _F32))
-    if code == "f32":
+    if storage is F32:
         return value
-    return (_to_bfloat16 if code == "bf16" else _to_half)(builder, value, draw)
+    return (_to_bfloat16 if storage is BF16 else _to_half)(builder, value, draw)
 
 
 def _like(value: Any, kind: Any) -> Any:

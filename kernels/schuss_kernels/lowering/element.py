@@ -20,7 +20,7 @@ from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, SCALE, SLOW_STEP
 from ..plan.spec import Spec
 from ..storage.dtypes import CODES, F32
 from . import conversions
-from .llvm import GENERIC, INT64, mark, pointer_to
+from .llvm import GENERIC, INT64, mark, pointer_to, stored_type
 from .random_bits import Draw
 
 PARAMETER, GRADIENT, FIRST_STATE = range(3)
@@ -78,9 +78,9 @@ class Element:
 
     def _pointer(self, stream: int) -> tuple[Any, int]:
         storage = self.spec.streams[stream].storage
-        kind = storage.llvm_type() if self.lanes == 1 else ir.VectorType(storage.llvm_type(), self.lanes)
         size = self.lanes * storage.itemsize if self.align else 1
-        return pointer_to(self.builder, *self.places[stream], kind, self.space), size
+        type_ = stored_type(storage, self.lanes)
+        return pointer_to(self.builder, *self.places[stream], type_, self.space), size
 
 
 def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
@@ -130,15 +130,12 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
             element.store(spec.number("master"), parameter)
     for number, state in enumerate(states):
         if element.block is not None and spec.states[number].in_blocks:
-            single = F32.narrow(builder, state, spec.compute)
+            single = conversions.narrow(builder, state, F32, spec.compute)
             element.block.keep(builder, spec.in_blocks.index(number), single)
         else:
             element.store(FIRST_STATE + number, _stored(element, FIRST_STATE + number, state, draw))
     if spec.zero:
-        kind = (
-            spec.gradient.llvm_type() if element.lanes == 1 else ir.VectorType(spec.gradient.llvm_type(), element.lanes)
-        )
-        element.store(GRADIENT, ir.Constant(kind, None))
+        element.store(GRADIENT, ir.Constant(stored_type(spec.gradient, element.lanes), None))
     if spec.ema:
         number = spec.number("ema")
 
@@ -147,24 +144,23 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
 
         element.store(number, _each(builder, moved, element.load(number), parameter))
     if spec.copy is not None:
-        element.store(spec.number("copy"), spec.copy.narrow(builder, parameter, spec.compute))
+        element.store(spec.number("copy"), conversions.narrow(builder, parameter, spec.copy, spec.compute))
 
 
 def _widened(element: Element, stream: int) -> Any:
     """What is stored, in the compute type."""
     storage, spec, builder = element.spec.streams[stream].storage, element.spec, element.builder
     if element.block is None or not storage.in_blocks:
-        return storage.widen(builder, element.load(stream), spec.compute)
+        return conversions.widen(builder, element.load(stream), storage, spec.compute)
     scale = element.block.scales[spec.in_blocks.index(stream - FIRST_STATE)]
     value = conversions.from_code(builder, element.load(stream), storage is CODES, scale)
-    return F32.widen(builder, value, spec.compute)
+    return conversions.widen(builder, value, F32, spec.compute)
 
 
 def _stored(element: Element, stream: int, value: Any, draw: Draw | None) -> Any:
     storage, spec = element.spec.streams[stream].storage, element.spec
-    if draw is not None and stream in spec.at_random:
-        return storage.narrow(element.builder, value, spec.compute, draw(stream))
-    return storage.narrow(element.builder, value, spec.compute)
+    bits = draw(stream) if draw is not None and stream in spec.at_random else None
+    return conversions.narrow(element.builder, value, storage, spec.compute, bits)
 
 
 def _each(builder: Any, function: Callable[..., Any], *values: Any) -> Any:

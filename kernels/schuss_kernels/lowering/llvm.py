@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ..storage.dtypes import Storage
+
 GENERIC, GLOBAL = 0, 1  # address spaces: any memory, device memory (of CUDA)
 
 
 INT64 = ir.IntType(64)
+
+_TYPES = {8: ir.DoubleType(), 4: ir.FloatType(), 2: ir.IntType(16), 1: ir.IntType(8)}
+
+
+def stored_type(storage: Storage, lanes: int = 1) -> Any:
+    """The LLVM type that a storage is loaded and stored as: a vector where there are several ``lanes``."""
+    return _TYPES[storage.itemsize] if lanes == 1 else ir.VectorType(_TYPES[storage.itemsize], lanes)
 
 
 def load_int64(builder: Any, address: Any, index: Any, space: int = GENERIC) -> Any:

@@ -11,7 +11,8 @@ from numba.core import cgutils
 
 from ..plan.reduce import LANES
 from ..storage.dtypes import Storage
-from .llvm import INT64, pointer_to
+from .conversions import widen
+from .llvm import INT64, pointer_to, stored_type
 
 
 def squares(builder: Any, storage: Storage, address: Any, count: Any) -> tuple[Any, Any]:
@@ -46,13 +47,13 @@ def each_in_lanes(
         offset = builder.mul(place, size)
         for row, address in enumerate(addresses):
             value = builder.load(pointer_to(builder, address, offset, kind), align=1)
-            take(row, storage.widen(builder, value, np.dtype(np.float64)), lane)
+            take(row, widen(builder, value, storage, np.dtype(np.float64)), lane)
 
     with cgutils.for_range(builder, whole) as loop:
-        load(builder.mul(loop.index, INT64(LANES)), ir.VectorType(storage.llvm_type(), LANES), None)
+        load(builder.mul(loop.index, INT64(LANES)), stored_type(storage, LANES), None)
     done = builder.mul(whole, INT64(LANES))
     with cgutils.for_range(builder, builder.sub(count, done)) as loop:
-        load(builder.add(done, loop.index), storage.llvm_type(), loop.index)
+        load(builder.add(done, loop.index), stored_type(storage), loop.index)
 
 
 def add_to(builder: Any, sums: Any, value: Any, lane: Any) -> None:

@@ -1,19 +1,15 @@
-"""How a value lives in memory: its dtype, its bytes, and the code that loads and stores it.
+"""How a value lives in memory: its dtype, its bytes, and the type that kernels compute in.
 
-One table row a storage. A kernel computes in the parameter's compute type; whatever else it touches is converted in
-registers. The code below speaks to an LLVM builder, so the CPU and the CUDA kernels share it.
+One :class:`Storage` a dtype. A kernel computes in the parameter's compute type; whatever else it loads or stores is
+converted in registers (``lowering.conversions``).
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -38,28 +34,10 @@ class Storage:
         """
         return _dtype(self.name)
 
-    def llvm_type(self) -> Any:
-        """The LLVM type that is loaded and stored."""
-        from llvmlite import ir
-
-        return {8: ir.DoubleType(), 4: ir.FloatType(), 2: ir.IntType(16), 1: ir.IntType(8)}[self.itemsize]
-
     @property
     def in_blocks(self) -> bool:
         """Whether it is a code of 8 bits, that needs its block's scale."""
         return self.itemsize == 1
-
-    def widen(self, builder: Any, value: Any, compute: np.dtype) -> Any:
-        """A loaded value (or vector) as ``compute``."""
-        from ..lowering import conversions
-
-        return conversions.widen(builder, value, self.code, compute)
-
-    def narrow(self, builder: Any, value: Any, compute: np.dtype, draw: Any = None) -> Any:
-        """A ``compute`` value (or vector) as it is stored: rounded to nearest even, or by 16 random bits."""
-        from ..lowering import conversions
-
-        return conversions.narrow(builder, value, self.code, compute, draw)
 
 
 F64 = Storage("f64", "float64", 8, _DOUBLE)

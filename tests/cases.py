@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 from dataclasses import dataclass, field
@@ -190,6 +191,22 @@ def one_a_kernel() -> list[Case]:
         rule = case.rule
         found.setdefault((rule.update, rule.measure), case)
     return list(found.values())
+
+
+@functools.cache
+def _options_of_rules() -> dict[str, dict[str, Any]]:
+    cases = [*CASES, *(Case(case.make, {"convention": name}) for case in CASES for name in case.make._conventions)]
+    found: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        [group] = case.make([np.ones(1)], **case.options, backend="numpy").param_groups
+        found.setdefault(case.rule.name, group.options)
+    return found
+
+
+def options_of(rule: Any) -> dict[str, Any]:
+    """Values for the hyper-parameters of a built-in rule: those of the first case that it moves a vector in."""
+    known = _options_of_rules()[rule.name]
+    return {name: known[name] for name in rule.options}
 
 
 def said(value: Any) -> str:

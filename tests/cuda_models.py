@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from cases import options_of
 from schuss_kernels.lang.rule import PARAMETER
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import in_blocks
@@ -240,11 +240,8 @@ def numbers(draw, shape):
 
 
 def options(rule):
-    """Hyper-parameters of a rule with nothing switched off: 0.1 where the default is zero, or there is none."""
-    return {
-        name: 0.1 if default is inspect.Parameter.empty or (type(default) is float and default == 0.0) else default
-        for name, default in rule.options.items()
-    }
+    """Hyper-parameters of a built-in rule with nothing switched off: 0.1 where they would be zero."""
+    return {name: 0.1 if value == 0.0 and value is not False else value for name, value in options_of(rule).items()}
 
 
 def differences(ours, theirs):

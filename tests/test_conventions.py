@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 import schuss
+from schuss.catalogue import VARIANTS
 
 STEPS = 25
 WITH_CONVENTIONS = [schuss.SGD, schuss.Adagrad, schuss.RMSprop, schuss.Adam, schuss.AdamW]
@@ -132,9 +134,9 @@ def test_papers(make, options, paper, decay, dtype, tolerance):
 def test_what_differs_is_what_the_defaults_say(make):
     """Every class has the four; each has a default for the same options, which are those without one of their own."""
     assert list(make._conventions) == ["torch", "keras", "optax", "paper"]
-    names = {frozenset(defaults) for defaults in make._conventions.values()}
+    names = {frozenset(convention.defaults) for convention in make._conventions.values()}
     assert len(names) == 1
-    for convention, defaults in make._conventions.items():
+    for convention, (defaults, *_) in make._conventions.items():
         [group] = make([np.ones(3)], convention=convention).param_groups
         assert {name: group[name] for name in defaults} == defaults
         assert group["convention"] == convention
@@ -143,6 +145,49 @@ def test_what_differs_is_what_the_defaults_say(make):
     assert None not in group.options.values()
     for name in defaults:
         assert f"{name} " in make.__doc__ or f"{name}," in make.__doc__
+
+
+ALL_WITH_CONVENTIONS = list(
+    dict.fromkeys(variant.cls for variant in VARIANTS.values() if getattr(variant.cls, "_conventions", None))
+)
+
+
+def documented(make):
+    """The table in a class's docstring: convention -> column -> the words there (of columns of one name the first)."""
+    found = re.search(r"^( *=+ +=[= ]+)\n(.*)\n\1\n(.*?)\n\1$", make.__doc__, re.M | re.S)
+    spans = [slice(*match.span()) for match in re.finditer("=+", found[1])]
+    spans[-1] = slice(spans[-1].start, None)
+    columns = [found[2][span].strip() for span in spans]
+    table = {}
+    for row in found[3].splitlines():
+        name, *words = (row[span].strip() for span in spans)
+        if name:
+            table[name.strip('"')] = dict(reversed(list(zip(columns[1:], words, strict=True))))
+    return table
+
+
+@pytest.mark.parametrize("make", [make for make in ALL_WITH_CONVENTIONS if make is not schuss.ADOPT])
+def test_the_table_of_the_docstring_is_that_of_the_rule_file(make):
+    """Every default stands in the column of its option, or somewhere in the row where there is no such column."""
+    table = documented(make)
+    assert set(table) == set(make._conventions)
+    for name, (defaults, *_) in make._conventions.items():
+        for option, default in defaults.items():
+            expected = default if isinstance(default, tuple) else (default,)
+            words = table[name].get(option) or " ".join(table[name].values())
+            said = [float(number) for number in re.findall(r"(?<![\w.])\d[\d.]*(?:e-?\d+)?", words)]
+            assert said[: len(expected)] == list(expected) if option in table[name] else default in said
+
+
+@pytest.mark.parametrize("make", ALL_WITH_CONVENTIONS)
+def test_a_table_of_conventions_knows_no_others(make):
+    known = ", ".join(map(repr, make._conventions))
+    with pytest.raises(ValueError, match=f"^convention: expected one of {known}; got 'theano'$"):
+        make._conventions["theano"]
+    with pytest.raises(ValueError, match=f"^parameter group 0: convention: expected one of {known}; got 'theano'"):
+        make([np.ones(3)], convention="theano")
+    for name in make._conventions:
+        assert f'"{name}"' in make.__doc__
 
 
 @pytest.mark.parametrize("make", WITH_CONVENTIONS)

@@ -163,7 +163,7 @@ def test_a_gradient_that_overlaps_a_parameter(backend):
         ]
         for name in names
         for value in (NAN, -0.1, INF, -INF, "0.1", None, [0.1], True, 1j, 10**400)
-        if value is not None or name not in make._conventions["torch"]  # there it is the convention's default
+        if value is not None or name not in make._conventions["torch"].defaults  # there it is the convention's default
     ]
     + [
         (schuss.RMSprop, {"alpha": 1.0}, "alpha: expected at least 0 and below 1; got 1.0"),

@@ -86,7 +86,7 @@ def test_steps_are_counted_once_and_never_for_a_rule_that_raises():
         return p - lr * g, s
 
     rule = MatrixRule("own", State, reference, fits=lambda shape: len(shape) == 2, otherwise=RULES["sgd"])
-    optimizer = schuss.Optimizer(many(0), rule, backend="numba")
+    optimizer = schuss.Optimizer(many(0), rule, weight_decay=0.0, backend="numba")
     optimizer.step(many(1))
     broken.append(True)
     before = [p.array.copy() for p in optimizer._parameters]
@@ -152,6 +152,9 @@ def own_reference(p, g, s, step, *, lr, beta=0.5, scale=1.0):
     return p - lr * scale * mean / np.sqrt(rows)[:, None], OwnState(mean, rows)
 
 
+FOR_ADAMW = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-4, "weight_decay": 0.01}
+
+
 def own(**changes):
     given = {
         "shapes": lambda shape: [None, shape[:1]],
@@ -165,7 +168,7 @@ def own(**changes):
 
 def test_an_own_rule(backend):
     one, other = many(0), many(0)
-    ours = schuss.Optimizer(one, own(), lr=0.1, eps=1e-4, backend=compiled(backend))
+    ours = schuss.Optimizer(one, own(), **FOR_ADAMW, backend=compiled(backend))
     adamw = schuss.AdamW(other, lr=0.1, eps=1e-4, backend=compiled(backend))
     assert set(ours.param_groups[0].options) >= {"lr", "beta", "scale", "betas", "eps", "weight_decay", "maximize"}
     mean, rows, expected = np.zeros((6, 5), np.float32), np.zeros(6, np.float32), other[1].copy()
@@ -180,7 +183,7 @@ def test_an_own_rule(backend):
         assert_same_bits(one[number], other[number])
     saved = ours.state_dict()
     assert saved["state"]["1"]["rows"].shape == (6,)
-    again = schuss.Optimizer([p.copy() for p in one], own(), lr=0.1, eps=1e-4, backend=compiled(backend))
+    again = schuss.Optimizer([p.copy() for p in one], own(), **FOR_ADAMW, backend=compiled(backend))
     again.load_state_dict(saved)
     ours.step(many(9))
     again.step(many(9))
@@ -203,7 +206,7 @@ def test_own_rules_that_are_wrong():
     with pytest.raises(schuss.RuleError, match=r"reference takes \(p, g, s, step, \*, lr, ...\); this one takes 3"):
         MatrixRule("own", OwnState, lambda p, g, s: p)
     with pytest.raises(schuss.RuleError, match=r"shapes\(\) must return 2 shapes \(mean, rows\); it returned 1"):
-        schuss.Optimizer([np.ones((2, 2))], own(shapes=lambda shape: [None]), lr=0.1)
+        schuss.Optimizer([np.ones((2, 2))], own(shapes=lambda shape: [None]), **FOR_ADAMW)
     with pytest.raises(ValueError, match=r"parameter '1': the rule 'own' takes no array of shape \(3,\)"):
         schuss.Optimizer([np.ones((2, 2)), np.ones(3)], own(otherwise=None), lr=0.1)
 

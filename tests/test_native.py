@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import schuss_kernels
-from cases import BACKENDS, CASES, assert_same_bits, mapped, needs_native, ones
+from cases import BACKENDS, CASES, assert_same_bits, mapped, needs_native, ones, options_of
 from processes import python
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import aot, library
@@ -72,17 +72,18 @@ def test_an_own_rule_of_built_in_parts():
     """Another rule's update under a built-in name: its kernel is not the one of that name."""
     adam, w, v = RULES["adam"], ones(3), ones(3)
     mixed = Rule("adam", adam.State, adam.Scalars, adam.scalars, RULES["adamw"].update, RULES["adamw"].reference)
+    options = {**options_of(adam), "lr": 0.5, "weight_decay": 0.5}
     for params, backend in ((w, "auto"), (v, "numpy")):
-        optimizer = schuss.Optimizer([params], mixed, lr=0.5, weight_decay=0.5, backend=backend)
+        optimizer = schuss.Optimizer([params], mixed, **options, backend=backend)
         optimizer.step([ones(3)])
-    assert schuss.Optimizer([w], mixed, lr=0.5).backend == "numba"
+    assert schuss.Optimizer([w], mixed, **options).backend == "numba"
     assert_same_bits(w, v)
 
 
 @needs_native
 def test_a_built_in_rule_taken_alone_is_native():
     w = ones(3)
-    optimizer = schuss.Optimizer([w], RULES["sgd"], lr=0.25)
+    optimizer = schuss.Optimizer([w], RULES["sgd"], lr=0.25, weight_decay=0.0)
     assert optimizer.backend == "native"
     optimizer.step([ones(3)])
     assert (w == 0.75).all()

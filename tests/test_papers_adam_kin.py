@@ -385,7 +385,7 @@ def test_a_state_dict_keeps_the_convention(make, convention):
 @pytest.mark.parametrize("make", [schuss.Yogi, schuss.Adan, schuss.ADOPT, schuss.Lion])
 def test_the_default_convention_is_the_papers(make):
     """Its own defaults are those that the conventions tell, and no option is left open."""
-    for convention, defaults in make._conventions.items():
+    for convention, (defaults, *_) in make._conventions.items():
         [group] = make([np.ones(3)], convention=convention).param_groups
         assert {name: group[name] for name in defaults} == defaults
         assert None not in group.options.values()

@@ -274,7 +274,7 @@ def test_radam_rectifies_from_the_sixth_step():
 @pytest.mark.parametrize("make", [schuss.RAdam, schuss.Rprop])
 def test_conventions_without_keras(make):
     assert list(make._conventions) == ["torch", "optax", "paper"]
-    for convention, defaults in make._conventions.items():
+    for convention, (defaults, *_) in make._conventions.items():
         [group] = make([np.ones(3)], convention=convention).param_groups
         assert group["convention"] == convention
         assert {name: group[name] for name in defaults} == defaults

@@ -409,7 +409,7 @@ def test_options_that_cannot_be(make, options, message):
 def test_conventions_have_the_defaults_that_they_say(make):
     names = list(make._conventions)
     assert make([np.ones(3)]).param_groups[0]["convention"] == names[0]
-    for convention, defaults in make._conventions.items():
+    for convention, (defaults, *_) in make._conventions.items():
         [group] = make([np.ones(3)], convention=convention).param_groups
         assert {name: group[name] for name in defaults} == defaults
         assert f'"{convention}"' in make.__doc__

@@ -291,7 +291,7 @@ def test_other_bad_options():
 
 
 def test_the_conventions_of_ftrl():
-    for convention, defaults in schuss.FTRL._conventions.items():
+    for convention, (defaults, *_) in schuss.FTRL._conventions.items():
         [group] = schuss.FTRL([np.ones(3)], convention=convention).param_groups
         assert {name: group[name] for name in defaults} == defaults
     assert schuss.FTRL([np.ones(3)]).param_groups[0]["convention"] == "paper"

@@ -341,7 +341,7 @@ def test_conventions(make, names):
     """What the table says of the defaults is what they are; the paper's is the convention by itself."""
     assert list(make._conventions) == names
     assert make([np.ones(3)]).param_groups[0]["convention"] == "paper"
-    for convention, defaults in make._conventions.items():
+    for convention, (defaults, *_) in make._conventions.items():
         [group] = make([np.ones(3)], convention=convention).param_groups
         assert {name: group[name] for name in defaults} == defaults
         assert None not in group.options.values()

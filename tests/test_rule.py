@@ -12,7 +12,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits, assert_same_optimizers
+from cases import arrays, assert_same_bits, assert_same_optimizers, options_of
 from schuss_kernels.cpu import compile
 from schuss_kernels.lang.interpret import element_by_element, measured_element_by_element
 from schuss_kernels.lang.rule import PARAMETER, Rule, RuleError
@@ -91,8 +91,8 @@ def test_updates_evaluated_element_by_element(name, dtype):
     built_in = RULES[name]
     p, g, *states = arrays([40] * (2 + len(built_in.State._fields)), dtype, 0)
     p[0], g[1], g[2] = np.nan, np.inf, -0.0
-    defaults = {name: built_in.options[name] for name in built_in.scalar_names}
-    options = {**defaults, "lr": 0.1, **({"momentum": 0.9} if "momentum" in defaults else {})}
+    known = {**options_of(built_in), "lr": 0.1}
+    options = {name: known[name] for name in built_in.scalar_names}
     if built_in.running is not None:
         options["running"] = built_in.running()
     for number, s in enumerate(states):
@@ -458,3 +458,29 @@ def update(p, g, s, h): return p - h.lr * g, State()
         p = np.ones(3)
         schuss.Optimizer([p], rule, lr=0.5, backend=backend).step([np.ones(3)])
         assert p.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_a_variant_has_the_other_parts_of_its_rule():
+    first = rule(limits={"beta": schuss.FRACTION}, paper="ours")
+
+    def steeper(p, g, s, h):
+        moved, s = update(p, g, s, h)
+        return moved - g, s
+
+    made = first.variant("steeper", update=steeper, paper="theirs")
+    assert (made.name, made.update, made.paper) == ("steeper", steeper, "theirs")
+    assert (made.scalars, made.State, made.limits) == (first.scalars, first.State, first.limits)
+    assert first.update is update
+    assert made.key != first.key
+    with pytest.raises(TypeError, match="unexpected keyword argument 'updates'"):
+        first.variant("steeper", updates=steeper)
+    with pytest.raises(RuleError, match="rule 'steeper': update must be a plain function; got 3"):
+        first.variant("steeper", update=3)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_built_in_rules_leave_defaults_to_the_classes(name):
+    built_in = RULES[name]
+    functions = (built_in.scalars, built_in.reference, built_in.reference_measure, built_in.initial)
+    assert not any(function.__kwdefaults__ for function in functions if function is not None)
+    assert set(built_in.weights) <= set(built_in.State._fields)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import namedtuple
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_optimizers
+from cases import arrays, assert_same_optimizers, options_of
 from schuss_kernels.rules import RULES
 
 import schuss
@@ -24,7 +23,7 @@ def test_which_rules_are_steady():
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.constant_scalars and not rule.matrix])
 def test_steady_rules_have_the_same_numbers_in_every_step(name):
     rule = RULES[name]
-    options = {key: 0.25 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
+    options = options_of(rule)
     given = {key: options[key] for key in rule.scalar_names}
     assert len({repr(rule.begin(step, given)) for step in (1, 2, 3, 10, 1_000_000)}) == 1
 

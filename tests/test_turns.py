@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import itertools
 import math
 from collections import namedtuple
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits, needs_native
+from cases import arrays, assert_same_bits, needs_native, options_of
 from schuss_kernels.cpu import compile
 from schuss_kernels.native import engine, library
 from schuss_kernels.plan import two_pass
@@ -54,7 +53,7 @@ def test_compiled_finish_is_the_rules(name, kind):
     rule = MEASURED[name]
     address = compile.compiled_finish(rule)[1] if kind == "numba" else library.finish(rule)
     assert address
-    options = {key: 0.1 if value is inspect.Parameter.empty else value for key, value in rule.options.items()}
+    options = options_of(rule)
     given = {key: options[key] for key in rule.scalar_names}
     running = rule.running() if rule.running is not None else None
     for step in (1, 2, 7):

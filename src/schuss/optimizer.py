@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import DeferInterrupt
+from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
@@ -20,7 +21,6 @@ from .core import state_dict as state_dict_
 from .core import states as states_
 from .core.accumulation import GradientSums
 from .core.arena import Arena
-from .core.conventions import Conventions
 from .core.fork_lock import step_lock
 from .core.lookahead import SlowWeights
 from .core.overlap import AddressRanges, overlapping
@@ -96,7 +96,7 @@ class Optimizer:
     array([0.5, 0.5, 0.5], dtype=float32)
     """
 
-    _conventions: ClassVar[Conventions] = {}
+    _conventions: ClassVar[Conventions] = Conventions()
 
     def __init__(
         self,
@@ -115,10 +115,13 @@ class Optimizer:
         min_8bit_size: int = MIN_8BIT_SIZE,
         **options: Any,
     ) -> None:
+        named = _defaults(type(self))
         if isinstance(rule, Rule):
-            defaults, select = rule.options, _always(rule)
+            empty = inspect.Parameter.empty
+            defaults = {name: named.get(name, own) if own is empty else own for name, own in rule.options.items()}
+            select = _always(rule)
         elif callable(rule):
-            named = _defaults(type(self)) or dict.fromkeys(options, inspect.Parameter.empty)
+            named = named or dict.fromkeys(options, inspect.Parameter.empty)
             defaults, select = {name: named[name] for name in options if name in named}, rule
         else:
             raise TypeError(f"rule: expected a schuss.Rule, got {rule!r}")

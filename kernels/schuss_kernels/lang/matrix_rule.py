@@ -7,7 +7,7 @@ import types
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class MatrixRule(Rule):
     reference
         ``reference(p, g, s, step, *, lr, ...) -> (p, State)``: parameter, gradient (scaled, limited), ``State`` and the
         number of the step, from 1, in; new arrays out. All are in the type the tensor is computed in, and in C order.
-        Its keyword parameters *are* the optimizer's hyper-parameters, their defaults its defaults.
+        Its keyword parameters *are* the rule's hyper-parameters; defaults, where they have some, are those of
+        ``Optimizer(params, rule)``.
     shapes
         ``shapes(shape)``: for each state of a tensor its shape, and None where it is the tensor's; without it all are.
         A state that has a shape of its own is always kept in the type it is computed in.
@@ -87,6 +88,11 @@ class MatrixRule(Rule):
         own = {"shapes": shapes, "fits": fits, "otherwise": otherwise, "side_by_side": side_by_side}
         for part, value in own.items():
             object.__setattr__(self, part, value)  # the class is frozen
+
+    def variant(self, name: str, **changes: Any) -> Self:
+        """A copy of this rule under another name, with some of its parts replaced; see :meth:`.Rule.variant`."""
+        parts = {part: getattr(self, part) for part in inspect.signature(type(self)).parameters}
+        return type(self)(**{**parts, **changes, "name": name})
 
     def rule_for_shape(self, shape: tuple[int, ...]) -> Rule | None:
         if self.fits is None or self.fits(shape):

@@ -6,6 +6,7 @@ the same ``update`` into a CPU kernel, a CUDA kernel and, without a compiler, pl
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import inspect
 import math
@@ -13,7 +14,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from .digest import feed
 
@@ -67,7 +68,8 @@ class Rule:
         A namedtuple class: the numbers ``update`` reads besides the element itself.
     scalars
         ``scalars(step, *, lr, ...) -> Scalars``. Called on the host, in Python floats, once a step; ``step`` counts
-        from 1. Its keyword parameters *are* the optimizer's hyper-parameters, their defaults its defaults.
+        from 1. Its keyword parameters *are* the rule's hyper-parameters; defaults, where they have some, are those of
+        ``Optimizer(params, rule)``.
     update
         ``update(p, g, s, h) -> (p, State)``: parameter, gradient, state and scalars of one element in, the new
         parameter and state out. Arithmetic, ``math.sqrt``, comparisons and conditional expressions. Float literals
@@ -174,9 +176,29 @@ class Rule:
             if not isinstance(getattr(self, part), types.FunctionType):
                 raise RuleError(f"rule {self.name!r}: {part} must be a plain function; got {getattr(self, part)!r}")
 
+    def variant(self, name: str, **changes: Any) -> Self:
+        """A copy of this rule under another name, with some of its parts replaced.
+
+        Parameters
+        ----------
+        name
+            The new rule's.
+        **changes
+            Parts of a rule by name, such as ``update`` and ``reference``; all others are this rule's.
+
+        Raises
+        ------
+        TypeError
+            When a rule has no part of such a name; :class:`RuleError` when the parts do not fit together.
+        """
+        return dataclasses.replace(self, name=name, **changes)
+
     @cached_property
     def options(self) -> dict[str, Any]:
-        """Hyper-parameter name -> default, ``inspect.Parameter.empty`` where there is none."""
+        """Hyper-parameter name -> default, ``inspect.Parameter.empty`` where there is none.
+
+        The built-in rules have no defaults: their optimizers' classes have them.
+        """
         parameters = self._options_of_scalars()
         if self.initial is not None:
             parameters += inspect.signature(self.initial).parameters.values()
@@ -267,11 +289,11 @@ class Rule:
 
     @cached_property
     def weights(self) -> tuple[str, ...]:
-        """The states that start as the parameter."""
+        """The states that start as the parameter, whatever the hyper-parameters are."""
         if self.initial is None:
             return ()
-        needed = inspect.signature(self.initial).parameters
-        values = self.initial(**{name: self.options[name] for name in needed})
+        needed = inspect.signature(self.initial).parameters.values()
+        values = self.initial(**{q.name: math.nan if q.default is q.empty else q.default for q in needed})
         return tuple(name for name, value in zip(self.State._fields, values, strict=True) if value is PARAMETER)
 
     @cached_property

@@ -32,28 +32,42 @@ State = namedtuple("State", ["exp_avg", "exp_avg_var"])
 Scalars = namedtuple(
     "Scalars",
     [
-        "step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps", "eps_root",
-        "weight_decay", "keep",
+        "step_size",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "correction2",
+        "eps",
+        "eps_root",
+        "weight_decay",
+        "keep",
     ],
-)  # fmt: skip
+)
 AcpropScalars = namedtuple(
     "AcpropScalars",
     ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "first", "eps", "eps_root", "keep"],
 )
 
 
-def scalars(
-    step, *, lr, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16, weight_decay=0.0, decoupled_weight_decay=True
-):  # fmt: skip
+def scalars(step, *, lr, betas, eps, eps_root, weight_decay, decoupled_weight_decay):
     beta1, beta2 = betas
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
     return Scalars(
-        lr / (1.0 - beta1**step), beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 / math.sqrt(1.0 - beta2**step),
-        eps, eps_root, coupled, 1.0 - lr * decoupled,
-    )  # fmt: skip
+        lr / (1.0 - beta1**step),
+        beta1,
+        1.0 - beta1,
+        beta2,
+        1.0 - beta2,
+        1.0 / math.sqrt(1.0 - beta2**step),
+        eps,
+        eps_root,
+        coupled,
+        1.0 - lr * decoupled,
+    )
 
 
-def scalars_acprop(step, *, lr, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16, weight_decay=0.0):
+def scalars_acprop(step, *, lr, betas, eps, eps_root, weight_decay):
     beta1, beta2 = betas
     correction2, first = (0.0, 1.0) if step == 1 else (1.0 / (1.0 - beta2 ** (step - 1)), 0.0)
     keep = 1.0 - lr * weight_decay
@@ -76,9 +90,7 @@ def update_acprop(p, g, s, h):
     return p * h.keep - h.lr * (g / denominator), State(m, v)
 
 
-def reference(
-    p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16, weight_decay=0.0, decoupled_weight_decay=True
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, betas, eps, eps_root, weight_decay, decoupled_weight_decay):
     beta1, beta2 = betas
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
     g = g + coupled * p
@@ -88,7 +100,7 @@ def reference(
     return p * (1.0 - lr * decoupled) - lr / (1.0 - beta1**step) * (m / denominator), State(m, v)
 
 
-def reference_acprop(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16, weight_decay=0.0):
+def reference_acprop(p, g, s, step, *, lr, betas, eps, eps_root, weight_decay):
     beta1, beta2 = betas
     d = g - s.exp_avg
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
@@ -98,13 +110,22 @@ def reference_acprop(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-16, eps_ro
     return p * (1.0 - lr * weight_decay) - lr * (g / denominator), State(m, v)
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "eps_root": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
-
 ADABELIEF = Rule(
-    "adabelief", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Zhuang et al. 2020, Algorithm 2",
+    "adabelief",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "eps_root": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Zhuang et al. 2020, Algorithm 2",
     not_negative=("exp_avg_var",),
-)  # fmt: skip
-ACPROP = Rule(
-    "acprop", State, AcpropScalars, scalars_acprop, update_acprop, reference_acprop, limits=LIMITS,
-    paper="Zhuang et al. 2021, as in Optax", not_negative=("exp_avg_var",),
-)  # fmt: skip
+)
+ACPROP = ADABELIEF.variant(
+    "acprop",
+    Scalars=AcpropScalars,
+    scalars=scalars_acprop,
+    update=update_acprop,
+    reference=reference_acprop,
+    paper="Zhuang et al. 2021, as in Optax",
+)

@@ -32,9 +32,7 @@ Scalars = namedtuple(
 First = namedtuple("First", ["lr"], defaults=[0.0])
 
 
-def scalars(
-    step, running, *, lr, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0
-):  # fmt: skip
+def scalars(step, running, *, lr, betas, final_lr, gamma, eps, weight_decay):
     beta1, beta2 = betas
     running = running if running.lr > 0.0 else First(lr)
     final = final_lr * lr / running.lr if lr > 0.0 else 0.0
@@ -65,34 +63,46 @@ def update_ams(p, g, s, h):
     return p - between(h.step_size / (math.sqrt(w) + h.eps), h) * m, AmsState(m, v, w)
 
 
-def reference(p, g, s, step, *, running, lr, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0):
+def reference(p, g, s, step, *, running, lr, betas, final_lr, gamma, eps, weight_decay):
     """Both forms, told apart by the state they keep."""
-    options = {"betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps, "weight_decay": weight_decay}
-    h, _ = scalars(step, running, lr=lr, **options)
+    beta1, beta2 = betas
     g = g + weight_decay * p
-    m = betas[0] * s.exp_avg + (1.0 - betas[0]) * g
-    v = betas[1] * s.exp_avg_sq + (1.0 - betas[1]) * (g * g)
+    m = beta1 * s.exp_avg + (1.0 - beta1) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     new = (m, v) if len(s) == 2 else (m, v, np.maximum(s.max_exp_avg_sq, v))
-    rate = h.step_size / (np.sqrt(new[-1]) + eps)
-    rate = np.where(rate < p.dtype.type(h.lower), h.lower, np.where(rate > p.dtype.type(h.upper), h.upper, rate))
+    final = final_lr * lr / (running.lr or lr) if lr > 0.0 else 0.0
+    lower = final * (1.0 - 1.0 / (gamma * step + 1.0))
+    upper = final * (1.0 + 1.0 / (gamma * step)) if gamma > 0.0 else math.inf
+    rate = lr * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) / (np.sqrt(new[-1]) + eps)
+    rate = np.where(rate < p.dtype.type(lower), lower, np.where(rate > p.dtype.type(upper), upper, rate))
     return p - rate.astype(p.dtype) * m, type(s)(*new)
 
 
-LIMITS = {
-    "betas": FRACTION, "final_lr": NOT_NEGATIVE, "gamma": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE
-}  # fmt: skip
-
-
-def _rule(name, state, function, paper):
-    squares = tuple(field for field in state._fields if field.endswith("_sq"))
-    return Rule(
-        name, state, Scalars, scalars, function, reference, limits=LIMITS, paper=paper, not_negative=squares,
-        running=First,
-    )  # fmt: skip
-
-
-ADABOUND = _rule("adabound", State, update, "Luo et al. 2019, Algorithm 2")
-AMSBOUND = _rule("amsbound", AmsState, update_ams, "Luo et al. 2019, Algorithm 3")
+ADABOUND = Rule(
+    "adabound",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={
+        "betas": FRACTION,
+        "final_lr": NOT_NEGATIVE,
+        "gamma": FRACTION,
+        "eps": NOT_NEGATIVE,
+        "weight_decay": NOT_NEGATIVE,
+    },
+    paper="Luo et al. 2019, Algorithm 2",
+    not_negative=("exp_avg_sq",),
+    running=First,
+)
+AMSBOUND = ADABOUND.variant(
+    "amsbound",
+    State=AmsState,
+    update=update_ams,
+    paper="Luo et al. 2019, Algorithm 3",
+    not_negative=("exp_avg_sq", "max_exp_avg_sq"),
+)
 
 
 def select(*, amsbound, **_):

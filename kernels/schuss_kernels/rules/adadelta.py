@@ -20,17 +20,18 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["square_avg", "acc_delta"])
 Scalars = namedtuple("Scalars", ["lr", "rho", "one_minus_rho", "eps", "weight_decay", "keep"])
 
 
-def scalars(step, *, lr, rho=0.9, eps=1e-6, weight_decay=0.0):
+def scalars(step, *, lr, rho, eps, weight_decay):
     return Scalars(lr, rho, 1.0 - rho, eps, weight_decay, 1.0)
 
 
-def scalars_keras(step, *, lr, rho=0.95, eps=1e-7, weight_decay=0.0):
+def scalars_keras(step, *, lr, rho, eps, weight_decay):
     return Scalars(lr, rho, 1.0 - rho, eps, 0.0, 1.0 - lr * weight_decay)
 
 
@@ -42,37 +43,41 @@ def update(p, g, s, h):
     return p * h.keep - h.lr * d, State(v, a)
 
 
-def _reference(p, g, s, lr, rho, eps, coupled=0.0, decoupled=0.0):
-    """Both decays."""
-    g = g + coupled * p
+def _step(g, s, rho, eps):
+    """The step before it is multiplied by lr, and the new state."""
     v = rho * s.square_avg + (1.0 - rho) * (g * g)
     d = np.sqrt(s.acc_delta + eps) / np.sqrt(v + eps) * g
-    a = rho * s.acc_delta + (1.0 - rho) * (d * d)
-    return p * (1.0 - lr * decoupled) - lr * d, State(v, a)
+    return d, State(v, rho * s.acc_delta + (1.0 - rho) * (d * d))
 
 
-def reference(p, g, s, step, *, lr, rho=0.9, eps=1e-6, weight_decay=0.0):
-    return _reference(p, g, s, lr, rho, eps, coupled=weight_decay)
+def reference(p, g, s, step, *, lr, rho, eps, weight_decay):
+    d, s = _step(g + weight_decay * p, s, rho, eps)
+    return p - lr * d, s
 
 
-def reference_keras(p, g, s, step, *, lr, rho=0.95, eps=1e-7, weight_decay=0.0):
-    return _reference(p, g, s, lr, rho, eps, decoupled=weight_decay)
+def reference_keras(p, g, s, step, *, lr, rho, eps, weight_decay):
+    d, s = _step(g + 0.0 * p, s, rho, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    return p * (1.0 - lr * weight_decay) - lr * d, s
 
 
-LIMITS = {"rho": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+ADADELTA = Rule(
+    "adadelta",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"rho": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Zeiler 2012, Algorithm 1",
+    not_negative=("square_avg", "acc_delta"),
+)
+ADADELTA_KERAS = ADADELTA.variant(
+    "adadelta_keras", scalars=scalars_keras, reference=reference_keras, paper="Zeiler 2012, Algorithm 1, as in Keras"
+)
 
-
-def _rule(name, scalars, reference, paper):
-    return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper,
-        not_negative=("square_avg", "acc_delta"),
-    )  # fmt: skip
-
-
-ADADELTA = _rule("adadelta", scalars, reference, "Zeiler 2012, Algorithm 1")
-ADADELTA_KERAS = _rule("adadelta_keras", scalars_keras, reference_keras, "Zeiler 2012, Algorithm 1, as in Keras")
-
-
-def select(*, convention="torch", **_):
-    """The rule that runs for a group's options."""
-    return ADADELTA_KERAS if convention == "keras" else ADADELTA
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 1.0, "rho": 0.9, "eps": 1e-6}, ADADELTA),
+    keras=Convention({"lr": 1e-3, "rho": 0.95, "eps": 1e-7}, ADADELTA_KERAS),
+    optax=Convention({"lr": 1.0, "rho": 0.9, "eps": 1e-6}, ADADELTA),
+    paper=Convention({"lr": 1.0, "rho": 0.95, "eps": 1e-6}, ADADELTA),
+)

@@ -26,6 +26,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.matrix_rule import MatrixRule, long_loops
 from ..lang.rule import FRACTION, NOT_NEGATIVE
 
@@ -91,9 +92,7 @@ def _second_moment(new, axes, shape, floor=0.0):
     return new["row_var"] / np.maximum(mean(new["row_var"], rows), floor) * new["col_var"]
 
 
-def reference_torch(
-    p, g, s, step, *, lr, beta2_decay=-0.8, eps=(0.0, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True, momentum=0.0
-):
+def reference_torch(p, g, s, step, *, lr, beta2_decay, eps, d, weight_decay, scale_parameter, momentum):
     p, g, s = _quick(p, g, s)
     eps1 = eps[0] if eps[0] > 0.0 else float(np.finfo(p.dtype).eps)
     new = _averaged(g * g, s, 1.0 - step**beta2_decay, last_two)
@@ -104,10 +103,7 @@ def reference_torch(
     return p * (1.0 - lr * weight_decay) - u, s
 
 
-def reference(
-    p, g, s, step, *, lr, beta2_decay=-0.8, eps=(1e-30, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True,
-    momentum=0.0,
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, beta2_decay, eps, d, weight_decay, scale_parameter, momentum):
     p, g, s = _quick(p, g, s)
     p = p * (1.0 - lr * weight_decay)
     new = _averaged(g * g + eps[0], s, 1.0 - step**beta2_decay, last_two)
@@ -116,61 +112,109 @@ def reference(
     return p - u, s
 
 
-def reference_optax(
-    p, g, s, step, *, lr, beta2_decay=-0.8, eps=(1e-30, 1e-3), d=1.0, weight_decay=0.0, scale_parameter=True,
-    momentum=0.0,
-):  # fmt: skip
+def reference_optax(p, g, s, step, *, lr, beta2_decay, eps, d, weight_decay, scale_parameter, momentum):
     p, g, s = _quick(p, g, s)
     beta = float(np.float32(1.0) - np.float32(float(step) ** float(np.float32(beta2_decay))))
     new = _averaged(g * g + eps[0], s, beta, largest_two)
     u, s = _moved(
-        p, s, step, g / np.sqrt(_second_moment(new, largest_two, p.shape)), new, lr=lr, eps2=eps[1], d=d,
-        scale_parameter=scale_parameter, momentum=momentum, optax=True,
-    )  # fmt: skip
+        p,
+        s,
+        step,
+        g / np.sqrt(_second_moment(new, largest_two, p.shape)),
+        new,
+        lr=lr,
+        eps2=eps[1],
+        d=d,
+        scale_parameter=scale_parameter,
+        momentum=momentum,
+        optax=True,
+    )
     return p - (u + weight_decay * p), s
 
 
-LIMITS = {
-    "eps": NOT_NEGATIVE,
-    "d": NOT_NEGATIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "momentum": FRACTION,
-    "min_dim": NOT_NEGATIVE,
-}
-PAPER = "Shazeer & Stern 2018, Algorithms 4 and 5"
-_BY_CONVENTION = {
-    "torch": ("adafactor", reference_torch, last_two),
-    "keras": ("adafactor_keras", reference, last_two),
-    "optax": ("adafactor_optax", reference_optax, largest_two),
-    "paper": ("adafactor_paper", reference, last_two),
-}
+def is_matrix(shape):
+    """Whether there are rows and columns."""
+    return len(shape) >= 2
+
+
+def shapes_along(axes):
+    """The shapes of the averages of rows and columns."""
+
+    def shapes(shape):
+        rows, cols = axes(shape)
+        return [(*shape[:axis], 1, *shape[axis + 1 :]) for axis in (cols, rows)]
+
+    return shapes
+
+
+FULL = MatrixRule(
+    "adafactor",
+    FullState,
+    reference_torch,
+    limits=dict.fromkeys(("eps", "d", "weight_decay", "min_dim"), NOT_NEGATIVE) | {"momentum": FRACTION},
+    paper="Shazeer & Stern 2018, Algorithms 4 and 5",
+    not_negative=("variance",),
+    side_by_side=True,
+)
+ADAFACTOR = FULL.variant(
+    "adafactor",
+    State=State,
+    not_negative=("row_var", "col_var"),
+    shapes=shapes_along(last_two),
+    fits=is_matrix,
+    otherwise=FULL,
+)
+
+
+def _defined(name, reference, axes):
+    """Adafactor with another reference, for matrices and for all else."""
+    return ADAFACTOR.variant(
+        name, reference=reference, shapes=shapes_along(axes), otherwise=FULL.variant(name, reference=reference)
+    )
+
+
+KERAS = _defined("adafactor_keras", reference, last_two)
+OPTAX = _defined("adafactor_optax", reference_optax, largest_two)
+PAPER = _defined("adafactor_paper", reference, last_two)
+
+
+def _with_momentum(rule):
+    """The rule that also keeps a mean of the steps."""
+    name = f"{rule.name}_momentum"
+    return rule.variant(
+        name,
+        State=MomentumState,
+        shapes=lambda shape: [*rule.shapes(shape), None],
+        otherwise=rule.otherwise.variant(name, State=FullMomentumState),
+    )
+
+
+_EPS = (1e-30, 1e-3)
+CONVENTIONS = Conventions(
+    torch=Convention(
+        {"lr": 1e-2, "eps": (0.0, 1e-3), "min_dim": 0.0}, ADAFACTOR, {"momentum": _with_momentum(ADAFACTOR)}
+    ),
+    keras=Convention({"lr": 1e-3, "eps": _EPS, "min_dim": 0.0}, KERAS, {"momentum": _with_momentum(KERAS)}),
+    optax=Convention({"lr": 1e-2, "eps": _EPS, "min_dim": 128.0}, OPTAX, {"momentum": _with_momentum(OPTAX)}),
+    paper=Convention({"lr": 1e-2, "eps": _EPS, "min_dim": 0.0}, PAPER, {"momentum": _with_momentum(PAPER)}),
+)
+AXES = {"torch": last_two, "keras": last_two, "optax": largest_two, "paper": last_two}
+"""Convention -> the axes of rows and columns."""
 
 
 @functools.cache
 def _rule(convention, with_momentum, min_dim):
-    name, function, axes = _BY_CONVENTION[convention]
-    name += "_momentum" if with_momentum else ""
-    positive = ("variance",)
-    full = MatrixRule(
-        name, FullMomentumState if with_momentum else FullState, function, limits=LIMITS, paper=PAPER,
-        not_negative=positive, side_by_side=True,
-    )  # fmt: skip
+    """The rule for matrices whose sides have at least ``min_dim`` elements."""
+    found, axes = CONVENTIONS[convention], AXES[convention]
+    rule = found.forms["momentum"] if with_momentum else found.rule
 
     def fits(shape):
-        return len(shape) >= 2 and min(shape[axis] for axis in axes(shape)) >= min_dim
+        return is_matrix(shape) and min(shape[axis] for axis in axes(shape)) >= min_dim
 
-    def shapes(shape):
-        rows, cols = axes(shape)
-        kept = [(*shape[:axis], 1, *shape[axis + 1 :]) for axis in (cols, rows)]
-        return [*kept, None] if with_momentum else kept
-
-    return MatrixRule(
-        name, MomentumState if with_momentum else State, function, shapes=shapes, fits=fits, otherwise=full,
-        limits=LIMITS, paper=PAPER, not_negative=("row_var", "col_var"), side_by_side=True,
-    )  # fmt: skip
+    return rule.variant(rule.name, fits=fits)
 
 
-def select(*, beta2_decay, d, momentum, min_dim, convention="torch", **_):
+def select(*, beta2_decay, d, momentum, min_dim, convention, **_):
     """The rule that runs for a group's options."""
     if beta2_decay > 0.0:
         raise ValueError(f"beta2_decay: expected a number of at most 0, got {beta2_decay!r}")

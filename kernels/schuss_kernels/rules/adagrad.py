@@ -23,6 +23,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["sum"])
@@ -30,23 +31,19 @@ Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps"])
 InsideScalars = namedtuple("InsideScalars", ["lr", "weight_decay", "eps", "keep"])
 
 
-def scalars(step, *, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
+def scalars(step, *, lr, lr_decay, weight_decay, eps):
     return Scalars(lr / (1.0 + (step - 1) * lr_decay), weight_decay, eps)
 
 
-def scalars_optax(step, *, lr, weight_decay=0.0, eps=1e-7):
+def scalars_optax(step, *, lr, weight_decay, eps):
     return InsideScalars(lr, weight_decay, eps, 1.0)
 
 
-def scalars_keras(step, *, lr, weight_decay=0.0, eps=1e-7):
+def scalars_keras(step, *, lr, weight_decay, eps):
     return InsideScalars(lr, 0.0, eps, 1.0 - lr * weight_decay)
 
 
-def initial(*, initial_accumulator_value=0.0):
-    return State(initial_accumulator_value)
-
-
-def initial_inside(*, initial_accumulator_value=0.1):
+def initial(*, initial_accumulator_value):
     return State(initial_accumulator_value)
 
 
@@ -63,46 +60,62 @@ def update_inside(p, g, s, h):
     return p * h.keep - h.lr * d, State(total)
 
 
-def reference(p, g, s, step, *, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
+def reference(p, g, s, step, *, lr, lr_decay, weight_decay, eps):
     g = g + weight_decay * p
     total = s.sum + g * g
     return p - lr / (1.0 + (step - 1) * lr_decay) * (g / (np.sqrt(total) + eps)), State(total)
 
 
-def _inside(p, g, s, *, lr, eps, coupled=0.0, decoupled=0.0):
-    """Both forms with eps inside the root."""
-    g = g + coupled * p
+def _inside(g, s, eps):
+    """The step with eps inside the root, before it is multiplied by lr, and the new state."""
     total = s.sum + g * g
-    d = np.where(total == 0.0, 0.0, g / np.sqrt(total + eps))
-    return p * (1.0 - lr * decoupled) - lr * d, State(total)
+    return np.where(total == 0.0, 0.0, g / np.sqrt(total + eps)), State(total)
 
 
-def reference_optax(p, g, s, step, *, lr, weight_decay=0.0, eps=1e-7):
-    return _inside(p, g, s, lr=lr, eps=eps, coupled=weight_decay)
+def reference_optax(p, g, s, step, *, lr, weight_decay, eps):
+    d, s = _inside(g + weight_decay * p, s, eps)
+    return p - lr * d, s
 
 
-def reference_keras(p, g, s, step, *, lr, weight_decay=0.0, eps=1e-7):
-    return _inside(p, g, s, lr=lr, eps=eps, decoupled=weight_decay)
+def reference_keras(p, g, s, step, *, lr, weight_decay, eps):
+    d, s = _inside(g + 0.0 * p, s, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    return p * (1.0 - lr * weight_decay) - lr * d, s
 
 
-LIMITS = dict.fromkeys(("lr_decay", "weight_decay", "eps", "initial_accumulator_value"), NOT_NEGATIVE)
+_PAPER = "Duchi, Hazan & Singer 2011"
 
 ADAGRAD = Rule(
-    "adagrad", State, Scalars, scalars, update, reference, initial, LIMITS, "Duchi, Hazan & Singer 2011, Figure 1",
+    "adagrad",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits=dict.fromkeys(("lr_decay", "weight_decay", "eps", "initial_accumulator_value"), NOT_NEGATIVE),
+    paper=f"{_PAPER}, Figure 1",
     not_negative=("sum",),
-)  # fmt: skip
-OPTAX = Rule(
-    "adagrad_optax", State, InsideScalars, scalars_optax, update_inside, reference_optax, initial_inside, LIMITS,
-    "Duchi, Hazan & Singer 2011, as in Optax", not_negative=("sum",),
-)  # fmt: skip
-KERAS = Rule(
-    "adagrad_keras", State, InsideScalars, scalars_keras, update_inside, reference_keras, initial_inside, LIMITS,
-    "Duchi, Hazan & Singer 2011, as in Keras", not_negative=("sum",),
-)  # fmt: skip
+)
+OPTAX = ADAGRAD.variant(
+    "adagrad_optax",
+    Scalars=InsideScalars,
+    scalars=scalars_optax,
+    update=update_inside,
+    reference=reference_optax,
+    paper=f"{_PAPER}, as in Optax",
+)
+KERAS = OPTAX.variant("adagrad_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_PAPER}, as in Keras")
+
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 1e-2, "eps": 1e-10, "initial_accumulator_value": 0.0}, ADAGRAD),
+    keras=Convention({"lr": 1e-3, "eps": 1e-7, "initial_accumulator_value": 0.1}, KERAS),
+    optax=Convention({"lr": 1e-2, "eps": 1e-7, "initial_accumulator_value": 0.1}, OPTAX),
+    paper=Convention({"lr": 1e-2, "eps": 1e-10, "initial_accumulator_value": 0.0}, ADAGRAD),
+)
 
 
-def select(*, lr_decay, convention="torch", **_):
+def select(*, lr_decay, convention, **_):
     """The rule that runs for a group's options."""
     if lr_decay != 0.0 and convention != "torch":
         raise ValueError(f"lr_decay is torch's; with convention={convention!r} it is 0, got {lr_decay}")
-    return {"optax": OPTAX, "keras": KERAS}.get(convention, ADAGRAD)
+    return CONVENTIONS[convention].rule

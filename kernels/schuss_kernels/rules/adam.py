@@ -32,6 +32,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import larger
 
@@ -44,7 +45,7 @@ Scalars = namedtuple(
 )
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def scalars(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     step_size = lr / (1.0 - beta1**step)
     correction2 = 1.0 / math.sqrt(1.0 - beta2**step)
@@ -52,35 +53,33 @@ def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     return Scalars(step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, eps, weight_decay, keep)
 
 
-def scalars_adamw(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-    return scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-
-def scalars_keras(step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0):
+def scalars_keras(step, *, lr, betas, eps, weight_decay):
     h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     return h._replace(step_size=lr * math.sqrt(1.0 - h.beta2**step) / (1.0 - h.beta1**step), correction2=1.0)
 
 
-def scalars_adamw_paper(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-5):
-    return scalars(step, lr=lr, betas=betas, eps=eps)._replace(keep=1.0 - weight_decay)
+def scalars_adamw_paper(step, *, lr, betas, eps, weight_decay):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return h._replace(keep=1.0 - weight_decay)
 
 
-def scalars_uncorrected(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def scalars_uncorrected(step, *, lr, betas, eps, weight_decay):
     h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     return h._replace(step_size=lr, correction2=1.0)
 
 
-def scalars_adamw_uncorrected(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-5):
-    return scalars_uncorrected(step, lr=lr, betas=betas, eps=eps)._replace(keep=1.0 - weight_decay)
+def scalars_adamw_uncorrected(step, *, lr, betas, eps, weight_decay):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return h._replace(step_size=lr, correction2=1.0, keep=1.0 - weight_decay)
 
 
-def scalars_optax(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def scalars_optax(step, *, lr, betas, eps, weight_decay):
     h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     return h._replace(correction2=1.0 / (1.0 - h.beta2**step), keep=1.0)
 
 
-def scalars_adamw_optax(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-4):
-    h = scalars_optax(step, lr=lr, betas=betas, eps=eps)
+def scalars_adamw_optax(step, *, lr, betas, eps, weight_decay):
+    h = scalars_optax(step, lr=lr, betas=betas, eps=eps, weight_decay=0.0)
     return h._replace(keep=1.0 - lr * weight_decay)
 
 
@@ -128,118 +127,138 @@ def _averages(g, s, betas):
     return type(s)(m, v) if len(s) == 2 else type(s)(m, v, np.maximum(s.max_exp_avg_sq, v))
 
 
-def _moments(p, g, s, step, *, lr, betas, eps):
-    """What torch's forms share: the new state and the Adam step."""
+def _moments(g, s, step, lr, betas, eps):
+    """What torch's forms share: the Adam step and the new state."""
     beta1, beta2 = betas
     s = _averages(g, s, betas)
     denominator = np.sqrt(s[-1]) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps
     return lr / (1.0 - beta1**step) * (s.exp_avg / denominator), s
 
 
-def reference_adam(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    move, s = _moments(p, g + weight_decay * p, s, step, lr=lr, betas=betas, eps=eps)
+def reference_adam(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _moments(g + weight_decay * p, s, step, lr, betas, eps)
     return p - move, s
 
 
-def reference_adamw(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-    move, s = _moments(p, g, s, step, lr=lr, betas=betas, eps=eps)
+def reference_adamw(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _moments(g, s, step, lr, betas, eps)
     return p * (1.0 - lr * weight_decay) - move, s
 
 
-def reference_adamw_paper(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-5):
-    move, s = _moments(p, g, s, step, lr=lr, betas=betas, eps=eps)
+def reference_adamw_paper(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _moments(g, s, step, lr, betas, eps)
     return p * (1.0 - weight_decay) - move, s
 
 
-def reference_keras(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0):
+def reference_keras(p, g, s, step, *, lr, betas, eps, weight_decay):
     s = _averages(g, s, betas)
     alpha = lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
     return p * (1.0 - lr * weight_decay) - alpha * (s.exp_avg / (np.sqrt(s[-1]) + eps)), s
 
 
-def reference_uncorrected(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def reference_uncorrected(p, g, s, step, *, lr, betas, eps, weight_decay):
     s = _averages(g + weight_decay * p, s, betas)
     return p - lr * (s.exp_avg / (np.sqrt(s[-1]) + eps)), s
 
 
-def reference_adamw_uncorrected(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-5):
+def reference_adamw_uncorrected(p, g, s, step, *, lr, betas, eps, weight_decay):
     s = _averages(g, s, betas)
     return p * (1.0 - weight_decay) - lr * (s.exp_avg / (np.sqrt(s[-1]) + eps)), s
 
 
-def _amsgrad_optax(p, g, s, step, *, lr, betas, eps, coupled=0.0, decoupled=0.0):
-    """Both forms that take the maximum of the corrected second moment."""
+def _amsgrad_optax(g, s, step, lr, betas, eps):
+    """What both forms share that take the maximum of the corrected second moment: the step and the new state."""
     beta1, beta2 = betas
-    m, v = _averages(g + coupled * p, State(s.exp_avg, s.exp_avg_sq), betas)
+    m, v = _averages(g, State(s.exp_avg, s.exp_avg_sq), betas)
     w = np.maximum(s.max_corrected_sq, v * (1.0 / (1.0 - beta2**step)))
-    move = lr / (1.0 - beta1**step) * (m / (np.sqrt(w) + eps))
-    return p * (1.0 - lr * decoupled) - move, CorrectedState(m, v, w)
+    return lr / (1.0 - beta1**step) * (m / (np.sqrt(w) + eps)), CorrectedState(m, v, w)
 
 
-def reference_optax(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    return _amsgrad_optax(p, g, s, step, lr=lr, betas=betas, eps=eps, coupled=weight_decay)
+def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _amsgrad_optax(g + weight_decay * p, s, step, lr, betas, eps)
+    return p - move, s
 
 
-def reference_adamw_optax(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-4):
-    return _amsgrad_optax(p, g, s, step, lr=lr, betas=betas, eps=eps, decoupled=weight_decay)
+def reference_adamw_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _amsgrad_optax(g + 0.0 * p, s, step, lr, betas, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    return p * (1.0 - lr * weight_decay) - move, s
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+_KINGMA = "Kingma & Ba 2015"
+_LOSHCHILOV = "Loshchilov & Hutter 2019, Algorithm 2"
+_REDDI = "Reddi, Kale & Kumar 2018, Algorithm 2"
+
+ADAM = Rule(
+    "adam",
+    State,
+    Scalars,
+    scalars,
+    update_adam,
+    reference_adam,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper=f"{_KINGMA}, Algorithm 1",
+    not_negative=("exp_avg_sq",),
+)
+ADAMW = ADAM.variant("adamw", update=update_adamw, reference=reference_adamw, paper=_LOSHCHILOV)
+ADAM_AMSGRAD = ADAM.variant(
+    "adam_amsgrad",
+    State=AmsgradState,
+    update=update_adam_amsgrad,
+    paper=_REDDI,
+    not_negative=("exp_avg_sq", "max_exp_avg_sq"),
+)
+ADAMW_AMSGRAD = ADAM_AMSGRAD.variant("adamw_amsgrad", update=update_adamw_amsgrad, reference=reference_adamw)
+
+ADAM_KERAS = ADAMW.variant(
+    "adam_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_KINGMA}, section 2, as in Keras"
+)
+ADAM_AMSGRAD_KERAS = ADAMW_AMSGRAD.variant(
+    "adam_amsgrad_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_REDDI}, as in Keras"
+)
+ADAM_AMSGRAD_OPTAX = ADAM.variant(
+    "adam_amsgrad_optax",
+    State=CorrectedState,
+    scalars=scalars_optax,
+    update=update_amsgrad_optax,
+    reference=reference_optax,
+    paper=f"{_REDDI}, as in Optax",
+    not_negative=("exp_avg_sq", "max_corrected_sq"),
+)
+ADAMW_AMSGRAD_OPTAX = ADAM_AMSGRAD_OPTAX.variant(
+    "adamw_amsgrad_optax", scalars=scalars_adamw_optax, reference=reference_adamw_optax
+)
+ADAM_AMSGRAD_PAPER = ADAM_AMSGRAD.variant(
+    "adam_amsgrad_paper", scalars=scalars_uncorrected, reference=reference_uncorrected
+)
+ADAMW_PAPER = ADAMW.variant("adamw_paper", scalars=scalars_adamw_paper, reference=reference_adamw_paper)
+ADAMW_AMSGRAD_PAPER = ADAMW_AMSGRAD.variant(
+    "adamw_amsgrad_paper",
+    scalars=scalars_adamw_uncorrected,
+    reference=reference_adamw_uncorrected,
+    paper=f"{_LOSHCHILOV}; {_REDDI}",
+)
+
+ADAM_CONVENTIONS = Conventions(
+    torch=Convention({"eps": 1e-8}, ADAM, {"amsgrad": ADAM_AMSGRAD}),
+    keras=Convention({"eps": 1e-7}, ADAM_KERAS, {"amsgrad": ADAM_AMSGRAD_KERAS}),
+    optax=Convention({"eps": 1e-8}, ADAM, {"amsgrad": ADAM_AMSGRAD_OPTAX}),
+    paper=Convention({"eps": 1e-8}, ADAM, {"amsgrad": ADAM_AMSGRAD_PAPER}),
+)
+ADAMW_CONVENTIONS = Conventions(
+    torch=Convention({"eps": 1e-8, "weight_decay": 1e-2}, ADAMW, {"amsgrad": ADAMW_AMSGRAD}),
+    keras=Convention({"eps": 1e-7, "weight_decay": 4e-3}, ADAM_KERAS, {"amsgrad": ADAM_AMSGRAD_KERAS}),
+    optax=Convention({"eps": 1e-8, "weight_decay": 1e-4}, ADAMW, {"amsgrad": ADAMW_AMSGRAD_OPTAX}),
+    paper=Convention({"eps": 1e-8, "weight_decay": 1e-5}, ADAMW_PAPER, {"amsgrad": ADAMW_AMSGRAD_PAPER}),
+)
 
 
-def _rule(name, state, scalars, update, reference, paper):
-    squares = tuple(field for field in state._fields if field.endswith("_sq"))
-    return Rule(
-        name, state, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=squares
-    )  # fmt: skip
-
-
-_AMSGRAD = "Reddi, Kale & Kumar 2018, Algorithm 2"
-ADAM = _rule("adam", State, scalars, update_adam, reference_adam, "Kingma & Ba 2015, Algorithm 1")
-ADAMW = _rule("adamw", State, scalars_adamw, update_adamw, reference_adamw, "Loshchilov & Hutter 2019, Algorithm 2")
-ADAM_AMSGRAD = _rule("adam_amsgrad", AmsgradState, scalars, update_adam_amsgrad, reference_adam, _AMSGRAD)
-ADAMW_AMSGRAD = _rule("adamw_amsgrad", AmsgradState, scalars_adamw, update_adamw_amsgrad, reference_adamw, _AMSGRAD)
-
-ADAM_KERAS = _rule(
-    "adam_keras", State, scalars_keras, update_adamw, reference_keras, "Kingma & Ba 2015, section 2, as in Keras"
-)  # fmt: skip
-ADAM_AMSGRAD_KERAS = _rule(
-    "adam_amsgrad_keras", AmsgradState, scalars_keras, update_adamw_amsgrad, reference_keras, f"{_AMSGRAD}, as in Keras"
-)  # fmt: skip
-ADAM_AMSGRAD_OPTAX = _rule(
-    "adam_amsgrad_optax", CorrectedState, scalars_optax, update_amsgrad_optax, reference_optax,
-    f"{_AMSGRAD}, as in Optax",
-)  # fmt: skip
-ADAMW_AMSGRAD_OPTAX = _rule(
-    "adamw_amsgrad_optax", CorrectedState, scalars_adamw_optax, update_amsgrad_optax, reference_adamw_optax,
-    f"{_AMSGRAD}, as in Optax",
-)  # fmt: skip
-ADAM_AMSGRAD_PAPER = _rule(
-    "adam_amsgrad_paper", AmsgradState, scalars_uncorrected, update_adam_amsgrad, reference_uncorrected, _AMSGRAD
-)  # fmt: skip
-ADAMW_PAPER = _rule(
-    "adamw_paper", State, scalars_adamw_paper, update_adamw, reference_adamw_paper,
-    "Loshchilov & Hutter 2019, Algorithm 2",
-)  # fmt: skip
-ADAMW_AMSGRAD_PAPER = _rule(
-    "adamw_amsgrad_paper", AmsgradState, scalars_adamw_uncorrected, update_adamw_amsgrad, reference_adamw_uncorrected,
-    f"Loshchilov & Hutter 2019, Algorithm 2; {_AMSGRAD}",
-)  # fmt: skip
-
-
-def select_adam(*, amsgrad, convention="torch", **_):
+def select_adam(*, amsgrad, convention, **_):
     """The rule that runs for a group's options."""
-    if convention == "keras":
-        return ADAM_AMSGRAD_KERAS if amsgrad else ADAM_KERAS
-    if not amsgrad:
-        return ADAM
-    return {"torch": ADAM_AMSGRAD, "optax": ADAM_AMSGRAD_OPTAX, "paper": ADAM_AMSGRAD_PAPER}[convention]
+    found = ADAM_CONVENTIONS[convention]
+    return found.forms["amsgrad"] if amsgrad else found.rule
 
 
-def select_adamw(*, amsgrad, convention="torch", **_):
+def select_adamw(*, amsgrad, convention, **_):
     """The rule that runs for a group's options."""
-    if convention == "keras":
-        return ADAM_AMSGRAD_KERAS if amsgrad else ADAM_KERAS
-    if not amsgrad:
-        return ADAMW_PAPER if convention == "paper" else ADAMW
-    return {"torch": ADAMW_AMSGRAD, "optax": ADAMW_AMSGRAD_OPTAX, "paper": ADAMW_AMSGRAD_PAPER}[convention]
+    found = ADAMW_CONVENTIONS[convention]
+    return found.forms["amsgrad"] if amsgrad else found.rule

@@ -22,6 +22,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import larger
 
@@ -31,17 +32,19 @@ Scalars = namedtuple(
 )
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def scalars(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     return Scalars(lr / (1.0 - beta1**step), beta1, 1.0 - beta1, beta2, eps, 0.0, weight_decay, 1.0)
 
 
-def scalars_adamaxw(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-4):
-    return scalars(step, lr=lr, betas=betas, eps=eps)._replace(keep=1.0 - lr * weight_decay)
+def scalars_adamaxw(step, *, lr, betas, eps, weight_decay):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=0.0)
+    return h._replace(keep=1.0 - lr * weight_decay)
 
 
-def scalars_keras(step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0):
-    return scalars(step, lr=lr, betas=betas)._replace(eps=0.0, floor=eps, keep=1.0 - lr * weight_decay)
+def scalars_keras(step, *, lr, betas, eps, weight_decay):
+    h = scalars_adamaxw(step, lr=lr, betas=betas, eps=0.0, weight_decay=weight_decay)
+    return h._replace(floor=eps)
 
 
 def update(p, g, s, h):
@@ -52,44 +55,56 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * (m / (1.0 if divisor == 0.0 else divisor)), State(m, u)
 
 
-def _reference(p, g, s, step, lr, betas, eps=0.0, floor=0.0, coupled=0.0, decoupled=0.0):
-    """All forms; ``floor``: the eps of the divisor."""
+def _step(g, s, step, lr, betas, eps, floor):
+    """What the parameter is moved by, and the new state; ``floor``: the eps of the divisor."""
     beta1, beta2 = betas
-    g = g + coupled * p
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     u = np.maximum(beta2 * s.exp_inf, np.abs(g) + eps)
     divisor = u + floor
-    move = lr / (1.0 - beta1**step) * (m / np.where(divisor == 0.0, 1.0, divisor))
-    return p * (1.0 - lr * decoupled) - move, State(m, u)
+    return lr / (1.0 - beta1**step) * (m / np.where(divisor == 0.0, 1.0, divisor)), State(m, u)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    return _reference(p, g, s, step, lr, betas, eps=eps, coupled=weight_decay)
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _step(g + weight_decay * p, s, step, lr, betas, eps, 0.0)
+    return p - move, s
 
 
-def reference_adamaxw(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-4):
-    return _reference(p, g, s, step, lr, betas, eps=eps, decoupled=weight_decay)
+def reference_adamaxw(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _step(g + 0.0 * p, s, step, lr, betas, eps, 0.0)  # 0 * p is NaN where p is infinite, as in the kernel
+    return p * (1.0 - lr * weight_decay) - move, s
 
 
-def reference_keras(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0):
-    return _reference(p, g, s, step, lr, betas, floor=eps, decoupled=weight_decay)
-
-
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
-
-
-def _rule(name, scalars, reference, paper):
-    return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=("exp_inf",)
-    )  # fmt: skip
+def reference_keras(p, g, s, step, *, lr, betas, eps, weight_decay):
+    move, s = _step(g + 0.0 * p, s, step, lr, betas, 0.0, eps)
+    return p * (1.0 - lr * weight_decay) - move, s
 
 
 _PAPER = "Kingma & Ba 2015, Algorithm 2"
-ADAMAX = _rule("adamax", scalars, reference, _PAPER)
-ADAMAX_KERAS = _rule("adamax_keras", scalars_keras, reference_keras, f"{_PAPER}, as in Keras")
-ADAMAXW = _rule("adamaxw", scalars_adamaxw, reference_adamaxw, f"{_PAPER}; the decay is Loshchilov & Hutter's, 2019")
 
+ADAMAX = Rule(
+    "adamax",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper=_PAPER,
+    not_negative=("exp_inf",),
+)
+ADAMAX_KERAS = ADAMAX.variant(
+    "adamax_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_PAPER}, as in Keras"
+)
+ADAMAXW = ADAMAX.variant(
+    "adamaxw",
+    scalars=scalars_adamaxw,
+    reference=reference_adamaxw,
+    paper=f"{_PAPER}; the decay is Loshchilov & Hutter's, 2019",
+)
 
-def select(*, convention="torch", **_):
-    """The rule that runs for a group's options."""
-    return ADAMAX_KERAS if convention == "keras" else ADAMAX
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 2e-3, "eps": 1e-8}, ADAMAX),
+    keras=Convention({"lr": 1e-3, "eps": 1e-7}, ADAMAX_KERAS),
+    optax=Convention({"lr": 2e-3, "eps": 1e-8}, ADAMAX),
+    paper=Convention({"lr": 2e-3, "eps": 0.0}, ADAMAX),
+)

@@ -25,33 +25,57 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_diff", "exp_avg_sq", "previous_grad"])
 Scalars = namedtuple(
     "Scalars",
     [
-        "has_previous", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "beta3", "one_minus_beta3", "ahead",
-        "step_size", "diff_size", "correction3", "eps", "eps_root", "keep", "shrink",
+        "has_previous",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "beta3",
+        "one_minus_beta3",
+        "ahead",
+        "step_size",
+        "diff_size",
+        "correction3",
+        "eps",
+        "eps_root",
+        "keep",
+        "shrink",
     ],
-)  # fmt: skip
+)
 
 
-def _scalars(step, lr, betas, eps, eps_root, ahead, keep, shrink):
+def scalars(step, *, lr, betas, eps, eps_root, weight_decay):
     beta1, beta2, beta3 = betas
     return Scalars(
-        0.0 if step == 1 else 1.0, beta1, 1.0 - beta1, beta2, 1.0 - beta2, beta3, 1.0 - beta3, ahead,
-        lr / (1.0 - beta1**step), lr * ahead / (1.0 - beta2**step), 1.0 / (1.0 - beta3**step),
-        eps, eps_root, keep, shrink,
-    )  # fmt: skip
+        has_previous=0.0 if step == 1 else 1.0,
+        beta1=beta1,
+        one_minus_beta1=1.0 - beta1,
+        beta2=beta2,
+        one_minus_beta2=1.0 - beta2,
+        beta3=beta3,
+        one_minus_beta3=1.0 - beta3,
+        ahead=beta2,
+        step_size=lr / (1.0 - beta1**step),
+        diff_size=lr * beta2 / (1.0 - beta2**step),
+        correction3=1.0 / (1.0 - beta3**step),
+        eps=eps,
+        eps_root=eps_root,
+        keep=1.0,
+        shrink=1.0 / (1.0 + lr * weight_decay),
+    )
 
 
-def scalars(step, *, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, eps_root=0.0, weight_decay=0.0):
-    return _scalars(step, lr, betas, eps, eps_root, betas[1], 1.0, 1.0 / (1.0 + lr * weight_decay))
-
-
-def scalars_optax(step, *, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, eps_root=1e-8, weight_decay=0.0):
-    return _scalars(step, lr, betas, eps, eps_root, 1.0 - betas[1], 1.0 - lr * weight_decay, 1.0)
+def scalars_optax(step, *, lr, betas, eps, eps_root, weight_decay):
+    h = scalars(step, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=0.0)
+    ahead = 1.0 - h.beta2
+    return h._replace(ahead=ahead, diff_size=lr * ahead / (1.0 - h.beta2**step), keep=1.0 - lr * weight_decay)
 
 
 def update(p, g, s, h):
@@ -64,8 +88,8 @@ def update(p, g, s, h):
     return (p * h.keep - move) * h.shrink, State(m, v, n, g)
 
 
-def _adan(p, g, s, step, *, lr, betas, eps, eps_root, ahead, keep, shrink):
-    """Both conventions."""
+def _step(g, s, step, lr, betas, eps, eps_root, ahead):
+    """What the parameter is moved by, and the new state."""
     beta1, beta2, beta3 = betas
     d = (0.0 if step == 1 else 1.0) * (g - s.previous_grad)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
@@ -74,31 +98,35 @@ def _adan(p, g, s, step, *, lr, betas, eps, eps_root, ahead, keep, shrink):
     n = beta3 * s.exp_avg_sq + (1.0 - beta3) * (x * x)
     denominator = np.sqrt(n * (1.0 / (1.0 - beta3**step)) + eps_root) + eps
     move = (lr / (1.0 - beta1**step) * m + lr * ahead / (1.0 - beta2**step) * v) / denominator
-    return (p * keep - move) * shrink, State(m, v, n, +g)
+    return move, State(m, v, n, +g)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, eps_root=0.0, weight_decay=0.0):
-    places = {"ahead": betas[1], "keep": 1.0, "shrink": 1.0 / (1.0 + lr * weight_decay)}
-    return _adan(p, g, s, step, lr=lr, betas=betas, eps=eps, eps_root=eps_root, **places)
+def reference(p, g, s, step, *, lr, betas, eps, eps_root, weight_decay):
+    move, s = _step(g, s, step, lr, betas, eps, eps_root, betas[1])
+    return (p - move) * (1.0 / (1.0 + lr * weight_decay)), s
 
 
-def reference_optax(p, g, s, step, *, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, eps_root=1e-8, weight_decay=0.0):
-    places = {"ahead": 1.0 - betas[1], "keep": 1.0 - lr * weight_decay, "shrink": 1.0}
-    return _adan(p, g, s, step, lr=lr, betas=betas, eps=eps, eps_root=eps_root, **places)
+def reference_optax(p, g, s, step, *, lr, betas, eps, eps_root, weight_decay):
+    move, s = _step(g, s, step, lr, betas, eps, eps_root, 1.0 - betas[1])
+    return p * (1.0 - lr * weight_decay) - move, s
 
-
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "eps_root": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
 
 ADAN = Rule(
-    "adan", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Xie et al. 2022, Algorithm 1",
+    "adan",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "eps_root": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Xie et al. 2022, Algorithm 1",
     not_negative=("exp_avg_sq",),
-)  # fmt: skip
-OPTAX = Rule(
-    "adan_optax", State, Scalars, scalars_optax, update, reference_optax, limits=LIMITS,
-    paper="Xie et al. 2022, Algorithm 1, as in Optax", not_negative=("exp_avg_sq",),
-)  # fmt: skip
+)
+OPTAX = ADAN.variant(
+    "adan_optax", scalars=scalars_optax, reference=reference_optax, paper="Xie et al. 2022, Algorithm 1, as in Optax"
+)
 
-
-def select(*, convention="paper", **_):
-    """The rule that runs for a group's options."""
-    return OPTAX if convention == "optax" else ADAN
+CONVENTIONS = Conventions(
+    paper=Convention({"eps_root": 0.0}, ADAN),
+    optax=Convention({"eps_root": 1e-8}, OPTAX),
+)

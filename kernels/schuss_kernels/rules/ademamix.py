@@ -37,10 +37,19 @@ SimplifiedState = namedtuple("SimplifiedState", ["momentum_buffer", "exp_avg_sq"
 Scalars = namedtuple(
     "Scalars",
     [
-        "step_size", "slow_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "beta3", "one_minus_beta3",
-        "correction2", "eps", "keep",
+        "step_size",
+        "slow_size",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "beta3",
+        "one_minus_beta3",
+        "correction2",
+        "eps",
+        "keep",
     ],
-)  # fmt: skip
+)
 SimplifiedScalars = namedtuple(
     "SimplifiedScalars", ["lr", "beta1", "alpha", "beta2", "one_minus_beta2", "correction2", "eps", "keep"]
 )
@@ -57,18 +66,25 @@ def warmed(step, beta1, beta3, alpha, t_alpha_beta3):
     return part * alpha, min(math.exp(1.0 / (start + part / math.log(beta3))), beta3)
 
 
-def scalars(
-    step, *, lr, betas=(0.9, 0.999, 0.9999), alpha=5.0, t_alpha_beta3=0.0, eps=1e-8, weight_decay=0.0
-):  # fmt: skip
+def scalars(step, *, lr, betas, alpha, t_alpha_beta3, eps, weight_decay):
     beta1, beta2, beta3 = betas
     alpha, beta3 = warmed(step, beta1, beta3, alpha, t_alpha_beta3)
     return Scalars(
-        lr / (1.0 - beta1**step), lr * alpha, beta1, 1.0 - beta1, beta2, 1.0 - beta2, beta3, 1.0 - beta3,
-        1.0 / math.sqrt(1.0 - beta2**step), eps, 1.0 - lr * weight_decay,
-    )  # fmt: skip
+        lr / (1.0 - beta1**step),
+        lr * alpha,
+        beta1,
+        1.0 - beta1,
+        beta2,
+        1.0 - beta2,
+        beta3,
+        1.0 - beta3,
+        1.0 / math.sqrt(1.0 - beta2**step),
+        eps,
+        1.0 - lr * weight_decay,
+    )
 
 
-def scalars_simplified(step, *, lr, betas=(0.99, 0.95), alpha=0.0, eps=1e-8, weight_decay=0.0):
+def scalars_simplified(step, *, lr, betas, alpha, eps, weight_decay):
     beta1, beta2 = betas
     correction2, keep = 1.0 / math.sqrt(1.0 - beta2**step), 1.0 - lr * weight_decay
     return SimplifiedScalars(lr, beta1, alpha, beta2, 1.0 - beta2, correction2, eps, keep)
@@ -89,9 +105,7 @@ def update_simplified(p, g, s, h):
     return p * h.keep - h.lr * u, SimplifiedState(m, v)
 
 
-def reference(
-    p, g, s, step, *, lr, betas=(0.9, 0.999, 0.9999), alpha=5.0, t_alpha_beta3=0.0, eps=1e-8, weight_decay=0.0
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, betas, alpha, t_alpha_beta3, eps, weight_decay):
     beta1, beta2, beta3 = betas
     alpha, beta3 = warmed(step, beta1, beta3, alpha, t_alpha_beta3)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
@@ -102,7 +116,7 @@ def reference(
     return p * (1.0 - lr * weight_decay) - move, State(m, slow, v)
 
 
-def reference_simplified(p, g, s, step, *, lr, betas=(0.99, 0.95), alpha=0.0, eps=1e-8, weight_decay=0.0):
+def reference_simplified(p, g, s, step, *, lr, betas, alpha, eps, weight_decay):
     beta1, beta2 = betas
     m = beta1 * s.momentum_buffer + g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
@@ -110,13 +124,25 @@ def reference_simplified(p, g, s, step, *, lr, betas=(0.99, 0.95), alpha=0.0, ep
     return p * (1.0 - lr * weight_decay) - lr * u, SimplifiedState(m, v)
 
 
-LIMITS = {"betas": FRACTION, **dict.fromkeys(("alpha", "t_alpha_beta3", "eps", "weight_decay"), NOT_NEGATIVE)}
+_LIMITS = {"betas": FRACTION, **dict.fromkeys(("alpha", "t_alpha_beta3", "eps", "weight_decay"), NOT_NEGATIVE)}
 
 ADEMAMIX = Rule(
-    "ademamix", State, Scalars, scalars, update, reference, limits=LIMITS,
-    paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1", not_negative=("exp_avg_sq",),
-)  # fmt: skip
-SIMPLIFIED = Rule(
-    "simplified_ademamix", SimplifiedState, SimplifiedScalars, scalars_simplified, update_simplified,
-    reference_simplified, limits=LIMITS, paper="Morwani et al. 2025, as in Optax", not_negative=("exp_avg_sq",),
-)  # fmt: skip
+    "ademamix",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits=_LIMITS,
+    paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1",
+    not_negative=("exp_avg_sq",),
+)
+SIMPLIFIED = ADEMAMIX.variant(
+    "simplified_ademamix",
+    State=SimplifiedState,
+    Scalars=SimplifiedScalars,
+    scalars=scalars_simplified,
+    update=update_simplified,
+    reference=reference_simplified,
+    paper="Morwani et al. 2025, as in Optax",
+)

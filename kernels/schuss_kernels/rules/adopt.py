@@ -21,6 +21,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import larger
 
@@ -31,9 +32,7 @@ Scalars = namedtuple(
 )
 
 
-def scalars(
-    step, *, lr, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False, use_clipping=True
-):  # fmt: skip
+def scalars(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     beta1, beta2 = betas
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
     if step == 1:  # n is limited to 0; divided by at least 1, it is a number before that
@@ -43,13 +42,16 @@ def scalars(
     return Scalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, limit, coupled, keep)
 
 
-def scalars_optax(
-    step, *, lr, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False, use_clipping=True
-):  # fmt: skip
+def scalars_optax(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     h = scalars(
-        step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decoupled_weight_decay=decoupled_weight_decay,
+        step,
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=decoupled_weight_decay,
         use_clipping=use_clipping,
-    )  # fmt: skip
+    )
     return h._replace(keep=1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
 
 
@@ -62,50 +64,46 @@ def update(p, g, s, h):
     return p * h.keep - h.lr * m, State(m, v)
 
 
-def _adopt(p, g, s, step, *, lr, betas, eps, use_clipping, coupled, keep):
-    """Both conventions."""
+def _step(g, s, step, betas, eps, use_clipping):
+    """The step before it is multiplied by lr, and the new state."""
     beta1, beta2 = betas
     limit = (step - 1) ** 0.25 if use_clipping else math.inf
     if step == 1:
         beta1, beta2, eps, limit = 1.0, 0.0, 1.0, 0.0
-    g = g + coupled * p
     n = g / np.maximum(np.sqrt(s.exp_avg_sq), eps)
     n = np.where(n > limit, limit, np.where(n < -limit, -limit, n)).astype(g.dtype)
     m = beta1 * s.exp_avg + (1.0 - beta1) * n
-    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    return p * keep - lr * m, State(m, v)
+    return m, State(m, beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g))
 
 
-def reference(
-    p, g, s, step, *, lr, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False,
-    use_clipping=True,
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
-    places = {"coupled": coupled, "keep": 1.0 if step == 1 else 1.0 - lr * decoupled}
-    return _adopt(p, g, s, step, lr=lr, betas=betas, eps=eps, use_clipping=use_clipping, **places)
+    m, s = _step(g + coupled * p, s, step, betas, eps, use_clipping)
+    return p * (1.0 if step == 1 else 1.0 - lr * decoupled) - lr * m, s
 
 
-def reference_optax(
-    p, g, s, step, *, lr, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False,
-    use_clipping=True,
-):  # fmt: skip
+def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
-    places = {"coupled": coupled, "keep": 1.0 - lr * decoupled}
-    return _adopt(p, g, s, step, lr=lr, betas=betas, eps=eps, use_clipping=use_clipping, **places)
+    m, s = _step(g + coupled * p, s, step, betas, eps, use_clipping)
+    return p * (1.0 - lr * decoupled) - lr * m, s
 
-
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
 
 ADOPT = Rule(
-    "adopt", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Taniguchi et al. 2024, clipped",
+    "adopt",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Taniguchi et al. 2024, clipped",
     not_negative=("exp_avg_sq",),
-)  # fmt: skip
-OPTAX = Rule(
-    "adopt_optax", State, Scalars, scalars_optax, update, reference_optax, limits=LIMITS,
-    paper="Taniguchi et al. 2024, clipped, as in Optax", not_negative=("exp_avg_sq",),
-)  # fmt: skip
+)
+OPTAX = ADOPT.variant(
+    "adopt_optax",
+    scalars=scalars_optax,
+    reference=reference_optax,
+    paper="Taniguchi et al. 2024, clipped, as in Optax",
+)
 
-
-def select(*, convention="paper", **_):
-    """The rule that runs for a group's options."""
-    return OPTAX if convention == "optax" else ADOPT
+CONVENTIONS = Conventions(paper=Convention({}, ADOPT), optax=Convention({}, OPTAX))

@@ -19,7 +19,7 @@ AllState = namedtuple("AllState", ["momentum_buffer_1", "momentum_buffer_2", "mo
 Scalars = namedtuple("Scalars", ["step_size", "beta1", "beta2", "beta3", "weight_decay"])
 
 
-def scalars(step, *, lr, betas=(0.0, 0.9, 0.99), weight_decay=0.0):
+def scalars(step, *, lr, betas, weight_decay):
     return Scalars(lr / 3.0, *betas, weight_decay)
 
 
@@ -38,7 +38,7 @@ def update_all(p, g, s, h):
     return p - h.step_size * (b1 + b2 + b3), AllState(b1, b2, b3)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.0, 0.9, 0.99), weight_decay=0.0):
+def reference(p, g, s, step, *, lr, betas, weight_decay):
     """Both forms, told apart by the buffers they keep."""
     g = g + weight_decay * p
     buffers = [beta * b + g for beta, b in zip(betas[-len(s) :], s, strict=True)]
@@ -46,15 +46,17 @@ def reference(p, g, s, step, *, lr, betas=(0.0, 0.9, 0.99), weight_decay=0.0):
     return p - lr / 3.0 * (first + second + third), type(s)(*buffers)
 
 
-def _rule(name, state, function):
-    return Rule(
-        name, state, Scalars, scalars, function, reference, limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE},
-        paper="Lucas et al. 2019, equation 4",
-    )  # fmt: skip
-
-
-AGGMO = _rule("aggmo", State, update)
-AGGMO_ALL = _rule("aggmo_all", AllState, update_all)
+AGGMO = Rule(
+    "aggmo",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE},
+    paper="Lucas et al. 2019, equation 4",
+)
+AGGMO_ALL = AGGMO.variant("aggmo_all", State=AllState, update=update_all)
 
 
 def select(*, betas, **_):

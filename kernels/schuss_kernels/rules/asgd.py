@@ -30,13 +30,8 @@ def in_float32(value):
     return float(np.float32(value))
 
 
-def rate(step, running, lr):
-    """eta of a step."""
-    return in_float32(lr) if step == 1 else running.eta
-
-
-def scalars(step, running, *, lr, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
-    eta = rate(step, running, lr)
+def scalars(step, running, *, lr, lambd, alpha, t0, weight_decay):
+    eta = in_float32(lr) if step == 1 else running.eta
     after = Running(in_float32(lr / (1.0 + lambd * lr * step) ** alpha), in_float32(1.0 / max(1.0, step - t0)))
     return Scalars(eta, running.mu, weight_decay, 1.0 - lambd * eta), after
 
@@ -51,14 +46,22 @@ def update(p, g, s, h):
     return p, State(pick(h.mu == 1.0, p, s.ax + h.mu * (p - s.ax)))
 
 
-def reference(p, g, s, step, *, running, lr, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
-    g, eta = g + weight_decay * p, rate(step, running, lr)
+def reference(p, g, s, step, *, running, lr, lambd, alpha, t0, weight_decay):
+    g = g + weight_decay * p
+    eta = in_float32(lr) if step == 1 else running.eta
     p = p * (1.0 - lambd * eta) - eta * g
     return p, State(p if running.mu == 1.0 else s.ax + running.mu * (p - s.ax))
 
 
 ASGD = Rule(
-    "asgd", State, Scalars, scalars, update, reference, initial=initial, running=Running,
+    "asgd",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
     limits={"lambd": NOT_NEGATIVE, "alpha": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
     paper="Polyak & Juditsky 1992; Bottou 2010, section 5",
-)  # fmt: skip
+    running=Running,
+)

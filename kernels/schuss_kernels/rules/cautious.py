@@ -30,9 +30,7 @@ from ..lang.scalar_math import sign
 
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq"])
 LionState = namedtuple("LionState", ["exp_avg"])
-AdamScalars = namedtuple(
-    "AdamScalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "keep"]
-)  # fmt: skip
+AdamScalars = namedtuple("AdamScalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "keep"])
 LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "keep"])
 Sums = namedtuple("Sums", ["moving", "count"])
 Found = namedtuple("Found", ["lr"])
@@ -46,14 +44,12 @@ def corrected(lr, betas, step):
     return lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
 
 
-def scalars_adamw(step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def scalars_adamw(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
-    return AdamScalars(
-        corrected(lr, betas, step), beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, 1.0 - lr * weight_decay
-    )  # fmt: skip
+    return AdamScalars(corrected(lr, betas, step), beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, 1.0 - lr * weight_decay)
 
 
-def scalars_lion(step, *, lr, betas=(0.9, 0.99), weight_decay=0.0):
+def scalars_lion(step, *, lr, betas, weight_decay):
     beta1, beta2 = betas
     return LionScalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - lr * weight_decay)
 
@@ -96,38 +92,58 @@ def _mask(u, g):
     return (u * g > 0.0).astype(g.dtype)
 
 
-def reference_measure_adamw(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def reference_measure_adamw(p, g, s, step, *, betas, **_):
     return Sums(_mask(betas[0] * s.exp_avg + (1.0 - betas[0]) * g, g), np.ones_like(p))
 
 
-def reference_measure_lion(p, g, s, step, *, lr, betas=(0.9, 0.99), weight_decay=0.0):
+def reference_measure_lion(p, g, s, step, *, betas, **_):
     return Sums(_mask(np.sign(betas[0] * s.exp_avg + (1.0 - betas[0]) * g), g), np.ones_like(p))
 
 
-def reference_adamw(p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def _share(sums):
+    """The mean of the mask, at least LEAST; 1 in a tensor without elements."""
+    return max(sums.moving / sums.count, LEAST) if sums.count > 0.0 else 1.0
+
+
+def reference_adamw(p, g, s, step, *, sums, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    step_size = rate(corrected(lr, betas, step), sums)
+    step_size = lr * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) / _share(sums)
     return p * (1.0 - lr * weight_decay) - step_size * (m * _mask(m, g) / (np.sqrt(v) + eps)), AdamState(m, v)
 
 
-def reference_lion(p, g, s, step, *, sums, lr, betas=(0.9, 0.99), weight_decay=0.0):
+def reference_lion(p, g, s, step, *, sums, lr, betas, weight_decay):
     beta1, beta2 = betas
     u = np.sign(beta1 * s.exp_avg + (1.0 - beta1) * g)
     m = beta2 * s.exp_avg + (1.0 - beta2) * g
-    return p * (1.0 - lr * weight_decay) - rate(lr, sums) * (u * _mask(u, g)), LionState(m)
+    return p * (1.0 - lr * weight_decay) - lr / _share(sums) * (u * _mask(u, g)), LionState(m)
 
-
-_PAPER = "Liang, Chen, Liu & Liu 2024, Algorithm 1"
 
 CAUTIOUS_ADAMW = Rule(
-    "cautious_adamw", AdamState, AdamScalars, scalars_adamw, update_adamw, reference_adamw, paper=_PAPER,
-    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}, not_negative=("exp_avg_sq",),
-    Sums=Sums, measure=measure_adamw, finish=finish, reference_measure=reference_measure_adamw,
-)  # fmt: skip
-CAUTIOUS_LION = Rule(
-    "cautious_lion", LionState, LionScalars, scalars_lion, update_lion, reference_lion, paper=_PAPER,
-    limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE}, Sums=Sums, measure=measure_lion, finish=finish,
+    "cautious_adamw",
+    AdamState,
+    AdamScalars,
+    scalars_adamw,
+    update_adamw,
+    reference_adamw,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Liang, Chen, Liu & Liu 2024, Algorithm 1",
+    not_negative=("exp_avg_sq",),
+    Sums=Sums,
+    measure=measure_adamw,
+    finish=finish,
+    reference_measure=reference_measure_adamw,
+)
+CAUTIOUS_LION = CAUTIOUS_ADAMW.variant(
+    "cautious_lion",
+    State=LionState,
+    Scalars=LionScalars,
+    scalars=scalars_lion,
+    update=update_lion,
+    reference=reference_lion,
+    limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE},
+    not_negative=(),
+    measure=measure_lion,
     reference_measure=reference_measure_lion,
-)  # fmt: skip
+)

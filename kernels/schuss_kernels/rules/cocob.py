@@ -24,11 +24,11 @@ State = namedtuple("State", ["scale", "subgradients", "reward", "cumulative_grad
 Scalars = namedtuple("Scalars", ["lr", "alpha", "weight_decay"])
 
 
-def scalars(step, *, lr=1.0, alpha=100.0, weight_decay=0.0):
+def scalars(step, *, lr, alpha, weight_decay):
     return Scalars(lr, alpha, weight_decay)
 
 
-def initial(*, eps=1e-8):
+def initial(*, eps):
     return State(eps, 0.0, 0.0, 0.0, PARAMETER)
 
 
@@ -44,7 +44,7 @@ def update(p, g, s, h):
     return p, State(scale, sums, reward, theta, s.x0)
 
 
-def reference(p, g, s, step, *, lr=1.0, alpha=100.0, weight_decay=0.0):
+def reference(p, g, s, step, *, lr, alpha, weight_decay):
     c = lr * (g + weight_decay * p)
     scale = np.maximum(s.scale, np.abs(c))
     sums = s.subgradients + np.abs(c)
@@ -57,7 +57,14 @@ def reference(p, g, s, step, *, lr=1.0, alpha=100.0, weight_decay=0.0):
 
 
 COCOB = Rule(
-    "cocob", State, Scalars, scalars, update, reference, initial,
+    "cocob",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
     limits={"alpha": NOT_NEGATIVE, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
-    paper="Orabona & Tommasi 2017, Algorithm 2", not_negative=("scale", "subgradients", "reward"),
-)  # fmt: skip
+    paper="Orabona & Tommasi 2017, Algorithm 2",
+    not_negative=("scale", "subgradients", "reward"),
+)

@@ -28,26 +28,43 @@ State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum"])
 Scalars = namedtuple(
     "Scalars",
     [
-        "step_size", "beta1", "add1", "beta2", "one_minus_beta2", "root", "add3", "eps", "weight_decay", "keep",
-        "dlr", "growth_rate",
+        "step_size",
+        "beta1",
+        "add1",
+        "beta2",
+        "one_minus_beta2",
+        "root",
+        "add3",
+        "eps",
+        "weight_decay",
+        "keep",
+        "dlr",
+        "growth_rate",
     ],
-)  # fmt: skip
+)
 Sums = namedtuple("Sums", ["numerator", "denominator"])
 Running = namedtuple("Running", ["d", "numerator"], defaults=[0.0, 0.0])
 
 
-def scalars(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decouple=False, use_bias_correction=False,
-    d0=1e-6, growth_rate=0.0,
-):  # fmt: skip
+def scalars(step, running, *, lr, betas, eps, weight_decay, decouple, use_bias_correction, d0, growth_rate):
     beta1, beta2 = betas
     root, d = math.sqrt(beta2), running.d or d0
     dlr = d * lr * (math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) if use_bias_correction else 1.0)
     coupled, keep = (0.0, 1.0 - weight_decay * dlr) if decouple else (weight_decay, 1.0)
     h = Scalars(
-        1.0, beta1, dlr * (1.0 - beta1), beta2, 1.0 - beta2, root, dlr * (1.0 - root), eps, coupled, keep, dlr,
+        1.0,
+        beta1,
+        dlr * (1.0 - beta1),
+        beta2,
+        1.0 - beta2,
+        root,
+        dlr * (1.0 - root),
+        eps,
+        coupled,
+        keep,
+        dlr,
         growth_rate,
-    )  # fmt: skip
+    )
     return h, Running(d, running.numerator)
 
 
@@ -76,32 +93,55 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * (m / (math.sqrt(v) + h.eps)), State(m, v, total)
 
 
-def reference_measure(p, g, s, step, *, running, **options):
-    h, _ = scalars(step, running, **options)
-    g = g + h.weight_decay * p
-    return Sums(g * (s.grad_sum / (np.sqrt(s.exp_avg_sq) + h.eps)), np.abs(h.root * s.grad_sum + h.add3 * g))
+def _before(g, p, step, running, lr, betas, weight_decay, decouple, use_bias_correction, d0):
+    """What both passes start from: root, dlr, the decayed gradient."""
+    beta1, beta2 = betas
+    correction = math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) if use_bias_correction else 1.0
+    return math.sqrt(beta2), (running.d or d0) * lr * correction, g + (0.0 if decouple else weight_decay) * p
 
 
-def reference(p, g, s, step, *, running, sums, **options):
-    h, running = scalars(step, running, **options)
-    h, _ = finish(h, sums, step, running)
-    g = g + h.weight_decay * p
-    m = h.beta1 * s.exp_avg + h.add1 * g
-    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    total = h.root * s.grad_sum + h.add3 * g
-    return p * h.keep - h.step_size * (m / (np.sqrt(v) + h.eps)), State(m, v, total)
+def reference_measure(p, g, s, step, *, running, lr, betas, eps, weight_decay, decouple, use_bias_correction, d0, **_):
+    root, dlr, g = _before(g, p, step, running, lr, betas, weight_decay, decouple, use_bias_correction, d0)
+    total = root * s.grad_sum + (dlr * (1.0 - root)) * g
+    return Sums(g * (s.grad_sum / (np.sqrt(s.exp_avg_sq) + eps)), np.abs(total))
 
 
-LIMITS = {
-    "betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "d0": NOT_NEGATIVE,
-    "growth_rate": NOT_NEGATIVE,
-}  # fmt: skip
+def reference(
+    p, g, s, step, *, running, sums, lr, betas, eps, weight_decay, decouple, use_bias_correction, d0, growth_rate
+):
+    root, dlr, g = _before(g, p, step, running, lr, betas, weight_decay, decouple, use_bias_correction, d0)
+    beta1, beta2 = betas
+    m = beta1 * s.exp_avg + (dlr * (1.0 - beta1)) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    total = root * s.grad_sum + (dlr * (1.0 - root)) * g
+    moves = (1.0 - root) * sums.denominator != 0.0  # not while no gradient was anything but zero
+    keep = 1.0 - weight_decay * dlr if decouple and moves else 1.0
+    return p * keep - (1.0 if moves else 0.0) * (m / (np.sqrt(v) + eps)), State(m, v, total)
+
 
 DADAPT_ADAM = Rule(
-    "dadapt_adam", State, Scalars, scalars, update, reference, limits=LIMITS,
-    paper="Defazio & Mishchenko 2023, the Adam version", not_negative=("exp_avg_sq",), running=Running, Sums=Sums,
-    measure=measure, finish=finish, over="all", reference_measure=reference_measure,
-)  # fmt: skip
+    "dadapt_adam",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={
+        "betas": FRACTION,
+        "eps": NOT_NEGATIVE,
+        "weight_decay": NOT_NEGATIVE,
+        "d0": NOT_NEGATIVE,
+        "growth_rate": NOT_NEGATIVE,
+    },
+    paper="Defazio & Mishchenko 2023, the Adam version",
+    not_negative=("exp_avg_sq",),
+    running=Running,
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    over="all",
+    reference_measure=reference_measure,
+)
 
 
 def select(*, d0, eps, growth_rate, **_):

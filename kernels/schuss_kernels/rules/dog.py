@@ -39,11 +39,11 @@ def relative(step, reps_rel, init_eta, init_dist):
     return reps_rel if step == 1 and not (init_eta > 0.0 or init_dist > 0.0) else 0.0
 
 
-def scalars(step, *, lr, reps_rel=1e-6, init_eta=0.0, init_dist=0.0, eps=1e-8, weight_decay=0.0):
+def scalars(step, *, lr, reps_rel, init_eta, init_dist, eps, weight_decay):
     return Scalars(lr, weight_decay, eps, init_dist, relative(step, reps_rel, init_eta, init_dist), init_eta)
 
 
-def scalars_dowg(step, *, lr, init_estim_sq_dist=0.0, eps=1e-4, weight_decay=0.0):
+def scalars_dowg(step, *, lr, init_estim_sq_dist, eps, weight_decay):
     return Scalars(lr, weight_decay, eps, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, 0.0, 0.0)
 
 
@@ -80,43 +80,66 @@ def update(p, g, s, h):
     return p - h.lr * (g + h.weight_decay * p), State(s.x0)
 
 
-def reference_measure(p, g, s, step, *, weight_decay=0.0, reps_rel=0.0, init_eta=0.0, init_dist=0.0, **_):
+def reference_measure(p, g, s, step, *, weight_decay, reps_rel, init_eta, init_dist, **_):
+    # Before the first step there is no way behind, and the norm of the weights takes the place of its length.
     g = g + weight_decay * p
-    away = p if relative(step, reps_rel, init_eta, init_dist) > 0.0 else p - s.x0
+    away = p if step == 1 and reps_rel > 0.0 and init_eta == init_dist == 0.0 else p - s.x0
     return Sums(g * g, away * away)
 
 
-def reference(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
-    h = scalars(step, weight_decay=weight_decay, **options)
-    rate = finish(h, sums, step, running)[0].lr
+def reference(p, g, s, step, *, running, sums, lr, reps_rel, init_eta, init_dist, eps, weight_decay):
+    relative = reps_rel if step == 1 and init_eta == init_dist == 0.0 else 0.0
+    distance = math.sqrt(sums.distance)
+    r = running.max_dist if running.begun else init_dist + relative * (1.0 + distance)
+    r = max(r, 0.0 if relative > 0.0 else distance)
+    below = math.sqrt(running.gradients + sums.gradients + eps)
+    rate = lr * r / below if below != 0.0 else 0.0
+    if init_eta > 0.0 and not running.begun:
+        rate = init_eta
     return p - rate * (g + weight_decay * p), s
 
 
-def reference_dowg(p, g, s, step, *, running, sums, weight_decay=0.0, **options):
-    h = scalars_dowg(step, weight_decay=weight_decay, **options)
-    rate = finish_dowg(h, sums, step, running)[0].lr
+def reference_measure_dowg(p, g, s, step, *, weight_decay, **_):
+    g, away = g + weight_decay * p, p - s.x0
+    return Sums(g * g, away * away)
+
+
+def reference_dowg(p, g, s, step, *, running, sums, lr, init_estim_sq_dist, eps, weight_decay):
+    r2 = max(running.max_sq_dist, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, sums.distance)
+    below = math.sqrt(running.gradients + r2 * sums.gradients) + eps
+    rate = lr * r2 / below if below != 0.0 else 0.0
     return p - rate * (g + weight_decay * p), s
 
 
-LIMITS = dict.fromkeys(
-    ("reps_rel", "init_eta", "init_dist", "init_estim_sq_dist", "eps", "weight_decay"), NOT_NEGATIVE
-)  # fmt: skip
-_DOG = "Ivgi, Hinder & Carmon 2023"
-
-
-def _rule(name, scalars, finish, reference, running, over, paper):
-    return Rule(
-        name, State, Scalars, scalars, update, reference, initial, limits=LIMITS, paper=paper, running=running,
-        Sums=Sums, measure=measure, finish=finish, over=over, reference_measure=reference_measure,
-    )  # fmt: skip
-
-
-DOG = _rule("dog", scalars, finish, reference, Running, "all", _DOG)
-LDOG = _rule("ldog", scalars, finish, reference, Running, "tensor", f"{_DOG}, layer by layer")
-DOWG = _rule(
-    "dowg", scalars_dowg, finish_dowg, reference_dowg, WeightedRunning, "all",
-    "Khaled, Mishchenko & Jin 2023, Algorithm 1",
-)  # fmt: skip
+DOG = Rule(
+    "dog",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits=dict.fromkeys(
+        ("reps_rel", "init_eta", "init_dist", "init_estim_sq_dist", "eps", "weight_decay"), NOT_NEGATIVE
+    ),
+    paper="Ivgi, Hinder & Carmon 2023",
+    running=Running,
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    over="all",
+    reference_measure=reference_measure,
+)
+LDOG = DOG.variant("ldog", over="tensor", paper="Ivgi, Hinder & Carmon 2023, layer by layer")
+DOWG = DOG.variant(
+    "dowg",
+    scalars=scalars_dowg,
+    reference=reference_dowg,
+    running=WeightedRunning,
+    finish=finish_dowg,
+    reference_measure=reference_measure_dowg,
+    paper="Khaled, Mishchenko & Jin 2023, Algorithm 1",
+)
 
 
 def _checked(rule, init_eta, init_dist):

@@ -13,6 +13,7 @@ of zeros, which otherwise starts with ``lr * g``, moves by ``lr * 1e-6``.
 import math
 from collections import namedtuple
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", [])
@@ -21,7 +22,7 @@ Sums = namedtuple("Sums", ["weights", "gradients"])
 Found = namedtuple("Found", ["lr"])
 
 
-def scalars(step, *, lr, min_norm=0.0):
+def scalars(step, *, lr, min_norm):
     keep = 1.0 / math.sqrt(1.0 + lr * lr)
     return Scalars(lr * keep, keep, min_norm)
 
@@ -44,21 +45,33 @@ def update(p, g, s, h):
     return p * h.keep - h.lr * g, State()
 
 
-def reference_measure(p, g, s, step, *, lr, min_norm=0.0):
+def reference_measure(p, g, s, step, *, lr, min_norm):
     return Sums(p * p, g * g)
 
 
-def reference(p, g, s, step, *, sums, lr, min_norm=0.0):
+def reference(p, g, s, step, *, sums, lr, min_norm):
+    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
+    ratio = weights / gradient if weights > 0.0 and gradient > 0.0 else 1.0
     keep = 1.0 / math.sqrt(1.0 + lr * lr)
-    return p * keep - (lr * keep * ratio(sums, min_norm)) * g, State()
+    return p * keep - (lr * keep * ratio) * g, State()
 
 
 FROMAGE = Rule(
-    "fromage", State, Scalars, scalars, update, reference, paper="Bernstein et al. 2020, Algorithm 1",
-    limits={"min_norm": NOT_NEGATIVE}, Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
-)  # fmt: skip
+    "fromage",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"min_norm": NOT_NEGATIVE},
+    paper="Bernstein et al. 2020, Algorithm 1",
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    reference_measure=reference_measure,
+)
 
-
-def select(**_):
-    """The rule that runs for a group's options: conventions differ in their defaults alone."""
-    return FROMAGE
+CONVENTIONS = Conventions(
+    paper=Convention({"min_norm": 0.0}, FROMAGE),
+    optax=Convention({"min_norm": 1e-6}, FROMAGE),
+)

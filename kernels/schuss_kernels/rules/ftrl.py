@@ -16,11 +16,13 @@ Conventions. ``paper``: as above, with beta = 1 and n = 0 at first; shrinkage, d
 ``keras``: twice ``l2`` in the denominator, beta = 0, n = 0.1 at first.
 """
 
+import functools
 import math
 from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Interval, Rule
 from ..lang.scalar_math import POWER, pick, power, power_of, power_table
 
@@ -33,31 +35,25 @@ def _numbers(lr, l1, below, l2_shrinkage, weight_decay):
     return Scalars(1.0 / lr, l1, -l1, below, 2.0 * l2_shrinkage, 1.0 - lr * weight_decay)
 
 
-def scalars(step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=1.0, weight_decay=0.0, learning_rate_power=-0.5):
+def scalars(step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     return _numbers(lr, l1, beta / lr + l2, l2_shrinkage, weight_decay)
 
 
-def scalars_keras(step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=0.0, weight_decay=0.0, learning_rate_power=-0.5):
+def scalars_keras(step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     return _numbers(lr, l1, beta / lr + 2.0 * l2, l2_shrinkage, weight_decay)
 
 
-def scalars_power(step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=1.0, weight_decay=0.0, learning_rate_power=-0.5):
+def scalars_power(step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     h = _numbers(lr, l1, beta / lr + l2, l2_shrinkage, weight_decay)
     return PowerScalars(*h, *power_table(-learning_rate_power))
 
 
-def scalars_power_keras(
-    step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=0.0, weight_decay=0.0, learning_rate_power=-0.5
-):
+def scalars_power_keras(step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     h = _numbers(lr, l1, beta / lr + 2.0 * l2, l2_shrinkage, weight_decay)
     return PowerScalars(*h, *power_table(-learning_rate_power))
 
 
-def initial(*, initial_accumulator_value=0.0):
-    return State(initial_accumulator_value, 0.0)
-
-
-def initial_keras(*, initial_accumulator_value=0.1):
+def initial(*, initial_accumulator_value):
     return State(initial_accumulator_value, 0.0)
 
 
@@ -81,6 +77,7 @@ def update_power(p, g, s, h):
 
 
 def _reference(p, g, s, root, lr, l1, below, l2_shrinkage, weight_decay):
+    """All forms; ``root(n)`` is n^q, ``below`` what is added to n'^q / lr."""
     p = p * (1.0 - lr * weight_decay)
     n = s.accumulator + g * g
     z = s.linear + ((g + (2.0 * l2_shrinkage) * p) - (root(n) - root(s.accumulator)) * (1.0 / lr) * p)
@@ -88,60 +85,63 @@ def _reference(p, g, s, root, lr, l1, below, l2_shrinkage, weight_decay):
     return np.where(move == 0.0, 0.0, move / (root(n) * (1.0 / lr) + below)).astype(p.dtype), State(n, z)
 
 
-def reference(
-    p, g, s, step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=1.0, weight_decay=0.0, learning_rate_power=-0.5
-):
+def reference(p, g, s, step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     return _reference(p, g, s, np.sqrt, lr, l1, beta / lr + l2, l2_shrinkage, weight_decay)
 
 
-def reference_keras(
-    p, g, s, step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=0.0, weight_decay=0.0, learning_rate_power=-0.5
-):
+def reference_keras(p, g, s, step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
     return _reference(p, g, s, np.sqrt, lr, l1, beta / lr + 2.0 * l2, l2_shrinkage, weight_decay)
 
 
-def reference_power(
-    p, g, s, step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=1.0, weight_decay=0.0, learning_rate_power=-0.5
-):
-    def root(x):
-        return power_of(x, -learning_rate_power)
-
+def reference_power(p, g, s, step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
+    root = functools.partial(power_of, y=-learning_rate_power)
     return _reference(p, g, s, root, lr, l1, beta / lr + l2, l2_shrinkage, weight_decay)
 
 
-def reference_power_keras(
-    p, g, s, step, *, lr, l1=0.0, l2=0.0, l2_shrinkage=0.0, beta=0.0, weight_decay=0.0, learning_rate_power=-0.5
-):
-    def root(x):
-        return power_of(x, -learning_rate_power)
-
+def reference_power_keras(p, g, s, step, *, lr, l1, l2, l2_shrinkage, beta, weight_decay, learning_rate_power):
+    root = functools.partial(power_of, y=-learning_rate_power)
     return _reference(p, g, s, root, lr, l1, beta / lr + 2.0 * l2, l2_shrinkage, weight_decay)
 
 
-LIMITS = {
-    "lr": Interval(1e-30),  # it is divided by
-    "learning_rate_power": Interval(-1.0, 0.0),
-    **dict.fromkeys(("l1", "l2", "l2_shrinkage", "beta", "weight_decay", "initial_accumulator_value"), NOT_NEGATIVE),
-}
+_PAPER = "McMahan et al. 2013, Algorithm 1"
+
+FTRL = Rule(
+    "ftrl",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits={
+        "lr": Interval(1e-30),  # it is divided by
+        "learning_rate_power": Interval(-1.0, 0.0),
+        **dict.fromkeys(
+            ("l1", "l2", "l2_shrinkage", "beta", "weight_decay", "initial_accumulator_value"), NOT_NEGATIVE
+        ),
+    },
+    paper=_PAPER,
+    not_negative=("accumulator",),
+)
+FTRL_POWER = FTRL.variant(
+    "ftrl_power", Scalars=PowerScalars, scalars=scalars_power, update=update_power, reference=reference_power
+)
+FTRL_KERAS = FTRL.variant(
+    "ftrl_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_PAPER}, as in Keras"
+)
+FTRL_POWER_KERAS = FTRL_POWER.variant(
+    "ftrl_power_keras", scalars=scalars_power_keras, reference=reference_power_keras, paper=f"{_PAPER}, as in Keras"
+)
+
+CONVENTIONS = Conventions(
+    paper=Convention({"lr": 0.1, "beta": 1.0, "initial_accumulator_value": 0.0}, FTRL, {"power": FTRL_POWER}),
+    keras=Convention(
+        {"lr": 1e-3, "beta": 0.0, "initial_accumulator_value": 0.1}, FTRL_KERAS, {"power": FTRL_POWER_KERAS}
+    ),
+)
 
 
-def _rule(name, cls, numbers, function, dull, start, paper="McMahan et al. 2013, Algorithm 1"):
-    return Rule(
-        name, State, cls, numbers, function, dull, start, limits=LIMITS, paper=paper, not_negative=("accumulator",)
-    )  # fmt: skip
-
-
-_KERAS = "McMahan et al. 2013, Algorithm 1, as in Keras"
-FTRL = _rule("ftrl", Scalars, scalars, update, reference, initial)
-FTRL_POWER = _rule("ftrl_power", PowerScalars, scalars_power, update_power, reference_power, initial)
-FTRL_KERAS = _rule("ftrl_keras", Scalars, scalars_keras, update, reference_keras, initial_keras, _KERAS)
-FTRL_POWER_KERAS = _rule(
-    "ftrl_power_keras", PowerScalars, scalars_power_keras, update_power, reference_power_keras, initial_keras, _KERAS
-)  # fmt: skip
-
-
-def select(*, learning_rate_power, convention="paper", **_):
+def select(*, learning_rate_power, convention, **_):
     """The rule that runs for a group's options."""
-    if convention == "keras":
-        return FTRL_KERAS if learning_rate_power == -0.5 else FTRL_POWER_KERAS
-    return FTRL if learning_rate_power == -0.5 else FTRL_POWER
+    found = CONVENTIONS[convention]
+    return found.rule if learning_rate_power == -0.5 else found.forms["power"]

@@ -23,10 +23,10 @@ from ..lang.scalar_math import sign
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars", ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps", "keep"]
-)  # fmt: skip
+)
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def scalars(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     step_size, correction2 = lr / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
     return Scalars(step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, eps, 1.0 - lr * weight_decay)
@@ -39,7 +39,7 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * (sign(g) * u), State(m, v)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
@@ -47,9 +47,14 @@ def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0
     return p * (1.0 - lr * weight_decay) - lr / (1.0 - beta1**step) * (np.sign(g) * u), State(m, v)
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
-
 GRAMS = Rule(
-    "grams", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Cao, Li & Song 2024",
+    "grams",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Cao, Li & Song 2024",
     not_negative=("exp_avg_sq",),
-)  # fmt: skip
+)

@@ -20,14 +20,27 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars",
-    ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction1", "correction2", "eps", "weight_decay",
-     "keep", "least", "most"],
-)  # fmt: skip
+    [
+        "lr",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "correction1",
+        "correction2",
+        "eps",
+        "weight_decay",
+        "keep",
+        "least",
+        "most",
+    ],
+)
 Sums = namedtuple("Sums", ["weights", "moves"])
 Found = namedtuple("Found", ["lr"])
 
@@ -39,16 +52,15 @@ def limits_of_trust(weight_decay, clip, always_adapt):
     return 0.0, 1.0 if clip else math.inf
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True):
+def scalars(step, *, lr, betas, eps, weight_decay, clip, always_adapt):
     beta1, beta2 = betas
     correction1, correction2 = 1.0 / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
     least, most = limits_of_trust(weight_decay, clip, always_adapt)
-    return Scalars(
-        lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction1, correction2, eps, weight_decay, 1.0, least, most
-    )  # fmt: skip
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    return Scalars(lr, *averages, correction1, correction2, eps, weight_decay, 1.0, least, most)
 
 
-def scalars_keras(step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True):
+def scalars_keras(step, *, lr, betas, eps, weight_decay, clip, always_adapt):
     h = scalars(step, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip, always_adapt=always_adapt)
     return h._replace(weight_decay=0.0, keep=1.0 - lr * weight_decay)
 
@@ -85,6 +97,7 @@ def update(p, g, s, h):
 
 
 def _move(p, g, s, step, betas, eps, weight_decay):
+    """The step before it is scaled, and the new state."""
     beta1, beta2 = betas
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
@@ -92,49 +105,63 @@ def _move(p, g, s, step, betas, eps, weight_decay):
     return m * (1.0 / (1.0 - beta1**step)) / denominator + weight_decay * p, State(m, v)
 
 
-def reference_measure(
-    p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True
-):
+def reference_measure(p, g, s, step, *, betas, eps, weight_decay, **_):
     u, _ = _move(p, g, s, step, betas, eps, weight_decay)
     return Sums(p * p, u * u)
 
 
-def reference(
-    p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, clip=False, always_adapt=True
-):
+def reference_measure_keras(p, g, s, step, *, lr, betas, eps, weight_decay, **_):
+    p = p * (1.0 - lr * weight_decay)
+    u, _ = _move(p, g, s, step, betas, eps, 0.0)
+    return Sums(p * p, u * u)
+
+
+def _trust(sums, weight_decay, clip, always_adapt):
+    """The ratio of the norms within its limits; 1 where one of the norms is zero."""
+    weights, move = math.sqrt(sums.weights), math.sqrt(sums.moves)
+    if not (weights > 0.0 and move > 0.0) or (weight_decay == 0.0 and not always_adapt):
+        return 1.0
+    return min(1.0 if clip else math.inf, weights / move)
+
+
+def reference(p, g, s, step, *, sums, lr, betas, eps, weight_decay, clip, always_adapt):
     u, s = _move(p, g, s, step, betas, eps, weight_decay)
-    return p - (lr * trust(sums, *limits_of_trust(weight_decay, clip, always_adapt))) * u, s
+    return p - (lr * _trust(sums, weight_decay, clip, always_adapt)) * u, s
 
 
-def reference_measure_keras(
-    p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True
-):
-    return reference_measure(p * (1.0 - lr * weight_decay), g, s, step, lr=lr, betas=betas, eps=eps)
-
-
-def reference_keras(
-    p, g, s, step, *, sums, lr, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, clip=False, always_adapt=True
-):
+def reference_keras(p, g, s, step, *, sums, lr, betas, eps, weight_decay, clip, always_adapt):
     p = p * (1.0 - lr * weight_decay)
     u, s = _move(p, g, s, step, betas, eps, 0.0)
-    return p - (lr * trust(sums, *limits_of_trust(weight_decay, clip, always_adapt))) * u, s
+    return p - (lr * _trust(sums, weight_decay, clip, always_adapt)) * u, s
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
 _PAPER = "You et al. 2020, Algorithm 2"
 
+LAMB = Rule(
+    "lamb",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper=_PAPER,
+    not_negative=("exp_avg_sq",),
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    reference_measure=reference_measure,
+)
+LAMB_KERAS = LAMB.variant(
+    "lamb_keras",
+    scalars=scalars_keras,
+    reference=reference_keras,
+    reference_measure=reference_measure_keras,
+    paper=f"{_PAPER}, as in Keras",
+)
 
-def _rule(name, scalars, reference, reference_measure, paper):
-    return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=("exp_avg_sq",),
-        Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
-    )  # fmt: skip
-
-
-LAMB = _rule("lamb", scalars, reference, reference_measure, _PAPER)
-LAMB_KERAS = _rule("lamb_keras", scalars_keras, reference_keras, reference_measure_keras, f"{_PAPER}, as in Keras")
-
-
-def select(*, convention="paper", **_):
-    """The rule that runs for a group's options."""
-    return LAMB_KERAS if convention == "keras" else LAMB
+CONVENTIONS = Conventions(
+    paper=Convention({"eps": 1e-6}, LAMB),
+    optax=Convention({"eps": 1e-6}, LAMB),
+    keras=Convention({"eps": 1e-7}, LAMB_KERAS),
+)

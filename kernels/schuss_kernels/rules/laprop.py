@@ -20,10 +20,10 @@ from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars", ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps", "keep"]
-)  # fmt: skip
+)
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-15, weight_decay=0.0):
+def scalars(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     step_size, correction2 = lr / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
     return Scalars(step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, eps, 1.0 - lr * weight_decay)
@@ -35,7 +35,7 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * m, State(m, v)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-15, weight_decay=0.0):
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = betas
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     scaled = g / (np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps)
@@ -43,9 +43,14 @@ def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-15, weight_decay=
     return p * (1.0 - lr * weight_decay) - lr / (1.0 - beta1**step) * m, State(m, v)
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
-
 LAPROP = Rule(
-    "laprop", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Ziyin, Wang & Ueda 2020",
+    "laprop",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Ziyin, Wang & Ueda 2020",
     not_negative=("exp_avg_sq",),
-)  # fmt: skip
+)

@@ -18,6 +18,7 @@ weight_decay * p|| + eps)``.
 import math
 from collections import namedtuple
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["velocity"])
@@ -27,7 +28,7 @@ DecayedSums = namedtuple("DecayedSums", ["weights", "decayed"])
 Found = namedtuple("Found", ["lr"])
 
 
-def scalars(step, *, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, clip=False):
+def scalars(step, *, lr, momentum, weight_decay, trust_coefficient, eps, clip):
     # lr * trust_coefficient, without a limit; or trust_coefficient, lr being the limit.
     coefficient, most = (trust_coefficient, lr) if clip else (lr * trust_coefficient, math.inf)
     return Scalars(lr, momentum, weight_decay, coefficient, most, eps)
@@ -69,58 +70,78 @@ def update_nesterov(p, g, s, h):
     return p - (h.momentum * v + d), State(v)
 
 
-def reference_measure(
-    p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, clip=False
-):
+def reference_measure(p, g, s, step, **_):
     return Sums(p * p, g * g)
 
 
-def reference_measure_decayed(
-    p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, clip=False
-):
+def reference_measure_decayed(p, g, s, step, *, weight_decay, **_):
     g = g + weight_decay * p
     return DecayedSums(p * p, g * g)
 
 
-def _reference(nesterov):
-    def reference(
-        p, g, s, step, *, sums, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, clip=False
-    ):
-        h = scalars(
-            step, lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient, eps=eps,
-            clip=clip,
-        )  # fmt: skip
-        found = finish(h, sums, step) if type(sums) is Sums else finish_decayed(h, sums, step)
-        d = found.lr * (g + weight_decay * p)
-        v = momentum * s.velocity + d
-        return p - (momentum * v + d if nesterov else v), State(v)
+def _rate(sums, lr, weight_decay, trust_coefficient, eps, clip):
+    """The learning rate of a tensor in both conventions, told apart by the sums."""
+    weights = math.sqrt(sums.weights)
+    if type(sums) is Sums:
+        gradient = math.sqrt(sums.gradients)
+        move = gradient + weight_decay * weights if gradient > 0.0 else 0.0
+    else:
+        move = math.sqrt(sums.decayed)
+    if not (weights > 0.0 and move > 0.0):
+        return lr
+    if clip:
+        return min(trust_coefficient * weights / (move + eps), lr)
+    return lr * trust_coefficient * weights / (move + eps)
 
-    return reference
+
+def reference(p, g, s, step, *, sums, lr, momentum, weight_decay, trust_coefficient, eps, clip):
+    rate = _rate(sums, lr, weight_decay, trust_coefficient, eps, clip)
+    v = momentum * s.velocity + rate * (g + weight_decay * p)
+    return p - v, State(v)
 
 
-LIMITS = dict.fromkeys(("momentum", "weight_decay", "trust_coefficient", "eps"), NOT_NEGATIVE)
+def reference_nesterov(p, g, s, step, *, sums, lr, momentum, weight_decay, trust_coefficient, eps, clip):
+    d = _rate(sums, lr, weight_decay, trust_coefficient, eps, clip) * (g + weight_decay * p)
+    v = momentum * s.velocity + d
+    return p - (momentum * v + d), State(v)
+
+
 _PAPER = "You, Gitman & Ginsburg 2017, Algorithm 1"
-_PAPERS_NORM = (Sums, measure, finish, reference_measure)
-_OPTAXS_NORM = (DecayedSums, measure_decayed, finish_decayed, reference_measure_decayed)
+
+LARS = Rule(
+    "lars",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits=dict.fromkeys(("momentum", "weight_decay", "trust_coefficient", "eps"), NOT_NEGATIVE),
+    paper=_PAPER,
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    reference_measure=reference_measure,
+)
+LARS_NESTEROV = LARS.variant("lars_nesterov", update=update_nesterov, reference=reference_nesterov)
+LARS_OPTAX = LARS.variant(
+    "lars_optax",
+    Sums=DecayedSums,
+    measure=measure_decayed,
+    finish=finish_decayed,
+    reference_measure=reference_measure_decayed,
+    paper=f"{_PAPER}, as in Optax",
+)
+LARS_OPTAX_NESTEROV = LARS_OPTAX.variant("lars_optax_nesterov", update=update_nesterov, reference=reference_nesterov)
+
+CONVENTIONS = Conventions(
+    paper=Convention({}, LARS, {"nesterov": LARS_NESTEROV}),
+    optax=Convention({}, LARS_OPTAX, {"nesterov": LARS_OPTAX_NESTEROV}),
+)
 
 
-def _rule(name, update, nesterov, norm, paper):
-    sums, measure, finish, reference_measure = norm
-    return Rule(
-        name, State, Scalars, scalars, update, _reference(nesterov), limits=LIMITS, paper=paper, Sums=sums,
-        measure=measure, finish=finish, reference_measure=reference_measure,
-    )  # fmt: skip
-
-
-LARS = _rule("lars", update, False, _PAPERS_NORM, _PAPER)
-LARS_NESTEROV = _rule("lars_nesterov", update_nesterov, True, _PAPERS_NORM, _PAPER)
-LARS_OPTAX = _rule("lars_optax", update, False, _OPTAXS_NORM, f"{_PAPER}, as in Optax")
-LARS_OPTAX_NESTEROV = _rule("lars_optax_nesterov", update_nesterov, True, _OPTAXS_NORM, f"{_PAPER}, as in Optax")
-
-
-def select(*, momentum, nesterov, convention="paper", **_):
+def select(*, momentum, nesterov, convention, **_):
     """The rule that runs for a group's options."""
     if nesterov and not momentum > 0.0:
         raise ValueError(f"nesterov needs momentum above 0; got {momentum=}")
-    plain, ahead = (LARS_OPTAX, LARS_OPTAX_NESTEROV) if convention == "optax" else (LARS, LARS_NESTEROV)
-    return ahead if nesterov else plain
+    found = CONVENTIONS[convention]
+    return found.forms["nesterov"] if nesterov else found.rule

@@ -18,6 +18,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import signed
 
@@ -25,12 +26,12 @@ State = namedtuple("State", ["exp_avg"])
 Scalars = namedtuple("Scalars", ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "keep"])
 
 
-def scalars(step, *, lr, betas=(0.9, 0.99), weight_decay=0.0):
+def scalars(step, *, lr, betas, weight_decay):
     beta1, beta2 = betas
     return Scalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - lr * weight_decay)
 
 
-def scalars_tiger(step, *, lr, beta=0.965, weight_decay=0.01):
+def scalars_tiger(step, *, lr, beta, weight_decay):
     return scalars(step, lr=lr, betas=(beta, beta), weight_decay=weight_decay)
 
 
@@ -40,28 +41,38 @@ def update(p, g, s, h):
     return p * h.keep - u, State(m)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.9, 0.99), weight_decay=0.0):
+def reference(p, g, s, step, *, lr, betas, weight_decay):
     beta1, beta2 = betas
     u = np.sign(beta1 * s.exp_avg + (1.0 - beta1) * g)
     m = beta2 * s.exp_avg + (1.0 - beta2) * g
     return p * (1.0 - lr * weight_decay) - lr * u, State(m)
 
 
-def reference_tiger(p, g, s, step, *, lr, beta=0.965, weight_decay=0.01):
+def reference_tiger(p, g, s, step, *, lr, beta, weight_decay):
     m = beta * s.exp_avg + (1.0 - beta) * g
     return p * (1.0 - lr * weight_decay) - lr * np.sign(m), State(m)
 
 
 LION = Rule(
-    "lion", State, Scalars, scalars, update, reference, limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE},
+    "lion",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "weight_decay": NOT_NEGATIVE},
     paper="Chen et al. 2023, Algorithm 2",
-)  # fmt: skip
-TIGER = Rule(
-    "tiger", State, Scalars, scalars_tiger, update, reference_tiger,
-    limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE}, paper="Su 2023, kexue.fm/archives/9512",
-)  # fmt: skip
+)
+TIGER = LION.variant(
+    "tiger",
+    scalars=scalars_tiger,
+    reference=reference_tiger,
+    limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE},
+    paper="Su 2023, kexue.fm/archives/9512",
+)
 
-
-def select(**_):
-    """The rule that runs for a group's options: the conventions differ in defaults alone."""
-    return LION
+CONVENTIONS = Conventions(
+    paper=Convention({"lr": 1e-4, "weight_decay": 0.0}, LION),
+    keras=Convention({"lr": 1e-3, "weight_decay": 0.0}, LION),
+    optax=Convention({"lr": 1e-4, "weight_decay": 1e-3}, LION),
+)

@@ -31,6 +31,7 @@ first and ``g' = g``, which without momentum is the same.
 
 from collections import namedtuple
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", [])
@@ -41,20 +42,20 @@ VelocityState = namedtuple("VelocityState", ["velocity"])
 VelocityScalars = namedtuple("VelocityScalars", ["lr", "weight_decay", "momentum", "keep"])
 
 
-def scalars(step, *, lr, weight_decay=0.0):
+def scalars(step, *, lr, weight_decay):
     return Scalars(lr, weight_decay)
 
 
-def momentum_scalars(step, *, lr, momentum=0.9, dampening=0.0, weight_decay=0.0):
+def momentum_scalars(step, *, lr, momentum, dampening, weight_decay):
     # The buffer starts as the first gradient; from zeros that is one step without dampening.
     return MomentumScalars(lr, weight_decay, momentum, 1.0 if step == 1 else 1.0 - dampening)
 
 
-def velocity_scalars(step, *, lr, momentum=0.9, weight_decay=0.0):
+def velocity_scalars(step, *, lr, momentum, weight_decay):
     return VelocityScalars(lr, weight_decay, momentum, 1.0)
 
 
-def velocity_scalars_keras(step, *, lr, momentum=0.9, weight_decay=0.0):
+def velocity_scalars_keras(step, *, lr, momentum, weight_decay):
     return VelocityScalars(lr, 0.0, momentum, 1.0 - lr * weight_decay)
 
 
@@ -86,93 +87,96 @@ def update_velocity_nesterov(p, g, s, h):
     return p * h.keep + (h.momentum * v - d), VelocityState(v)
 
 
-def reference(p, g, s, step, *, lr, weight_decay=0.0):
+def reference(p, g, s, step, *, lr, weight_decay):
     g = g + weight_decay * p
     return p - lr * g, State()
 
 
-def reference_momentum(p, g, s, step, *, lr, momentum=0.9, dampening=0.0, weight_decay=0.0):
+def reference_momentum(p, g, s, step, *, lr, momentum, dampening, weight_decay):
     g = g + weight_decay * p
     b = momentum * s.momentum_buffer + (1.0 if step == 1 else 1.0 - dampening) * g
     return p - lr * b, MomentumState(b)
 
 
-def reference_nesterov(p, g, s, step, *, lr, momentum=0.9, dampening=0.0, weight_decay=0.0):
+def reference_nesterov(p, g, s, step, *, lr, momentum, dampening, weight_decay):
     g = g + weight_decay * p
     b = momentum * s.momentum_buffer + (1.0 if step == 1 else 1.0 - dampening) * g
     return p - lr * (g + momentum * b), MomentumState(b)
 
 
-def _with_velocity(p, g, s, *, lr, momentum, coupled=0.0, decoupled=0.0):
-    """The parameter after its decay, what the gradient moves it by, and the new velocity."""
-    d = lr * (g + coupled * p)
-    return p * (1.0 - lr * decoupled), d, momentum * s.velocity - d
-
-
-def reference_velocity(p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0):
-    p, _, v = _with_velocity(p, g, s, lr=lr, momentum=momentum, coupled=weight_decay)
+def reference_velocity(p, g, s, step, *, lr, momentum, weight_decay):
+    v = momentum * s.velocity - lr * (g + weight_decay * p)
     return p + v, VelocityState(v)
 
 
-def reference_velocity_nesterov(p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0):
-    p, d, v = _with_velocity(p, g, s, lr=lr, momentum=momentum, coupled=weight_decay)
+def reference_velocity_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
+    d = lr * (g + weight_decay * p)
+    v = momentum * s.velocity - d
     return p + (momentum * v - d), VelocityState(v)
 
 
-def reference_keras(p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0):
-    p, _, v = _with_velocity(p, g, s, lr=lr, momentum=momentum, decoupled=weight_decay)
-    return p + v, VelocityState(v)
+def reference_keras(p, g, s, step, *, lr, momentum, weight_decay):
+    v = momentum * s.velocity - lr * (g + 0.0 * p)  # 0 * p is NaN where p is infinite, as in the kernel
+    return p * (1.0 - lr * weight_decay) + v, VelocityState(v)
 
 
-def reference_keras_nesterov(p, g, s, step, *, lr, momentum=0.9, weight_decay=0.0):
-    p, d, v = _with_velocity(p, g, s, lr=lr, momentum=momentum, decoupled=weight_decay)
-    return p + (momentum * v - d), VelocityState(v)
+def reference_keras_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
+    d = lr * (g + 0.0 * p)
+    v = momentum * s.velocity - d
+    return p * (1.0 - lr * weight_decay) + (momentum * v - d), VelocityState(v)
 
 
 LIMITS = {"momentum": NOT_NEGATIVE, "dampening": FRACTION, "weight_decay": NOT_NEGATIVE}
+_NESTEROV = "Sutskever et al. 2013, section 2"
 
 SGD = Rule("sgd", State, Scalars, scalars, update, reference, limits=LIMITS, paper="Robbins & Monro 1951")
 MOMENTUM = Rule(
-    "sgd_momentum", MomentumState, MomentumScalars, momentum_scalars, update_momentum, reference_momentum,
-    limits=LIMITS, paper="Polyak 1964",
-)  # fmt: skip
-NESTEROV = Rule(
-    "sgd_nesterov", MomentumState, MomentumScalars, momentum_scalars, update_nesterov, reference_nesterov,
-    limits=LIMITS, paper="Sutskever et al. 2013, section 2",
-)  # fmt: skip
+    "sgd_momentum",
+    MomentumState,
+    MomentumScalars,
+    momentum_scalars,
+    update_momentum,
+    reference_momentum,
+    limits=LIMITS,
+    paper="Polyak 1964",
+)
+NESTEROV = MOMENTUM.variant("sgd_nesterov", update=update_nesterov, reference=reference_nesterov, paper=_NESTEROV)
+VELOCITY = MOMENTUM.variant(
+    "sgd_velocity",
+    State=VelocityState,
+    Scalars=VelocityScalars,
+    scalars=velocity_scalars,
+    update=update_velocity,
+    reference=reference_velocity,
+)
+VELOCITY_NESTEROV = VELOCITY.variant(
+    "sgd_velocity_nesterov", update=update_velocity_nesterov, reference=reference_velocity_nesterov, paper=_NESTEROV
+)
+KERAS = VELOCITY.variant(
+    "sgd_keras", scalars=velocity_scalars_keras, reference=reference_keras, paper="Polyak 1964, as in Keras"
+)
+KERAS_NESTEROV = VELOCITY_NESTEROV.variant(
+    "sgd_keras_nesterov",
+    scalars=velocity_scalars_keras,
+    reference=reference_keras_nesterov,
+    paper=f"{_NESTEROV}, as in Keras",
+)
+
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 1e-3}, SGD, {"momentum": MOMENTUM, "nesterov": NESTEROV}),
+    keras=Convention({"lr": 1e-2}, SGD, {"momentum": KERAS, "nesterov": KERAS_NESTEROV}),
+    optax=Convention({"lr": 1e-3}, SGD, {"momentum": MOMENTUM, "nesterov": NESTEROV}),
+    paper=Convention({"lr": 1e-3}, SGD, {"momentum": VELOCITY, "nesterov": VELOCITY_NESTEROV}),
+)
 
 
-def _velocity_rule(name, scalars, update, reference, paper):
-    return Rule(name, VelocityState, VelocityScalars, scalars, update, reference, limits=LIMITS, paper=paper)
-
-
-VELOCITY = _velocity_rule(
-    "sgd_velocity", velocity_scalars, update_velocity, reference_velocity, "Polyak 1964"
-)  # fmt: skip
-VELOCITY_NESTEROV = _velocity_rule(
-    "sgd_velocity_nesterov", velocity_scalars, update_velocity_nesterov, reference_velocity_nesterov,
-    "Sutskever et al. 2013, section 2",
-)  # fmt: skip
-KERAS = _velocity_rule(
-    "sgd_keras", velocity_scalars_keras, update_velocity, reference_keras, "Polyak 1964, as in Keras"
-)  # fmt: skip
-KERAS_NESTEROV = _velocity_rule(
-    "sgd_keras_nesterov", velocity_scalars_keras, update_velocity_nesterov, reference_keras_nesterov,
-    "Sutskever et al. 2013, section 2, as in Keras",
-)  # fmt: skip
-
-_BY_CONVENTION = {
-    "torch": (MOMENTUM, NESTEROV),
-    "optax": (MOMENTUM, NESTEROV),
-    "paper": (VELOCITY, VELOCITY_NESTEROV),
-    "keras": (KERAS, KERAS_NESTEROV),
-}
-
-
-def select(*, momentum, nesterov, dampening, convention="torch", **_):
+def select(*, momentum, nesterov, dampening, convention, **_):
     """The rule that runs for a group's options."""
     if nesterov and not (momentum > 0.0 and dampening == 0.0):
         raise ValueError(f"nesterov needs momentum above 0 and no dampening; got {momentum=}, {dampening=}")
     if dampening != 0.0 and convention != "torch":
         raise ValueError(f"dampening is torch's; with convention={convention!r} it is 0, got {dampening}")
-    return _BY_CONVENTION[convention][nesterov] if momentum != 0.0 else SGD
+    found = CONVENTIONS[convention]
+    if momentum == 0.0:
+        return found.rule
+    return found.forms["nesterov" if nesterov else "momentum"]

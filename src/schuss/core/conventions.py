@@ -1,7 +1,6 @@
 """How frameworks differ in one and the same optimizer, chosen by ``convention=``.
 
-A class says what it knows: the conventions' names, and for each the defaults that are not the same in all of them. The
-rule that a convention runs is the rule file's matter.
+The tables are in the rule files (:mod:`schuss_kernels.lang.convention`); a class names its own as ``_conventions``.
 """
 
 from __future__ import annotations
@@ -9,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .validate import did_you_mean
+from schuss_kernels.lang.convention import Conventions
 
-Conventions = Mapping[str, Mapping[str, Any]]
-"""Name -> the defaults of this convention, of the options whose default in the signature is None."""
+from .validate import did_you_mean
 
 
 def checked(name: Any, known: Conventions, where: str) -> str:
@@ -25,8 +23,7 @@ def checked(name: Any, known: Conventions, where: str) -> str:
     """
     if not isinstance(name, str) or name not in known:
         near = did_you_mean(name, known) if isinstance(name, str) else ""
-        names = ", ".join(map(repr, known))
-        raise ValueError(f"{where}: convention: expected one of {names}; got {name!r}{near}")
+        raise ValueError(f"{where}: {known.unknown(name)}{near}")
     return name
 
 
@@ -34,5 +31,5 @@ def filled(options: Mapping[str, Any], known: Conventions, where: str) -> dict[s
     """The options, each that is None replaced by the default of their convention."""
     if not known:
         return dict(options)
-    defaults = known[checked(options["convention"], known, where)]
+    defaults = known[checked(options["convention"], known, where)].defaults
     return {name: defaults.get(name) if value is None else value for name, value in options.items()}

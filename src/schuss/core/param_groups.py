@@ -8,6 +8,7 @@ from inspect import Parameter
 from typing import Any
 
 import numpy as np
+from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Interval, Rule
 
 from . import conventions
@@ -39,7 +40,7 @@ class ParamGroup(dict[str, Any]):
         defaults: Mapping[str, Any],
         given: Mapping[str, Any],
         edits: EditCount,
-        known: conventions.Conventions,
+        known: Conventions,
     ) -> None:
         self._edits = edits
         self._where = f"parameter group {number}"
@@ -65,7 +66,7 @@ class ParamGroup(dict[str, Any]):
             return conventions.checked(value, self._conventions, self._where)
         default = self._defaults[name]
         if default is None and self._conventions:  # what kind of value it is, all conventions agree on
-            default = next(iter(self._conventions.values())).get(name)
+            default = next(iter(self._conventions.values())).defaults.get(name)
         return check(name, value, default, self.rule.interval(name), self._where)
 
     def __setitem__(self, name: str, value: Any) -> None:

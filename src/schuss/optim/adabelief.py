@@ -57,9 +57,16 @@ class AdaBelief(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adabelief.ADABELIEF, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay, **common,
-        )  # fmt: skip
+            params,
+            adabelief.ADABELIEF,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            **common,
+        )
 
 
 class ACProp(Optimizer):
@@ -110,6 +117,12 @@ class ACProp(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adabelief.ACPROP, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,
+            params,
+            adabelief.ACPROP,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
             **common,
-        )  # fmt: skip
+        )

@@ -64,6 +64,14 @@ class AdaBound(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adabound.select, lr=lr, betas=betas, final_lr=final_lr, gamma=gamma, eps=eps,
-            weight_decay=weight_decay, amsbound=amsbound, **common,
-        )  # fmt: skip
+            params,
+            adabound.select,
+            lr=lr,
+            betas=betas,
+            final_lr=final_lr,
+            gamma=gamma,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsbound=amsbound,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adadelta
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -55,12 +54,7 @@ class Adadelta(Optimizer):
     array([0.2929, 2.9487])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
-        "keras": {"lr": 1e-3, "rho": 0.95, "eps": 1e-7},
-        "optax": {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
-        "paper": {"lr": 1.0, "rho": 0.95, "eps": 1e-6},
-    }
+    _conventions = adadelta.CONVENTIONS
 
     def __init__(
         self,
@@ -74,6 +68,12 @@ class Adadelta(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adadelta.select, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, convention=convention,
+            params,
+            adadelta.CONVENTIONS.select,
+            lr=lr,
+            rho=rho,
+            eps=eps,
+            weight_decay=weight_decay,
+            convention=convention,
             **common,
-        )  # fmt: skip
+        )

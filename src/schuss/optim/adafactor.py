@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adafactor
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -68,12 +67,7 @@ class Adafactor(Optimizer):
            [0.9, 0.9]])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 1e-2, "eps": (0.0, 1e-3), "min_dim": 0.0},
-        "keras": {"lr": 1e-3, "eps": (1e-30, 1e-3), "min_dim": 0.0},
-        "optax": {"lr": 1e-2, "eps": (1e-30, 1e-3), "min_dim": 128.0},
-        "paper": {"lr": 1e-2, "eps": (1e-30, 1e-3), "min_dim": 0.0},
-    }
+    _conventions = adafactor.CONVENTIONS
 
     def __init__(
         self,
@@ -91,6 +85,16 @@ class Adafactor(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adafactor.select, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay,
-            scale_parameter=scale_parameter, momentum=momentum, min_dim=min_dim, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            adafactor.select,
+            lr=lr,
+            beta2_decay=beta2_decay,
+            eps=eps,
+            d=d,
+            weight_decay=weight_decay,
+            scale_parameter=scale_parameter,
+            momentum=momentum,
+            min_dim=min_dim,
+            convention=convention,
+            **common,
+        )

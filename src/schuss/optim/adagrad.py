@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adagrad
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -50,12 +49,7 @@ class Adagrad(Optimizer):
     array([0.5, 2.5])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 1e-2, "eps": 1e-10, "initial_accumulator_value": 0.0},
-        "keras": {"lr": 1e-3, "eps": 1e-7, "initial_accumulator_value": 0.1},
-        "optax": {"lr": 1e-2, "eps": 1e-7, "initial_accumulator_value": 0.1},
-        "paper": {"lr": 1e-2, "eps": 1e-10, "initial_accumulator_value": 0.0},
-    }
+    _conventions = adagrad.CONVENTIONS
 
     def __init__(
         self,
@@ -70,7 +64,13 @@ class Adagrad(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adagrad.select, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value, eps=eps, convention=convention,
+            params,
+            adagrad.select,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            convention=convention,
             **common,
-        )  # fmt: skip
+        )

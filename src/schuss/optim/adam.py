@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adam
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -56,9 +55,7 @@ class Adam(Optimizer):
     array([0.9, 2.1])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"eps": 1e-8}, "keras": {"eps": 1e-7}, "optax": {"eps": 1e-8}, "paper": {"eps": 1e-8},
-    }  # fmt: skip
+    _conventions = adam.ADAM_CONVENTIONS
 
     def __init__(
         self,
@@ -73,9 +70,16 @@ class Adam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adam.select_adam, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-            convention=convention, **common,
-        )  # fmt: skip
+            params,
+            adam.select_adam,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            convention=convention,
+            **common,
+        )
 
 
 class AdamW(Optimizer):
@@ -126,12 +130,7 @@ class AdamW(Optimizer):
            [0.999, 0.999]], dtype=float32)
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"eps": 1e-8, "weight_decay": 1e-2},
-        "keras": {"eps": 1e-7, "weight_decay": 4e-3},
-        "optax": {"eps": 1e-8, "weight_decay": 1e-4},
-        "paper": {"eps": 1e-8, "weight_decay": 1e-5},
-    }
+    _conventions = adam.ADAMW_CONVENTIONS
 
     def __init__(
         self,
@@ -146,6 +145,13 @@ class AdamW(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adam.select_adamw, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-            convention=convention, **common,
-        )  # fmt: skip
+            params,
+            adam.select_adamw,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            convention=convention,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adamax
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -54,12 +53,7 @@ class Adamax(Optimizer):
     array([0.5, 2.5])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 2e-3, "eps": 1e-8},
-        "keras": {"lr": 1e-3, "eps": 1e-7},
-        "optax": {"lr": 2e-3, "eps": 1e-8},
-        "paper": {"lr": 2e-3, "eps": 0.0},
-    }
+    _conventions = adamax.CONVENTIONS
 
     def __init__(
         self,
@@ -73,9 +67,15 @@ class Adamax(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adamax.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, convention=convention,
+            params,
+            adamax.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            convention=convention,
             **common,
-        )  # fmt: skip
+        )
 
 
 class AdamaxW(Optimizer):
@@ -118,6 +118,4 @@ class AdamaxW(Optimizer):
         weight_decay: float = 1e-4,
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(
-            params, adamax.ADAMAXW, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common
-        )  # fmt: skip
+        super().__init__(params, adamax.ADAMAXW, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **common)

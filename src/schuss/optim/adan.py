@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adan
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -51,7 +50,7 @@ class Adan(Optimizer):
     array([0.9, 2.1])
     """
 
-    _conventions: ClassVar[Conventions] = {"paper": {"eps_root": 0.0}, "optax": {"eps_root": 1e-8}}
+    _conventions = adan.CONVENTIONS
 
     def __init__(
         self,
@@ -66,6 +65,13 @@ class Adan(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adan.select, lr=lr, betas=betas, eps=eps, eps_root=eps_root, weight_decay=weight_decay,
-            convention=convention, **common,
-        )  # fmt: skip
+            params,
+            adan.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
+            convention=convention,
+            **common,
+        )

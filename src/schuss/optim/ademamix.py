@@ -57,9 +57,16 @@ class AdEMAMix(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, ademamix.ADEMAMIX, lr=lr, betas=betas, alpha=alpha, t_alpha_beta3=t_alpha_beta3, eps=eps,
-            weight_decay=weight_decay, **common,
-        )  # fmt: skip
+            params,
+            ademamix.ADEMAMIX,
+            lr=lr,
+            betas=betas,
+            alpha=alpha,
+            t_alpha_beta3=t_alpha_beta3,
+            eps=eps,
+            weight_decay=weight_decay,
+            **common,
+        )
 
 
 class SimplifiedAdEMAMix(Optimizer):

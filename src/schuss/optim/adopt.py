@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import adopt
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -54,7 +53,7 @@ class ADOPT(Optimizer):
     [0.95 2.05]
     """
 
-    _conventions: ClassVar[Conventions] = {"paper": {}, "optax": {}}
+    _conventions = adopt.CONVENTIONS
 
     def __init__(
         self,
@@ -70,6 +69,14 @@ class ADOPT(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, adopt.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay, use_clipping=use_clipping, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            adopt.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            use_clipping=use_clipping,
+            convention=convention,
+            **common,
+        )

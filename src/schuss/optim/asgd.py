@@ -58,9 +58,7 @@ class ASGD(Optimizer):
         weight_decay: float = 0.0,
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(
-            params, asgd.ASGD, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay, **common
-        )  # fmt: skip
+        super().__init__(params, asgd.ASGD, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay, **common)
 
     @property
     def averaged_params(self) -> Any:

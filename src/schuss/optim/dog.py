@@ -63,9 +63,16 @@ class DoG(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, self._select, lr=lr, reps_rel=reps_rel, init_eta=init_eta, init_dist=init_dist, eps=eps,
-            weight_decay=weight_decay, **common,
-        )  # fmt: skip
+            params,
+            self._select,
+            lr=lr,
+            reps_rel=reps_rel,
+            init_eta=init_eta,
+            init_dist=init_dist,
+            eps=eps,
+            weight_decay=weight_decay,
+            **common,
+        )
 
 
 class LDoG(DoG):
@@ -132,6 +139,11 @@ class DoWG(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, dog.DOWG, lr=lr, init_estim_sq_dist=init_estim_sq_dist, eps=eps, weight_decay=weight_decay,
+            params,
+            dog.DOWG,
+            lr=lr,
+            init_estim_sq_dist=init_estim_sq_dist,
+            eps=eps,
+            weight_decay=weight_decay,
             **common,
-        )  # fmt: skip
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import fromage
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -47,7 +46,7 @@ class Fromage(Optimizer):
     array([2.9851, 3.4826])
     """
 
-    _conventions: ClassVar[Conventions] = {"paper": {"min_norm": 0.0}, "optax": {"min_norm": 1e-6}}
+    _conventions = fromage.CONVENTIONS
 
     def __init__(
         self,
@@ -58,4 +57,4 @@ class Fromage(Optimizer):
         convention: str = "paper",
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(params, fromage.select, lr=lr, min_norm=min_norm, convention=convention, **common)
+        super().__init__(params, fromage.CONVENTIONS.select, lr=lr, min_norm=min_norm, convention=convention, **common)

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import ftrl
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -62,10 +61,7 @@ class FTRL(Optimizer):
     array([-0.05,  0.06,  0.  ])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "paper": {"lr": 0.1, "beta": 1.0, "initial_accumulator_value": 0.0},
-        "keras": {"lr": 1e-3, "beta": 0.0, "initial_accumulator_value": 0.1},
-    }
+    _conventions = ftrl.CONVENTIONS
 
     def __init__(
         self,
@@ -83,7 +79,16 @@ class FTRL(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, ftrl.select, lr=lr, l1=l1, l2=l2, l2_shrinkage=l2_shrinkage, beta=beta,
-            learning_rate_power=learning_rate_power, initial_accumulator_value=initial_accumulator_value,
-            weight_decay=weight_decay, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            ftrl.select,
+            lr=lr,
+            l1=l1,
+            l2=l2,
+            l2_shrinkage=l2_shrinkage,
+            beta=beta,
+            learning_rate_power=learning_rate_power,
+            initial_accumulator_value=initial_accumulator_value,
+            weight_decay=weight_decay,
+            convention=convention,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import lamb
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -59,7 +58,7 @@ class LAMB(Optimizer):
     array([2.6464, 4.3536])
     """
 
-    _conventions: ClassVar[Conventions] = {"paper": {"eps": 1e-6}, "optax": {"eps": 1e-6}, "keras": {"eps": 1e-7}}
+    _conventions = lamb.CONVENTIONS
 
     def __init__(
         self,
@@ -75,6 +74,14 @@ class LAMB(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, lamb.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip,
-            always_adapt=always_adapt, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            lamb.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            clip=clip,
+            always_adapt=always_adapt,
+            convention=convention,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import lars
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -56,7 +55,7 @@ class LARS(Optimizer):
     array([3. , 3.5])
     """
 
-    _conventions: ClassVar[Conventions] = {"paper": {}, "optax": {}}
+    _conventions = lars.CONVENTIONS
 
     def __init__(
         self,
@@ -73,6 +72,15 @@ class LARS(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, lars.select, lr=lr, momentum=momentum, weight_decay=weight_decay,
-            trust_coefficient=trust_coefficient, eps=eps, nesterov=nesterov, clip=clip, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            lars.select,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            trust_coefficient=trust_coefficient,
+            eps=eps,
+            nesterov=nesterov,
+            clip=clip,
+            convention=convention,
+            **common,
+        )

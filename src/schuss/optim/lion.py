@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import lion
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -55,11 +54,7 @@ class Lion(Optimizer):
     array([0.9, 2.1])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "paper": {"lr": 1e-4, "weight_decay": 0.0},
-        "keras": {"lr": 1e-3, "weight_decay": 0.0},
-        "optax": {"lr": 1e-4, "weight_decay": 1e-3},
-    }
+    _conventions = lion.CONVENTIONS
 
     def __init__(
         self,
@@ -72,7 +67,13 @@ class Lion(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, lion.select, lr=lr, betas=betas, weight_decay=weight_decay, convention=convention, **common
+            params,
+            lion.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            weight_decay=weight_decay,
+            convention=convention,
+            **common,
         )
 
 

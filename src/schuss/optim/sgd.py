@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import sgd
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -60,9 +59,7 @@ class SGD(Optimizer):
     array([0.9, 1.9])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 1e-3}, "keras": {"lr": 1e-2}, "optax": {"lr": 1e-3}, "paper": {"lr": 1e-3},
-    }  # fmt: skip
+    _conventions = sgd.CONVENTIONS
 
     def __init__(
         self,
@@ -77,6 +74,13 @@ class SGD(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, sgd.select, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
-            nesterov=nesterov, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            sgd.select,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            convention=convention,
+            **common,
+        )

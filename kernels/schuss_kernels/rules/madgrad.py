@@ -28,12 +28,13 @@ State = namedtuple("State", ["grad_sum_sq", "grad_sum", "x0"])
 Scalars = namedtuple("Scalars", ["step_size", "momentum", "one_minus_momentum", "eps", "weight_decay"])
 
 
-def _step_size(step, lr, eps):
-    return (lr + eps if lr != 0.0 else 0.0) * math.sqrt(step)
+def initial():
+    return State(0.0, 0.0, PARAMETER)
 
 
-def scalars(step, *, lr, momentum=0.9, eps=1e-6, weight_decay=0.0):
-    return Scalars(_step_size(step, lr, eps), momentum, 1.0 - momentum, eps, weight_decay)
+def scalars(step, *, lr, momentum, eps, weight_decay):
+    step_size = (lr + eps if lr != 0.0 else 0.0) * math.sqrt(step)
+    return Scalars(step_size, momentum, 1.0 - momentum, eps, weight_decay)
 
 
 def update(p, g, s, h):
@@ -45,18 +46,25 @@ def update(p, g, s, h):
     return h.momentum * p + h.one_minus_momentum * z, State(v, total, s.x0)
 
 
-def reference(p, g, s, step, *, lr, momentum=0.9, eps=1e-6, weight_decay=0.0):
-    step_size = _step_size(step, lr, eps)
+def reference(p, g, s, step, *, lr, momentum, eps, weight_decay):
     g = g + weight_decay * p
-    v = s.grad_sum_sq + step_size * (g * g)
-    total = s.grad_sum + step_size * g
+    weight = (lr + eps if lr != 0.0 else 0.0) * math.sqrt(step)
+    v = s.grad_sum_sq + weight * (g * g)
+    total = s.grad_sum + weight * g
     below = on_arrays(cube_root, p.dtype.type)(v) + eps
     z = s.x0 - np.where(below == 0.0, 0.0, total / below).astype(p.dtype)
     return momentum * p + (1.0 - momentum) * z, State(v, total, s.x0)
 
 
 MADGRAD = Rule(
-    "madgrad", State, Scalars, scalars, update, reference, lambda: State(0.0, 0.0, PARAMETER),
+    "madgrad",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
     limits={"momentum": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
-    paper="Defazio & Jelassi 2021, Algorithm 1", not_negative=("grad_sum_sq",),
-)  # fmt: skip
+    paper="Defazio & Jelassi 2021, Algorithm 1",
+    not_negative=("grad_sum_sq",),
+)

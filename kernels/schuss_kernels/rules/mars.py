@@ -28,9 +28,19 @@ AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "last_grad"])
 LionState = namedtuple("LionState", ["exp_avg", "last_grad"])
 AdamScalars = namedtuple(
     "AdamScalars",
-    ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps", "keep", "gain",
-     "scale"],
-)  # fmt: skip
+    [
+        "step_size",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "correction2",
+        "eps",
+        "keep",
+        "gain",
+        "scale",
+    ],
+)
 LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "keep", "gain", "scale"])
 Sums = namedtuple("Sums", ["squares"])
 Found = namedtuple("Found", ["scale"])
@@ -41,15 +51,15 @@ def gain(gamma, beta1, step):
     return gamma * beta1 / (1.0 - beta1) if step > 1 else 0.0
 
 
-def scalars_adamw(step, *, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
+def scalars_adamw(step, *, lr, betas, eps, weight_decay, gamma):
     beta1, beta2 = betas
-    return AdamScalars(
-        lr / (1.0 - beta1**step), beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 / math.sqrt(1.0 - beta2**step), eps,
-        1.0 - lr * weight_decay, gain(gamma, beta1, step), 1.0,
-    )  # fmt: skip
+    step_size = lr / (1.0 - beta1**step)
+    correction2 = 1.0 / math.sqrt(1.0 - beta2**step)
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    return AdamScalars(step_size, *averages, correction2, eps, 1.0 - lr * weight_decay, gain(gamma, beta1, step), 1.0)
 
 
-def scalars_lion(step, *, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
+def scalars_lion(step, *, lr, beta, weight_decay, gamma):
     return LionScalars(lr, beta, 1.0 - beta, 1.0 - lr * weight_decay, gain(gamma, beta, step), 1.0)
 
 
@@ -58,14 +68,9 @@ def measure(p, g, s, h):
     return Sums(c * c)
 
 
-def scale(sums):
-    """What limits the norm to 1."""
-    norm = math.sqrt(sums.squares)
-    return 1.0 / norm if norm > 1.0 else 1.0
-
-
 def finish(h, sums, step):
-    return Found(scale(sums))
+    norm = math.sqrt(sums.squares)
+    return Found(1.0 / norm if norm > 1.0 else 1.0)
 
 
 def update_adamw(p, g, s, h):
@@ -81,40 +86,62 @@ def update_lion(p, g, s, h):
     return p * h.keep - signed(h.lr, m), LionState(m, g)
 
 
-def reference_measure_adamw(p, g, s, step, *, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
-    c = g + gain(gamma, betas[0], step) * (g - s.last_grad)
+def corrected(g, s, step, beta1, gamma):
+    """The gradient with its corrected change, before its norm is limited."""
+    return g + (gamma * beta1 / (1.0 - beta1) if step > 1 else 0.0) * (g - s.last_grad)
+
+
+def reference_measure_adamw(p, g, s, step, *, betas, gamma, **_):
+    c = corrected(g, s, step, betas[0], gamma)
     return Sums(c * c)
 
 
-def reference_adamw(p, g, s, step, *, sums, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025):
+def reference_adamw(p, g, s, step, *, sums, lr, betas, eps, weight_decay, gamma):
     beta1, beta2 = betas
-    c = (g + gain(gamma, beta1, step) * (g - s.last_grad)) * scale(sums)
+    c = corrected(g, s, step, beta1, gamma) * (1.0 / max(1.0, math.sqrt(sums.squares)))
     m = beta1 * s.exp_avg + (1.0 - beta1) * c
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (c * c)
     denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps
     return p * (1.0 - lr * weight_decay) - lr / (1.0 - beta1**step) * (m / denominator), AdamState(m, v, g)
 
 
-def reference_measure_lion(p, g, s, step, *, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
-    c = g + gain(gamma, beta, step) * (g - s.last_grad)
+def reference_measure_lion(p, g, s, step, *, beta, gamma, **_):
+    c = corrected(g, s, step, beta, gamma)
     return Sums(c * c)
 
 
-def reference_lion(p, g, s, step, *, sums, lr, beta=0.95, weight_decay=0.0, gamma=0.025):
-    c = (g + gain(gamma, beta, step) * (g - s.last_grad)) * scale(sums)
+def reference_lion(p, g, s, step, *, sums, lr, beta, weight_decay, gamma):
+    c = corrected(g, s, step, beta, gamma) * (1.0 / max(1.0, math.sqrt(sums.squares)))
     m = beta * s.exp_avg + (1.0 - beta) * c
     return p * (1.0 - lr * weight_decay) - lr * np.sign(m), LionState(m, g)
 
 
 MARS = Rule(
-    "mars", AdamState, AdamScalars, scalars_adamw, update_adamw, reference_adamw,
+    "mars",
+    AdamState,
+    AdamScalars,
+    scalars_adamw,
+    update_adamw,
+    reference_adamw,
     limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "gamma": NOT_NEGATIVE},
-    paper="Yuan et al. 2024, Algorithm 2", not_negative=("exp_avg_sq",),
-    Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure_adamw,
-)  # fmt: skip
+    paper="Yuan et al. 2024, Algorithm 2",
+    not_negative=("exp_avg_sq",),
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    reference_measure=reference_measure_adamw,
+)
 MARS_LION = Rule(
-    "mars_lion", LionState, LionScalars, scalars_lion, update_lion, reference_lion,
+    "mars_lion",
+    LionState,
+    LionScalars,
+    scalars_lion,
+    update_lion,
+    reference_lion,
     limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE, "gamma": NOT_NEGATIVE},
-    paper="Yuan et al. 2024, Algorithm 3", Sums=Sums, measure=measure, finish=finish,
+    paper="Yuan et al. 2024, Algorithm 3",
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
     reference_measure=reference_measure_lion,
-)  # fmt: skip
+)

@@ -29,6 +29,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.matrix_rule import MatrixRule
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from . import adam, nadam
@@ -69,10 +70,7 @@ def scale(rows, columns, rms_scale):
     return rms_scale * math.sqrt(max(rows, columns)) if rms_scale > 0.0 else math.sqrt(max(1.0, rows / columns))
 
 
-def reference(
-    p, g, s, step, *, lr, momentum=0.95, nesterov=True, weight_decay=0.1, rms_scale=0.0, ns_steps=5.0,
-    ns_coefficients=COEFFICIENTS, eps=1e-7,
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, momentum, nesterov, weight_decay, rms_scale, ns_steps, ns_coefficients, eps):
     m = momentum * s.momentum_buffer + (1.0 - momentum) * g
     u = momentum * m + (1.0 - momentum) * g if nesterov else m
     u = u.reshape(len(u), -1)
@@ -81,20 +79,14 @@ def reference(
     return p * (1.0 - lr * weight_decay) - (lr * scale(*u.shape, rms_scale)) * o.reshape(p.shape), State(m)
 
 
-def reference_keras(
-    p, g, s, step, *, lr, momentum=0.95, nesterov=True, weight_decay=0.004, rms_scale=0.2, ns_steps=5.0,
-    ns_coefficients=COEFFICIENTS, eps=1e-7,
-):  # fmt: skip
+def reference_keras(p, g, s, step, *, lr, momentum, nesterov, weight_decay, rms_scale, ns_steps, ns_coefficients, eps):
     m = momentum * s.momentum_buffer + g
     u = g + momentum * m if nesterov else m
     o = orthogonal(u, int(ns_steps), ns_coefficients, eps)
     return p * (1.0 - lr * weight_decay) - (lr * scale(*u.shape, rms_scale)) * o, State(m)
 
 
-def reference_optax(
-    p, g, s, step, *, lr, momentum=0.95, nesterov=True, weight_decay=0.0, rms_scale=0.0, ns_steps=5.0,
-    ns_coefficients=COEFFICIENTS, eps=1e-8,
-):  # fmt: skip
+def reference_optax(p, g, s, step, *, lr, momentum, nesterov, weight_decay, rms_scale, ns_steps, ns_coefficients, eps):
     m = momentum * s.momentum_buffer + (1.0 - momentum) * g
     if nesterov:
         ahead = momentum / (1.0 - momentum ** (step + 1))
@@ -108,47 +100,47 @@ def reference_optax(
 # ------------------------------------------------------------------------------------------- what is no matrix
 
 
-def scalars_adam(step, *, lr, betas=(0.9, 0.999), adam_eps=1e-8, adam_weight_decay=0.01, adam_lr_ratio=1.0):
+def scalars_adam(step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
     return adam.scalars(step, lr=lr * adam_lr_ratio, betas=betas, eps=adam_eps, weight_decay=adam_weight_decay)
 
 
-def scalars_adam_keras(step, *, lr, betas=(0.9, 0.999), adam_eps=1e-7, adam_weight_decay=0.004, adam_lr_ratio=1.0):
-    h = adam.scalars_keras(step, lr=lr * adam_lr_ratio, betas=betas, eps=adam_eps)
+def scalars_adam_keras(step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
+    h = adam.scalars_keras(step, lr=lr * adam_lr_ratio, betas=betas, eps=adam_eps, weight_decay=0.0)
     return h._replace(keep=1.0 - lr * adam_weight_decay)
 
 
-def reference_adam(p, g, s, step, *, lr, betas=(0.9, 0.999), adam_eps=1e-8, adam_weight_decay=0.01, adam_lr_ratio=1.0):
+def scalars_nadam(step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
+    beta1, beta2 = betas
+    rate = lr * adam_lr_ratio
+    of_mean, of_gradient = rate * beta1 / (1.0 - beta1 ** (step + 1)), rate * (1.0 - beta1) / (1.0 - beta1**step)
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    correction2 = 1.0 / math.sqrt(1.0 - beta2**step)
+    return nadam.Scalars(of_mean, of_gradient, *averages, correction2, adam_eps, 0.0, 1.0 - rate * adam_weight_decay)
+
+
+def reference_adam(p, g, s, step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
     return adam.reference_adamw(
         p, g, s, step, lr=lr * adam_lr_ratio, betas=betas, eps=adam_eps, weight_decay=adam_weight_decay
     )
 
 
-def reference_adam_keras(
-    p, g, s, step, *, lr, betas=(0.9, 0.999), adam_eps=1e-7, adam_weight_decay=0.004, adam_lr_ratio=1.0
-):
+def reference_adam_keras(p, g, s, step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
     beta1, beta2 = betas
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     alpha = lr * adam_lr_ratio * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
-    return p * (1.0 - lr * adam_weight_decay) - alpha * (m / (np.sqrt(v) + adam_eps)), type(s)(m, v)
+    return p * (1.0 - lr * adam_weight_decay) - alpha * (m / (np.sqrt(v) + adam_eps)), adam.State(m, v)
 
 
-def scalars_nadam(step, *, lr, betas=(0.9, 0.999), adam_eps=1e-8, adam_weight_decay=0.0, adam_lr_ratio=1.0):
+def reference_nadam(p, g, s, step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
     beta1, beta2 = betas
-    rate = lr * adam_lr_ratio
-    return nadam.Scalars(
-        rate * beta1 / (1.0 - beta1 ** (step + 1)), rate * (1.0 - beta1) / (1.0 - beta1**step), beta1, 1.0 - beta1,
-        beta2, 1.0 - beta2, 1.0 / math.sqrt(1.0 - beta2**step), adam_eps, 0.0, 1.0 - rate * adam_weight_decay,
-    )  # fmt: skip
-
-
-def reference_nadam(p, g, s, step, **options):
-    h = scalars_nadam(step, **options)
-    g = g + h.weight_decay * p
-    m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
-    v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    ahead = h.of_mean * m + h.of_gradient * g
-    return p * h.keep - ahead / (np.sqrt(v) * h.correction2 + h.eps), nadam.State(m, v)
+    lr = lr * adam_lr_ratio
+    g = g + 0.0 * p  # NAdam's update adds a decay here
+    m = beta1 * s.exp_avg + (1.0 - beta1) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    n = lr * beta1 / (1.0 - beta1 ** (step + 1)) * m + lr * (1.0 - beta1) / (1.0 - beta1**step) * g
+    denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + adam_eps
+    return p * (1.0 - lr * adam_weight_decay) - n / denominator, nadam.State(m, v)
 
 
 LIMITS = {
@@ -165,17 +157,6 @@ LIMITS = {
 PAPER = "Jordan et al. 2024"
 
 
-def _adam(name, state, cls, scalars, update, reference):
-    return Rule(
-        name, state, cls, scalars, update, reference, limits=LIMITS, paper=f"what is no matrix beside Muon, {PAPER}",
-        not_negative=("exp_avg_sq",),
-    )  # fmt: skip
-
-
-def _matrix(name, reference, otherwise, fits):
-    return MatrixRule(name, State, reference, fits=fits, otherwise=otherwise, limits=LIMITS, paper=PAPER)
-
-
 def two_axes(shape):
     return len(shape) == 2
 
@@ -184,22 +165,55 @@ def two_axes_or_more(shape):
     return len(shape) >= 2
 
 
-ADAM = _adam("muon_adamw", adam.State, adam.Scalars, scalars_adam, adam.update_adamw, reference_adam)
-ADAM_KERAS = _adam(
-    "muon_adamw_keras", adam.State, adam.Scalars, scalars_adam_keras, adam.update_adamw, reference_adam_keras
+ADAM = Rule(
+    "muon_adamw",
+    adam.State,
+    adam.Scalars,
+    scalars_adam,
+    adam.update_adamw,
+    reference_adam,
+    limits=LIMITS,
+    paper=f"what is no matrix beside Muon, {PAPER}",
+    not_negative=("exp_avg_sq",),
 )
-ADAM_OPTAX = _adam("muon_adamw_optax", adam.State, adam.Scalars, scalars_adam, adam.update_adamw, reference_adam)
-NADAM_OPTAX = _adam("muon_nadamw_optax", nadam.State, nadam.Scalars, scalars_nadam, nadam.update, reference_nadam)
-MUON = _matrix("muon", reference, ADAM, two_axes_or_more)
-MUON_KERAS = _matrix("muon_keras", reference_keras, ADAM_KERAS, two_axes)
-MUON_OPTAX = _matrix("muon_optax", reference_optax, ADAM_OPTAX, two_axes)
-MUON_OPTAX_NESTEROV = _matrix("muon_optax_nesterov", reference_optax, NADAM_OPTAX, two_axes)
+ADAM_KERAS = ADAM.variant("muon_adamw_keras", scalars=scalars_adam_keras, reference=reference_adam_keras)
+ADAM_OPTAX = ADAM.variant("muon_adamw_optax")
+NADAM_OPTAX = ADAM.variant(
+    "muon_nadamw_optax",
+    State=nadam.State,
+    Scalars=nadam.Scalars,
+    scalars=scalars_nadam,
+    update=nadam.update,
+    reference=reference_nadam,
+)
+MUON = MatrixRule("muon", State, reference, fits=two_axes_or_more, otherwise=ADAM, limits=LIMITS, paper=PAPER)
+MUON_KERAS = MUON.variant("muon_keras", reference=reference_keras, fits=two_axes, otherwise=ADAM_KERAS)
+MUON_OPTAX = MUON.variant("muon_optax", reference=reference_optax, fits=two_axes, otherwise=ADAM_OPTAX)
+MUON_OPTAX_NESTEROV = MUON_OPTAX.variant("muon_optax_nesterov", otherwise=NADAM_OPTAX)
+
+CONVENTIONS = Conventions(
+    torch=Convention(
+        {"weight_decay": 0.1, "rms_scale": 0.0, "eps": 1e-7, "adam_eps": 1e-8, "adam_weight_decay": 1e-2},
+        MUON,
+        {"nesterov": MUON},
+    ),
+    keras=Convention(
+        {"weight_decay": 4e-3, "rms_scale": 0.2, "eps": 1e-7, "adam_eps": 1e-7, "adam_weight_decay": 4e-3},
+        MUON_KERAS,
+        {"nesterov": MUON_KERAS},
+    ),
+    optax=Convention(
+        {"weight_decay": 0.0, "rms_scale": 0.0, "eps": 1e-8, "adam_eps": 1e-8, "adam_weight_decay": 0.0},
+        MUON_OPTAX,
+        {"nesterov": MUON_OPTAX_NESTEROV},
+    ),
+)
 
 
-def select(*, nesterov, ns_steps, only_adam, convention="torch", **_):
+def select(*, nesterov, ns_steps, only_adam, convention, **_):
     """The rule that runs for a group's options."""
     if ns_steps != int(ns_steps):
         raise ValueError(f"ns_steps: expected a whole number, got {ns_steps!r}")
-    optax = MUON_OPTAX_NESTEROV if nesterov else MUON_OPTAX
-    rule = {"torch": MUON, "keras": MUON_KERAS, "optax": optax}[convention]
+    found = CONVENTIONS[convention]
+    rule = found.forms["nesterov"] if nesterov else found.rule
     return rule.otherwise if only_adam else rule

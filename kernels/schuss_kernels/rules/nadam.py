@@ -27,6 +27,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
@@ -34,10 +35,22 @@ Running = namedtuple("Running", ["mu_product"], defaults=[1.0])
 Scalars = namedtuple(
     "Scalars",
     [
-        "of_mean", "of_gradient", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps",
-        "weight_decay", "keep",
+        "of_mean",
+        "of_gradient",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "correction2",
+        "eps",
+        "weight_decay",
+        "keep",
     ],
-)  # fmt: skip
+)
+
+
+Momenta = namedtuple("Momenta", ["mu", "following", "product", "beta1", "correction2"])
+"""What the conventions differ in: mu of this step and the next, P, the decay of m, the correction of the root."""
 
 
 def growing(step, beta1, momentum_decay):
@@ -46,26 +59,54 @@ def growing(step, beta1, momentum_decay):
     return now, following
 
 
-def numbers_torch(step, running, betas, momentum_decay):
-    """What the conventions differ in: mu of this step and the next, P, the decay of m, the correction of the root."""
+def momenta(step, running, betas, momentum_decay):
     mu, following = growing(step, betas[0], momentum_decay)
     product = float(np.float32(running.mu_product) * np.float32(mu))
-    return mu, following, product, betas[0], 1.0 / math.sqrt(1.0 - betas[1] ** step)
+    return Momenta(mu, following, product, betas[0], 1.0 / math.sqrt(1.0 - betas[1] ** step))
 
 
-def numbers_keras(step, running, betas, momentum_decay):
+def momenta_keras(step, running, betas, momentum_decay):
     mu, following = growing(step, betas[0], momentum_decay)
-    return mu, following, running.mu_product * mu, betas[0], 1.0 / math.sqrt(1.0 - betas[1] ** step)
+    return Momenta(mu, following, running.mu_product * mu, betas[0], 1.0 / math.sqrt(1.0 - betas[1] ** step))
 
 
-def numbers_optax(step, running, betas, momentum_decay):
+def momenta_optax(step, running, betas):
     mu = betas[0]
-    return mu, mu, running.mu_product * mu, mu, 1.0 / math.sqrt(1.0 - betas[1] ** step)
+    return Momenta(mu, mu, running.mu_product * mu, mu, 1.0 / math.sqrt(1.0 - betas[1] ** step))
 
 
-def numbers_paper(step, running, betas, momentum_decay):
+def momenta_paper(step, running, betas, momentum_decay):
     mu, following = growing(step, betas[0], momentum_decay)
-    return mu, following, running.mu_product * mu, mu, math.sqrt(betas[1] / (1.0 - betas[1] ** step))
+    return Momenta(mu, following, running.mu_product * mu, mu, math.sqrt(betas[1] / (1.0 - betas[1] ** step)))
+
+
+def _scalars(of, lr, beta2, eps, weight_decay, decoupled):
+    """The scalars from the momenta ``of`` a convention, and P after the step."""
+    of_mean = lr * of.following / (1.0 - of.product * of.following)
+    of_gradient = lr * (1.0 - of.mu) / (1.0 - of.product)
+    averages = of.beta1, 1.0 - of.beta1, beta2, 1.0 - beta2
+    decay = (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    return Scalars(of_mean, of_gradient, *averages, of.correction2, eps, *decay), Running(of.product)
+
+
+def scalars(step, running, *, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta(step, running, betas, momentum_decay)
+    return _scalars(of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
+
+
+def scalars_keras(step, running, *, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_keras(step, running, betas, momentum_decay)
+    return _scalars(of, lr, betas[1], eps, weight_decay, True)
+
+
+def scalars_optax(step, running, *, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_optax(step, running, betas)
+    return _scalars(of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
+
+
+def scalars_paper(step, running, *, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_paper(step, running, betas, momentum_decay)
+    return _scalars(of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
 
 
 def update(p, g, s, h):
@@ -76,55 +117,67 @@ def update(p, g, s, h):
     return p * h.keep - ahead / (math.sqrt(v) * h.correction2 + h.eps), State(m, v)
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum_decay": NOT_NEGATIVE}
+def _reference(p, g, s, of, lr, beta2, eps, weight_decay, decoupled):
+    """A step with the momenta ``of`` a convention."""
+    g = g + (0.0 if decoupled else weight_decay) * p
+    p = p * (1.0 - lr * weight_decay if decoupled else 1.0)
+    m = of.beta1 * s.exp_avg + (1.0 - of.beta1) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    n = lr * of.following / (1.0 - of.product * of.following) * m + lr * (1.0 - of.mu) / (1.0 - of.product) * g
+    return p - n / (np.sqrt(v) * of.correction2 + eps), State(m, v)
 
 
-def _rule(name, numbers, paper, always_decoupled=False, eps=1e-8, momentum_decay=4e-3):
-    """The rule of a convention: its numbers, its defaults."""
+def reference(p, g, s, step, *, running, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta(step, running, betas, momentum_decay)
+    return _reference(p, g, s, of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
 
-    def scalars(
-        step, running, *, lr, betas=(0.9, 0.999), eps=eps, weight_decay=0.0, momentum_decay=momentum_decay,
-        decoupled_weight_decay=always_decoupled,
-    ):  # fmt: skip
-        mu, following, product, beta1, correction2 = numbers(step, running, betas, momentum_decay)
-        of_mean, of_gradient = lr * following / (1.0 - product * following), lr * (1.0 - mu) / (1.0 - product)
-        decoupled = always_decoupled or decoupled_weight_decay
-        coupled, keep = (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-        h = Scalars(
-            of_mean, of_gradient, beta1, 1.0 - beta1, betas[1], 1.0 - betas[1], correction2, eps, coupled, keep
-        )  # fmt: skip
-        return h, Running(product)
 
-    def reference(
-        p, g, s, step, *, running, lr, betas=(0.9, 0.999), eps=eps, weight_decay=0.0, momentum_decay=momentum_decay,
-        decoupled_weight_decay=always_decoupled,
-    ):  # fmt: skip
-        mu, following, product, beta1, correction2 = numbers(step, running, betas, momentum_decay)
-        decoupled = always_decoupled or decoupled_weight_decay
-        g = g + (0.0 if decoupled else weight_decay) * p
-        p = p * (1.0 - lr * weight_decay if decoupled else 1.0)
-        m = beta1 * s.exp_avg + (1.0 - beta1) * g
-        v = betas[1] * s.exp_avg_sq + (1.0 - betas[1]) * (g * g)
-        n = (lr * following / (1.0 - product * following)) * m + (lr * (1.0 - mu) / (1.0 - product)) * g
-        return p - n / (np.sqrt(v) * correction2 + eps), State(m, v)
+def reference_keras(p, g, s, step, *, running, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_keras(step, running, betas, momentum_decay)
+    return _reference(p, g, s, of, lr, betas[1], eps, weight_decay, True)
 
-    return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=("exp_avg_sq",),
-        running=Running,
-    )  # fmt: skip
+
+def reference_optax(p, g, s, step, *, running, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_optax(step, running, betas)
+    return _reference(p, g, s, of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
+
+
+def reference_paper(p, g, s, step, *, running, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    of = momenta_paper(step, running, betas, momentum_decay)
+    return _reference(p, g, s, of, lr, betas[1], eps, weight_decay, decoupled_weight_decay)
 
 
 _PAPER = "Dozat 2016, Algorithm 2"
-NADAM = _rule("nadam", numbers_torch, f"{_PAPER}, as in torch")
-NADAM_KERAS = _rule("nadam_keras", numbers_keras, f"{_PAPER}, as in Keras", True, eps=1e-7, momentum_decay=1.0)
-NADAM_OPTAX = _rule("nadam_optax", numbers_optax, f"{_PAPER}, as in Optax", momentum_decay=0.0)
-NADAM_PAPER = _rule("nadam_paper", numbers_paper, _PAPER)
+NADAM = Rule(
+    "nadam",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum_decay": NOT_NEGATIVE},
+    paper=f"{_PAPER}, as in torch",
+    not_negative=("exp_avg_sq",),
+    running=Running,
+)
+NADAM_KERAS = NADAM.variant(
+    "nadam_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_PAPER}, as in Keras"
+)
+NADAM_OPTAX = NADAM.variant(
+    "nadam_optax", scalars=scalars_optax, reference=reference_optax, paper=f"{_PAPER}, as in Optax"
+)
+NADAM_PAPER = NADAM.variant("nadam_paper", scalars=scalars_paper, reference=reference_paper, paper=_PAPER)
 
-_BY_CONVENTION = {"torch": NADAM, "keras": NADAM_KERAS, "optax": NADAM_OPTAX, "paper": NADAM_PAPER}
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 2e-3, "eps": 1e-8, "momentum_decay": 4e-3}, NADAM),
+    keras=Convention({"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0}, NADAM_KERAS),
+    optax=Convention({"lr": 2e-3, "eps": 1e-8, "momentum_decay": 0.0}, NADAM_OPTAX),
+    paper=Convention({"lr": 2e-3, "eps": 1e-8, "momentum_decay": 4e-3}, NADAM_PAPER),
+)
 
 
-def select(*, momentum_decay, convention="torch", **_):
+def select(*, momentum_decay, convention, **_):
     """The rule that runs for a group's options."""
     if convention == "optax" and momentum_decay != 0.0:
         raise ValueError(f"momentum_decay: with convention='optax' mu is beta1; expected 0, got {momentum_decay!r}")
-    return _BY_CONVENTION[convention]
+    return CONVENTIONS[convention].rule

@@ -29,46 +29,44 @@ Scalars = namedtuple("Scalars", ["now", "before", "weight_decay"])
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "previous_update"])
 AdamScalars = namedtuple(
     "AdamScalars",
-    ["now", "before", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "by_mean", "by_gradient", "correction2",
-     "eps", "eps_root", "weight_decay"],
-)  # fmt: skip
+    [
+        "now",
+        "before",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "by_mean",
+        "by_gradient",
+        "correction2",
+        "eps",
+        "eps_root",
+        "weight_decay",
+    ],
+)
 
 
-def _shares(step, lr, alpha, beta):
+def shares(step, lr, alpha, beta):
     """What the present and the past direction are multiplied by."""
     return (lr * alpha, 0.0) if step == 1 else (lr * (alpha + beta), lr * beta)
 
 
-def scalars(step, *, lr, alpha=1.0, beta=1.0, weight_decay=0.0):
-    return Scalars(*_shares(step, lr, alpha, beta), weight_decay)
+def scalars(step, *, lr, alpha, beta, weight_decay):
+    return Scalars(*shares(step, lr, alpha, beta), weight_decay)
+
+
+def scalars_adam(step, *, lr, alpha, beta, betas, eps, eps_root, weight_decay, nesterov):
+    beta1, beta2 = betas
+    by_mean = beta1 / (1.0 - beta1 ** (step + 1)) if nesterov else 1.0 / (1.0 - beta1**step)
+    by_gradient = (1.0 - beta1) / (1.0 - beta1**step) if nesterov else 0.0
+    corrections = by_mean, by_gradient, 1.0 / (1.0 - beta2**step)
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    return AdamScalars(*shares(step, lr, alpha, beta), *averages, *corrections, eps, eps_root, weight_decay)
 
 
 def update(p, g, s, h):
     g = g + h.weight_decay * p
     return p - (h.now * g - h.before * s.previous_gradient), State(g)
-
-
-def reference(p, g, s, step, *, lr, alpha=1.0, beta=1.0, weight_decay=0.0):
-    now, before = _shares(step, lr, alpha, beta)
-    g = g + weight_decay * p
-    return p - (now * g - before * s.previous_gradient), State(g)
-
-
-def _corrections(step, betas, nesterov):
-    """What the mean, the gradient and the second moment are multiplied by."""
-    beta1, beta2 = betas
-    by_mean = beta1 / (1.0 - beta1 ** (step + 1)) if nesterov else 1.0 / (1.0 - beta1**step)
-    by_gradient = (1.0 - beta1) / (1.0 - beta1**step) if nesterov else 0.0
-    return by_mean, by_gradient, 1.0 / (1.0 - beta2**step)
-
-
-def scalars_adam(
-    step, *, lr, alpha=1.0, beta=1.0, betas=(0.9, 0.999), eps=1e-8, eps_root=0.0, weight_decay=0.0, nesterov=True
-):
-    beta1, beta2 = betas
-    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
-    shares, corrections = _shares(step, lr, alpha, beta), _corrections(step, betas, nesterov)
-    return AdamScalars(*shares, *averages, *corrections, eps, eps_root, weight_decay)
 
 
 def update_adam(p, g, s, h):
@@ -79,26 +77,44 @@ def update_adam(p, g, s, h):
     return p - (h.now * r - h.before * s.previous_update), AdamState(m, v, r)
 
 
-def reference_adam(
-    p, g, s, step, *, lr, alpha=1.0, beta=1.0, betas=(0.9, 0.999), eps=1e-8, eps_root=0.0, weight_decay=0.0,
-    nesterov=True,
-):  # fmt: skip
+def reference(p, g, s, step, *, lr, alpha, beta, weight_decay):
+    now, before = shares(step, lr, alpha, beta)
+    g = g + weight_decay * p
+    return p - (now * g - before * s.previous_gradient), State(g)
+
+
+def reference_adam(p, g, s, step, *, lr, alpha, beta, betas, eps, eps_root, weight_decay, nesterov):
     beta1, beta2 = betas
-    now, before = _shares(step, lr, alpha, beta)
-    by_mean, by_gradient, correction2 = _corrections(step, betas, nesterov)
+    now, before = shares(step, lr, alpha, beta)
     g = g + weight_decay * p
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    r = (by_mean * m + by_gradient * g) / (np.sqrt(v * correction2 + eps_root) + eps)
+    if nesterov:
+        above = beta1 / (1.0 - beta1 ** (step + 1)) * m + (1.0 - beta1) / (1.0 - beta1**step) * g
+    else:
+        above = 1.0 / (1.0 - beta1**step) * m + 0.0 * g
+    r = above / (np.sqrt(v * (1.0 / (1.0 - beta2**step)) + eps_root) + eps)
     return p - (now * r - before * s.previous_update), AdamState(m, v, r)
 
 
 OGD = Rule(
-    "ogd", State, Scalars, scalars, update, reference, limits={"weight_decay": NOT_NEGATIVE},
+    "ogd",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"weight_decay": NOT_NEGATIVE},
     paper="Mokhtari et al. 2019, section 5",
-)  # fmt: skip
+)
 OPTIMISTIC_ADAM = Rule(
-    "optimistic_adam", AdamState, AdamScalars, scalars_adam, update_adam, reference_adam,
-    limits={"betas": FRACTION, **dict.fromkeys(("eps", "eps_root", "weight_decay"), NOT_NEGATIVE)},
-    paper="Daskalakis et al. 2018, Algorithm 1", not_negative=("exp_avg_sq",),
-)  # fmt: skip
+    "optimistic_adam",
+    AdamState,
+    AdamScalars,
+    scalars_adam,
+    update_adam,
+    reference_adam,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "eps_root": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Daskalakis et al. 2018, Algorithm 1",
+    not_negative=("exp_avg_sq",),
+)

@@ -31,25 +31,20 @@ PowerScalars = namedtuple("PowerScalars", [*_FIELDS, *POWER])  # type: ignore[mi
 
 
 def _numbers(step, lr, betas, eps, weight_decay):
+    """The scalars that both rules have."""
     beta1, beta2 = betas
-    return _step_size(step, lr, betas), beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, weight_decay
+    step_size = lr * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
+    return step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, weight_decay
 
 
-def _step_size(step, lr, betas):
-    return lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
-
-
-def _digits(partial):
-    """Eight times ``partial`` in binary: whether the divisor has the number itself, its root, the root of that."""
+def scalars(step, *, lr, betas, eps, weight_decay, partial):
+    # Eight times partial in binary: whether the divisor has the number itself, its root, the root of that.
     eighths = int(8.0 * partial)
-    return float(eighths == 4), float(eighths in (2, 3)), float(eighths in (1, 3))
+    digits = float(eighths == 4), float(eighths in (2, 3)), float(eighths in (1, 3))
+    return Scalars(*_numbers(step, lr, betas, eps, weight_decay), *digits)
 
 
-def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, partial=0.125):
-    return Scalars(*_numbers(step, lr, betas, eps, weight_decay), *_digits(partial))
-
-
-def scalars_power(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, partial=0.125):
+def scalars_power(step, *, lr, betas, eps, weight_decay, partial):
     return PowerScalars(*_numbers(step, lr, betas, eps, weight_decay), *power_table(2.0 * partial))
 
 
@@ -72,37 +67,43 @@ def update_power(p, g, s, h):
     return p - h.step_size * (m / power(math.sqrt(w) + h.eps, h)), State(m, v, w)
 
 
-def _reference(p, g, s, step, lr, betas, eps, weight_decay, divisor):
+def _reference(p, g, s, step, lr, betas, eps, weight_decay, raised):
+    """Both rules; ``raised`` takes the power of the root."""
     beta1, beta2 = betas
     g = g + weight_decay * p
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     w = np.maximum(s.max_exp_avg_sq, v)
-    return p - _step_size(step, lr, betas) * (m / divisor(np.sqrt(w) + eps)), State(m, v, w)
+    step_size = lr * math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step)
+    return p - step_size * (m / raised(np.sqrt(w) + eps)), State(m, v, w)
 
 
-def reference(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, partial=0.125):
-    def divisor(x):
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay, partial):
+    def eighths(x):
         root = np.sqrt(x)
         return {1: np.sqrt(root), 2: root, 3: root * np.sqrt(root), 4: x}[int(8.0 * partial)]
 
-    return _reference(p, g, s, step, lr, betas, eps, weight_decay, divisor)
+    return _reference(p, g, s, step, lr, betas, eps, weight_decay, eighths)
 
 
-def reference_power(p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, partial=0.125):
+def reference_power(p, g, s, step, *, lr, betas, eps, weight_decay, partial):
     return _reference(p, g, s, step, lr, betas, eps, weight_decay, lambda x: power_of(x, 2.0 * partial))
 
 
-def _rule(name, cls, numbers, function, dull):
-    return Rule(
-        name, State, cls, numbers, function, dull,
-        limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
-        paper="Chen et al. 2018, Algorithm 1", not_negative=("exp_avg_sq", "max_exp_avg_sq"),
-    )  # fmt: skip
-
-
-PADAM = _rule("padam", Scalars, scalars, update, reference)
-PADAM_POWER = _rule("padam_power", PowerScalars, scalars_power, update_power, reference_power)
+PADAM = Rule(
+    "padam",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Chen et al. 2018, Algorithm 1",
+    not_negative=("exp_avg_sq", "max_exp_avg_sq"),
+)
+PADAM_POWER = PADAM.variant(
+    "padam_power", Scalars=PowerScalars, scalars=scalars_power, update=update_power, reference=reference_power
+)
 
 
 def select(*, partial, **_):

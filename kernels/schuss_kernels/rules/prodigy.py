@@ -28,10 +28,22 @@ State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum", "p0"])
 Scalars = namedtuple(
     "Scalars",
     [
-        "step_size", "beta1", "add1", "beta2", "add2", "beta3", "add3", "eps", "weight_decay", "keep",
-        "weight", "d0", "d_coef", "growth_rate",
+        "step_size",
+        "beta1",
+        "add1",
+        "beta2",
+        "add2",
+        "beta3",
+        "add3",
+        "eps",
+        "weight_decay",
+        "keep",
+        "weight",
+        "d0",
+        "d_coef",
+        "growth_rate",
     ],
-)  # fmt: skip
+)
 Sums = namedtuple("Sums", ["numerator", "denominator"])
 Running = namedtuple("Running", ["d", "d_max", "numerator"], defaults=[0.0, 0.0, 0.0])
 
@@ -41,20 +53,42 @@ def initial():
 
 
 def scalars(
-    step, running, *, lr, betas=(0.9, 0.999), beta3=0.0, eps=1e-8, weight_decay=0.0, decouple=True,
-    use_bias_correction=False, safeguard_warmup=False, d0=1e-6, d_coef=1.0, growth_rate=0.0,
-):  # fmt: skip
+    step,
+    running,
+    *,
+    lr,
+    betas,
+    beta3,
+    eps,
+    weight_decay,
+    decouple,
+    use_bias_correction,
+    safeguard_warmup,
+    d0,
+    d_coef,
+    growth_rate,
+):
     beta1, beta2 = betas
     d = running.d or d0
-    running = Running(d, running.d_max or d0, running.numerator)
     dlr = d * lr * (math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) if use_bias_correction else 1.0)
-    add3 = d / d0 * (d if safeguard_warmup else dlr)
     coupled, keep = (0.0, 1.0 - weight_decay * dlr) if decouple else (weight_decay, 1.0)
     h = Scalars(
-        dlr, beta1, d * (1.0 - beta1), beta2, d * d * (1.0 - beta2), beta3 or math.sqrt(beta2), add3, eps, coupled,
-        keep, d / d0 * dlr, d0, d_coef, growth_rate,
-    )  # fmt: skip
-    return h, running
+        step_size=dlr,
+        beta1=beta1,
+        add1=d * (1.0 - beta1),
+        beta2=beta2,
+        add2=d * d * (1.0 - beta2),
+        beta3=beta3 or math.sqrt(beta2),
+        add3=d / d0 * (d if safeguard_warmup else dlr),
+        eps=eps,
+        weight_decay=coupled,
+        keep=keep,
+        weight=d / d0 * dlr,
+        d0=d0,
+        d_coef=d_coef,
+        growth_rate=growth_rate,
+    )
+    return h, Running(d, running.d_max or d0, running.numerator)
 
 
 def measure(p, g, s, h):
@@ -83,32 +117,106 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * (m / (math.sqrt(v) + h.eps)), State(m, v, total, s.p0)
 
 
-def reference_measure(p, g, s, step, *, running, **options):
-    h, _ = scalars(step, running, **options)
-    g = g + h.weight_decay * p
-    return Sums(g * (s.p0 - p), np.abs(h.beta3 * s.grad_sum + h.add3 * g))
+def _rate(step, d, lr, betas, use_bias_correction):
+    """dlr of a reference."""
+    beta1, beta2 = betas
+    return d * lr * (math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) if use_bias_correction else 1.0)
 
 
-def reference(p, g, s, step, *, running, sums, **options):
-    h, running = scalars(step, running, **options)
-    h, _ = finish(h, sums, step, running)
-    g = g + h.weight_decay * p
-    m = h.beta1 * s.exp_avg + h.add1 * g
-    v = h.beta2 * s.exp_avg_sq + h.add2 * (g * g)
-    total = h.beta3 * s.grad_sum + h.add3 * g
-    return p * h.keep - h.step_size * (m / (np.sqrt(v) + h.eps)), State(m, v, total, s.p0)
+def reference_measure(
+    p,
+    g,
+    s,
+    step,
+    *,
+    running,
+    lr,
+    betas,
+    beta3,
+    eps,
+    weight_decay,
+    decouple,
+    use_bias_correction,
+    safeguard_warmup,
+    d0,
+    d_coef,
+    growth_rate,
+):
+    d = running.d or d0
+    dlr = _rate(step, d, lr, betas, use_bias_correction)
+    g = g + (0.0 if decouple else weight_decay) * p
+    total = (beta3 or math.sqrt(betas[1])) * s.grad_sum + d / d0 * (d if safeguard_warmup else dlr) * g
+    return Sums(g * (s.p0 - p), np.abs(total))
 
 
-LIMITS = {
-    "betas": FRACTION, "beta3": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "d0": NOT_NEGATIVE,
-    "d_coef": NOT_NEGATIVE, "growth_rate": NOT_NEGATIVE,
-}  # fmt: skip
+def reference(
+    p,
+    g,
+    s,
+    step,
+    *,
+    running,
+    sums,
+    lr,
+    betas,
+    beta3,
+    eps,
+    weight_decay,
+    decouple,
+    use_bias_correction,
+    safeguard_warmup,
+    d0,
+    d_coef,
+    growth_rate,
+):
+    beta1, beta2 = betas
+    beta3 = beta3 or math.sqrt(beta2)
+    d = running.d or d0
+    dlr = _rate(step, d, lr, betas, use_bias_correction)
+    g = g + (0.0 if decouple else weight_decay) * p
+    m = beta1 * s.exp_avg + d * (1.0 - beta1) * g
+    v = beta2 * s.exp_avg_sq + d * d * (1.0 - beta2) * (g * g)
+    total = beta3 * s.grad_sum + d / d0 * (d if safeguard_warmup else dlr) * g
+
+    following = d
+    if sums.denominator == 0.0:  # no gradient was anything but zero so far: nothing moves
+        dlr = 0.0
+    elif dlr > 0.0:
+        n = beta3 * running.numerator + d / d0 * dlr * sums.numerator
+        found = d_coef * n / sums.denominator
+        following = d_max = max(running.d_max or d0, found)
+        if growth_rate:
+            following = min(d_max, (max(d, found) if d == d0 else d) * growth_rate)
+    p = p * (1.0 - weight_decay * dlr if decouple else 1.0)
+    return p - dlr * (m / (np.sqrt(v) + following * eps)), State(m, v, total, s.p0)
+
 
 PRODIGY = Rule(
-    "prodigy", State, Scalars, scalars, update, reference, initial, limits=LIMITS,
-    paper="Mishchenko & Defazio 2023, the Adam version", not_negative=("exp_avg_sq",), running=Running, Sums=Sums,
-    measure=measure, finish=finish, over="all", reference_measure=reference_measure,
-)  # fmt: skip
+    "prodigy",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits={
+        "betas": FRACTION,
+        "beta3": FRACTION,
+        "eps": NOT_NEGATIVE,
+        "weight_decay": NOT_NEGATIVE,
+        "d0": NOT_NEGATIVE,
+        "d_coef": NOT_NEGATIVE,
+        "growth_rate": NOT_NEGATIVE,
+    },
+    paper="Mishchenko & Defazio 2023, the Adam version",
+    not_negative=("exp_avg_sq",),
+    running=Running,
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    over="all",
+    reference_measure=reference_measure,
+)
 
 
 def select(*, d0, eps, growth_rate, **_):

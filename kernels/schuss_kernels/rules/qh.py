@@ -26,48 +26,42 @@ Scalars = namedtuple("Scalars", ["by_mean", "by_gradient", "momentum", "one_minu
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq"])
 AdamScalars = namedtuple(
     "AdamScalars",
-    ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "nu1", "one_minus_nu1", "nu2", "one_minus_nu2",
-     "eps", "weight_decay", "keep"],
-)  # fmt: skip
+    [
+        "lr",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "nu1",
+        "one_minus_nu1",
+        "nu2",
+        "one_minus_nu2",
+        "eps",
+        "weight_decay",
+        "keep",
+    ],
+)
 Weights = namedtuple("Weights", ["beta1_weight", "beta2_weight"], defaults=[0.0, 0.0])
 
 
-def _decay(lr, weight_decay, decoupled):
-    """What is added to the gradient, and what the parameter is multiplied by."""
-    return (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+def scalars(step, *, lr, momentum, nu, weight_decay, decoupled_weight_decay):
+    coupled, keep = (0.0, 1.0 - lr * weight_decay) if decoupled_weight_decay else (weight_decay, 1.0)
+    return Scalars(lr * nu, lr * (1.0 - nu), momentum, 1.0 - momentum, coupled, keep)
 
 
-def scalars(step, *, lr, momentum=0.999, nu=0.7, weight_decay=0.0, decoupled_weight_decay=False):
-    added, keep = _decay(lr, weight_decay, decoupled_weight_decay)
-    return Scalars(lr * nu, lr * (1.0 - nu), momentum, 1.0 - momentum, added, keep)
+def scalars_adam(step, running, *, lr, betas, nus, eps, weight_decay, decoupled_weight_decay):
+    running = Weights(*(1.0 + beta * weight for beta, weight in zip(betas, running, strict=True)))
+    rest1, rest2 = 1.0 / running.beta1_weight, 1.0 / running.beta2_weight
+    nu1, nu2 = nus
+    averages = 1.0 - rest1, rest1, 1.0 - rest2, rest2, nu1, 1.0 - nu1, nu2, 1.0 - nu2
+    decay = (0.0, 1.0 - lr * weight_decay) if decoupled_weight_decay else (weight_decay, 1.0)
+    return AdamScalars(lr, *averages, eps, *decay), running
 
 
 def update(p, g, s, h):
     g = g + h.weight_decay * p
     b = h.momentum * s.momentum_buffer + h.one_minus_momentum * g
     return p * h.keep - (h.by_mean * b + h.by_gradient * g), State(b)
-
-
-def reference(p, g, s, step, *, lr, momentum=0.999, nu=0.7, weight_decay=0.0, decoupled_weight_decay=False):
-    added, keep = _decay(lr, weight_decay, decoupled_weight_decay)
-    g = g + added * p
-    b = momentum * s.momentum_buffer + (1.0 - momentum) * g
-    return p * keep - ((lr * nu) * b + (lr * (1.0 - nu)) * g), State(b)
-
-
-def _weights(running, betas):
-    beta1, beta2 = betas
-    return Weights(1.0 + beta1 * running.beta1_weight, 1.0 + beta2 * running.beta2_weight)
-
-
-def scalars_adam(
-    step, running, *, lr, betas=(0.9, 0.999), nus=(1.0, 1.0), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
-):
-    running = _weights(running, betas)
-    rest1, rest2 = 1.0 / running.beta1_weight, 1.0 / running.beta2_weight
-    nu1, nu2 = nus
-    averages = 1.0 - rest1, rest1, 1.0 - rest2, rest2, nu1, 1.0 - nu1, nu2, 1.0 - nu2
-    return AdamScalars(lr, *averages, eps, *_decay(lr, weight_decay, decoupled_weight_decay)), running
 
 
 def update_adam(p, g, s, h):
@@ -80,27 +74,45 @@ def update_adam(p, g, s, h):
     return p * h.keep - h.lr * (above / below), AdamState(m, v)
 
 
-def reference_adam(
-    p, g, s, step, *, running, lr, betas=(0.9, 0.999), nus=(1.0, 1.0), eps=1e-8, weight_decay=0.0,
-    decoupled_weight_decay=False,
-):  # fmt: skip
-    weight1, weight2 = _weights(running, betas)
-    added, keep = _decay(lr, weight_decay, decoupled_weight_decay)
+def reference(p, g, s, step, *, lr, momentum, nu, weight_decay, decoupled_weight_decay):
+    g = g + (0.0 if decoupled_weight_decay else weight_decay) * p
+    p = p * (1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
+    b = momentum * s.momentum_buffer + (1.0 - momentum) * g
+    return p - (lr * nu * b + lr * (1.0 - nu) * g), State(b)
+
+
+def reference_adam(p, g, s, step, *, running, lr, betas, nus, eps, weight_decay, decoupled_weight_decay):
+    beta1, beta2 = betas
     nu1, nu2 = nus
-    g = g + added * p
-    m = (1.0 - 1.0 / weight1) * s.exp_avg + (1.0 / weight1) * g
-    v = (1.0 - 1.0 / weight2) * s.exp_avg_sq + (1.0 / weight2) * (g * g)
+    g = g + (0.0 if decoupled_weight_decay else weight_decay) * p
+    p = p * (1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
+    rest1, rest2 = 1.0 / (1.0 + beta1 * running.beta1_weight), 1.0 / (1.0 + beta2 * running.beta2_weight)
+    m = (1.0 - rest1) * s.exp_avg + rest1 * g
+    v = (1.0 - rest2) * s.exp_avg_sq + rest2 * (g * g)
     above = nu1 * m + (1.0 - nu1) * g
     below = np.sqrt(nu2 * v + (1.0 - nu2) * (g * g)) + eps
-    return p * keep - lr * (above / below), AdamState(m, v)
+    return p - lr * (above / below), AdamState(m, v)
 
 
 QHM = Rule(
-    "qhm", State, Scalars, scalars, update, reference, limits={"momentum": FRACTION, "weight_decay": NOT_NEGATIVE},
+    "qhm",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"momentum": FRACTION, "weight_decay": NOT_NEGATIVE},
     paper="Ma & Yarats 2019, section 3",
-)  # fmt: skip
+)
 QHADAM = Rule(
-    "qhadam", AdamState, AdamScalars, scalars_adam, update_adam, reference_adam,
-    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}, paper="Ma & Yarats 2019, section 4",
-    not_negative=("exp_avg_sq",), running=Weights,
-)  # fmt: skip
+    "qhadam",
+    AdamState,
+    AdamScalars,
+    scalars_adam,
+    update_adam,
+    reference_adam,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Ma & Yarats 2019, section 4",
+    not_negative=("exp_avg_sq",),
+    running=Weights,
+)

@@ -24,6 +24,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import pick
 
@@ -31,10 +32,18 @@ State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars",
     [
-        "step_size", "rectified", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction2", "eps",
-        "weight_decay", "keep",
+        "step_size",
+        "rectified",
+        "beta1",
+        "one_minus_beta1",
+        "beta2",
+        "one_minus_beta2",
+        "correction2",
+        "eps",
+        "weight_decay",
+        "keep",
     ],
-)  # fmt: skip
+)
 
 
 def rectification(step, beta2, above):
@@ -46,6 +55,34 @@ def rectification(step, beta2, above):
     return math.sqrt((rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho))
 
 
+def _scalars(step, r, corrected, lr, betas, eps, weight_decay, decoupled):
+    """The scalars of all conventions; ``corrected``: whether eps is added to the corrected root."""
+    beta1, beta2 = betas
+    step_size, correction2 = lr / (1.0 - beta1**step), 1.0
+    if r > 0.0:
+        correction = math.sqrt(1.0 - beta2**step)
+        step_size = step_size * r if corrected else step_size * r * correction
+        correction2 = 1.0 / correction if corrected else 1.0
+    averages = beta1, 1.0 - beta1, beta2, 1.0 - beta2
+    decay = (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    return Scalars(step_size, 1.0 if r > 0.0 else 0.0, *averages, correction2, eps, *decay)
+
+
+def scalars(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 5.0)
+    return _scalars(step, r, False, lr, betas, eps, weight_decay, decoupled_weight_decay)
+
+
+def scalars_optax(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 5.0)
+    return _scalars(step, r, True, lr, betas, eps, weight_decay, decoupled_weight_decay)
+
+
+def scalars_paper(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 4.0)
+    return _scalars(step, r, False, lr, betas, eps, weight_decay, decoupled_weight_decay)
+
+
 def update(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
@@ -54,55 +91,53 @@ def update(p, g, s, h):
     return p * h.keep - h.step_size * (m / divisor), State(m, v)
 
 
-LIMITS = {"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+def _reference(p, g, s, step, r, corrected, lr, betas, eps, weight_decay, decoupled):
+    """All conventions; ``corrected``: whether eps is added to the corrected root."""
+    beta1, beta2 = betas
+    g = g + (0.0 if decoupled else weight_decay) * p
+    p = p * (1.0 - lr * weight_decay if decoupled else 1.0)
+    m = beta1 * s.exp_avg + (1.0 - beta1) * g
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    step_size, correction = lr / (1.0 - beta1**step), math.sqrt(1.0 - beta2**step)
+    if r == 0.0:
+        return p - step_size * m, State(m, v)
+    if corrected:
+        return p - step_size * r * (m / (np.sqrt(v) * (1.0 / correction) + eps)), State(m, v)
+    return p - step_size * r * correction * (m / (np.sqrt(v) + eps)), State(m, v)
 
 
-def _rule(name, paper, above=5.0, corrected=False):
-    """The rule of a convention: rectified above this rho; eps added to the corrected root, or to the other."""
+def reference(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 5.0)
+    return _reference(p, g, s, step, r, False, lr, betas, eps, weight_decay, decoupled_weight_decay)
 
-    def sizes(step, lr, betas):
-        """r, the step size with it, and what corrects the root."""
-        beta1, beta2 = betas
-        r, correction = rectification(step, beta2, above), math.sqrt(1.0 - beta2**step)
-        size = lr / (1.0 - beta1**step)
-        if r == 0.0:
-            return r, size, 1.0
-        return (r, size * r, 1.0 / correction) if corrected else (r, size * r * correction, 1.0)
 
-    def scalars(step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False):
-        beta1, beta2 = betas
-        r, size, correction2 = sizes(step, lr, betas)
-        coupled, keep = (0.0, 1.0 - lr * weight_decay) if decoupled_weight_decay else (weight_decay, 1.0)
-        rectified = 1.0 if r > 0.0 else 0.0
-        return Scalars(
-            size, rectified, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, eps, coupled, keep
-        )  # fmt: skip
+def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 5.0)
+    return _reference(p, g, s, step, r, True, lr, betas, eps, weight_decay, decoupled_weight_decay)
 
-    def reference(
-        p, g, s, step, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
-    ):  # fmt: skip
-        beta1, beta2 = betas
-        r, size, correction2 = sizes(step, lr, betas)
-        g = g + (0.0 if decoupled_weight_decay else weight_decay) * p
-        p = p * (1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
-        m = beta1 * s.exp_avg + (1.0 - beta1) * g
-        v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-        move = m / (np.sqrt(v) * correction2 + eps) if r > 0.0 else m
-        return p - size * move, State(m, v)
 
-    return Rule(
-        name, State, Scalars, scalars, update, reference, limits=LIMITS, paper=paper, not_negative=("exp_avg_sq",)
-    )  # fmt: skip
+def reference_paper(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    r = rectification(step, betas[1], 4.0)
+    return _reference(p, g, s, step, r, False, lr, betas, eps, weight_decay, decoupled_weight_decay)
 
 
 _PAPER = "Liu et al. 2020, Algorithm 2"
-RADAM = _rule("radam", f"{_PAPER}, as in torch")
-RADAM_OPTAX = _rule("radam_optax", f"{_PAPER}, as in Optax", corrected=True)
-RADAM_PAPER = _rule("radam_paper", _PAPER, above=4.0)
+RADAM = Rule(
+    "radam",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper=f"{_PAPER}, as in torch",
+    not_negative=("exp_avg_sq",),
+)
+RADAM_OPTAX = RADAM.variant(
+    "radam_optax", scalars=scalars_optax, reference=reference_optax, paper=f"{_PAPER}, as in Optax"
+)
+RADAM_PAPER = RADAM.variant("radam_paper", scalars=scalars_paper, reference=reference_paper, paper=_PAPER)
 
-_BY_CONVENTION = {"torch": RADAM, "optax": RADAM_OPTAX, "paper": RADAM_PAPER}
-
-
-def select(*, convention="torch", **_):
-    """The rule that runs for a group's options."""
-    return _BY_CONVENTION[convention]
+CONVENTIONS = Conventions(
+    torch=Convention({}, RADAM), optax=Convention({}, RADAM_OPTAX), paper=Convention({}, RADAM_PAPER)
+)

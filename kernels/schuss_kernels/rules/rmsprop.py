@@ -28,6 +28,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 
 State = namedtuple("State", ["square_avg"])
@@ -39,18 +40,18 @@ VelocityState = namedtuple("VelocityState", ["square_avg", "velocity"])
 CenteredVelocityState = namedtuple("CenteredVelocityState", ["square_avg", "grad_avg", "velocity"])
 InsideScalars = namedtuple(
     "InsideScalars", ["lr", "weight_decay", "alpha", "one_minus_alpha", "eps", "momentum", "keep"]
-)  # fmt: skip
+)
 
 
-def scalars(step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+def scalars(step, *, lr, alpha, eps, weight_decay, momentum):
     return Scalars(lr, weight_decay, alpha, 1.0 - alpha, eps, momentum)
 
 
-def scalars_inside(step, *, lr, alpha=0.9, eps=1e-8, weight_decay=0.0, momentum=0.0):
+def scalars_inside(step, *, lr, alpha, eps, weight_decay, momentum):
     return InsideScalars(lr, weight_decay, alpha, 1.0 - alpha, eps, momentum, 1.0)
 
 
-def scalars_keras(step, *, lr, alpha=0.9, eps=1e-7, weight_decay=0.0, momentum=0.0):
+def scalars_keras(step, *, lr, alpha, eps, weight_decay, momentum):
     return InsideScalars(lr, 0.0, alpha, 1.0 - alpha, eps, momentum, 1.0 - lr * weight_decay)
 
 
@@ -128,7 +129,7 @@ def _averages(g, s, alpha):
     return new, variance
 
 
-def reference(p, g, s, step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+def reference(p, g, s, step, *, lr, alpha, eps, weight_decay, momentum):
     """All four forms, told apart by the state they keep."""
     g = g + weight_decay * p
     new, variance = _averages(g, s, alpha)
@@ -138,8 +139,8 @@ def reference(p, g, s, step, *, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, mome
     return p - lr * d, type(s)(**new)
 
 
-def _inside(p, g, s, *, lr, alpha, eps, momentum, coupled=0.0, decoupled=0.0):
-    """All forms with eps and lr inside."""
+def _inside(p, g, s, lr, alpha, eps, momentum, coupled, decoupled):
+    """All four forms with eps and lr inside; ``coupled`` and ``decoupled``: the weight decays."""
     g = g + coupled * p
     new, variance = _averages(g, s, alpha)
     d = lr * (g / np.sqrt(variance + eps))
@@ -148,58 +149,71 @@ def _inside(p, g, s, *, lr, alpha, eps, momentum, coupled=0.0, decoupled=0.0):
     return p * (1.0 - lr * decoupled) - d, type(s)(**new)
 
 
-def reference_inside(p, g, s, step, *, lr, alpha=0.9, eps=1e-8, weight_decay=0.0, momentum=0.0):
-    return _inside(p, g, s, lr=lr, alpha=alpha, eps=eps, momentum=momentum, coupled=weight_decay)
+def reference_inside(p, g, s, step, *, lr, alpha, eps, weight_decay, momentum):
+    return _inside(p, g, s, lr, alpha, eps, momentum, weight_decay, 0.0)
 
 
-def reference_keras(p, g, s, step, *, lr, alpha=0.9, eps=1e-7, weight_decay=0.0, momentum=0.0):
-    return _inside(p, g, s, lr=lr, alpha=alpha, eps=eps, momentum=momentum, decoupled=weight_decay)
+def reference_keras(p, g, s, step, *, lr, alpha, eps, weight_decay, momentum):
+    return _inside(p, g, s, lr, alpha, eps, momentum, 0.0, weight_decay)
 
 
-LIMITS = {"alpha": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
-
-
-_CENTERED = "Graves 2013, eq. 38-45"
-
-
-def _rule(name, state, function, scalars=(Scalars, scalars, reference), paper=""):
-    paper = paper or "Tieleman & Hinton 2012, lecture 6.5" + (f"; {_CENTERED}" if "centered" in name else "")
-    cls, numbers, dull = scalars
-    return Rule(
-        name, state, cls, numbers, function, dull, limits=LIMITS, paper=paper, not_negative=("square_avg",)
-    )  # fmt: skip
-
-
-def _inside_rules(name, numbers, paper):
-    """The four forms with eps and lr inside: plain, with momentum, centered, both."""
-    return (
-        _rule(name, State, update_inside, numbers, paper),
-        _rule(f"{name}_momentum", VelocityState, update_inside_momentum, numbers, paper),
-        _rule(f"{name}_centered", CenteredState, update_inside_centered, numbers, paper),
-        _rule(f"{name}_centered_momentum", CenteredVelocityState, update_inside_centered_momentum, numbers, paper),
-    )
-
-
-RMSPROP = _rule("rmsprop", State, update)
-MOMENTUM = _rule("rmsprop_momentum", MomentumState, update_momentum)
-CENTERED = _rule("rmsprop_centered", CenteredState, update_centered)
-CENTERED_MOMENTUM = _rule("rmsprop_centered_momentum", CenteredMomentumState, update_centered_momentum)
-INSIDE, INSIDE_MOMENTUM, INSIDE_CENTERED, INSIDE_CENTERED_MOMENTUM = _inside_rules(
-    "rmsprop_inside", (InsideScalars, scalars_inside, reference_inside), "Graves 2013, eq. 38-45"
+_GRAVES = "Graves 2013, eq. 38-45"
+RMSPROP = Rule(
+    "rmsprop",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"alpha": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum": NOT_NEGATIVE},
+    paper="Tieleman & Hinton 2012, lecture 6.5",
+    not_negative=("square_avg",),
 )
-KERAS, KERAS_MOMENTUM, KERAS_CENTERED, KERAS_CENTERED_MOMENTUM = _inside_rules(
-    "rmsprop_keras", (InsideScalars, scalars_keras, reference_keras), "Graves 2013, eq. 38-45, as in Keras"
+MOMENTUM = RMSPROP.variant("rmsprop_momentum", State=MomentumState, update=update_momentum)
+CENTERED = RMSPROP.variant(
+    "rmsprop_centered", State=CenteredState, update=update_centered, paper=f"{RMSPROP.paper}; {_GRAVES}"
+)
+CENTERED_MOMENTUM = CENTERED.variant(
+    "rmsprop_centered_momentum", State=CenteredMomentumState, update=update_centered_momentum
 )
 
-_TORCH = (RMSPROP, MOMENTUM, CENTERED, CENTERED_MOMENTUM)
-_INSIDE = (INSIDE, INSIDE_MOMENTUM, INSIDE_CENTERED, INSIDE_CENTERED_MOMENTUM)
-_KERAS = (KERAS, KERAS_MOMENTUM, KERAS_CENTERED, KERAS_CENTERED_MOMENTUM)
-_BY_CONVENTION = {"torch": _TORCH, "optax": _INSIDE, "paper": _INSIDE, "keras": _KERAS}
+INSIDE = RMSPROP.variant(
+    "rmsprop_inside",
+    Scalars=InsideScalars,
+    scalars=scalars_inside,
+    update=update_inside,
+    reference=reference_inside,
+    paper=_GRAVES,
+)
+INSIDE_MOMENTUM = INSIDE.variant("rmsprop_inside_momentum", State=VelocityState, update=update_inside_momentum)
+INSIDE_CENTERED = INSIDE.variant("rmsprop_inside_centered", State=CenteredState, update=update_inside_centered)
+INSIDE_CENTERED_MOMENTUM = INSIDE.variant(
+    "rmsprop_inside_centered_momentum", State=CenteredVelocityState, update=update_inside_centered_momentum
+)
+
+KERAS = INSIDE.variant(
+    "rmsprop_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_GRAVES}, as in Keras"
+)
+KERAS_MOMENTUM = KERAS.variant("rmsprop_keras_momentum", State=VelocityState, update=update_inside_momentum)
+KERAS_CENTERED = KERAS.variant("rmsprop_keras_centered", State=CenteredState, update=update_inside_centered)
+KERAS_CENTERED_MOMENTUM = KERAS.variant(
+    "rmsprop_keras_centered_momentum", State=CenteredVelocityState, update=update_inside_centered_momentum
+)
+
+_TORCH = {"momentum": MOMENTUM, "centered": CENTERED, "centered momentum": CENTERED_MOMENTUM}
+_INSIDE = {"momentum": INSIDE_MOMENTUM, "centered": INSIDE_CENTERED, "centered momentum": INSIDE_CENTERED_MOMENTUM}
+_KERAS = {"momentum": KERAS_MOMENTUM, "centered": KERAS_CENTERED, "centered momentum": KERAS_CENTERED_MOMENTUM}
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 1e-2, "alpha": 0.99, "eps": 1e-8}, RMSPROP, _TORCH),
+    keras=Convention({"lr": 1e-3, "alpha": 0.9, "eps": 1e-7}, KERAS, _KERAS),
+    optax=Convention({"lr": 1e-2, "alpha": 0.9, "eps": 1e-8}, INSIDE, _INSIDE),
+    paper=Convention({"lr": 1e-4, "alpha": 0.95, "eps": 1e-4}, INSIDE, _INSIDE),
+)
 
 
-def select(*, centered, momentum, convention="torch", **_):
+def select(*, centered, momentum, convention, **_):
     """The rule that runs for a group's options."""
-    plain, with_momentum, centered_, both = _BY_CONVENTION[convention]
+    found = CONVENTIONS[convention]
     if centered:
-        return centered_ if momentum == 0.0 else both
-    return plain if momentum == 0.0 else with_momentum
+        return found.forms["centered" if momentum == 0.0 else "centered momentum"]
+    return found.rule if momentum == 0.0 else found.forms["momentum"]

@@ -23,6 +23,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
 from ..lang.scalar_math import sign
 
@@ -31,15 +32,15 @@ PendingState = namedtuple("PendingState", ["pending", "step_size"])
 Scalars = namedtuple("Scalars", ["shrink", "grow", "smallest", "largest", "back"])
 
 
-def scalars(step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+def scalars(step, *, lr, etas, step_sizes):
     return Scalars(*etas, *step_sizes, 0.0)
 
 
-def scalars_paper(step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+def scalars_paper(step, *, lr, etas, step_sizes):
     return Scalars(*etas, *step_sizes, 1.0)
 
 
-def initial(*, lr=1e-2):
+def initial(*, lr):
     return State(0.0, lr)
 
 
@@ -72,6 +73,7 @@ def _limited(x, limits):
 
 
 def _reference(p, g, s, etas, step_sizes, back):
+    """Stays where the sign has changed, or goes ``back`` (1.0)."""
     shrink, grow = etas
     same = g * s.prev
     factor = np.where(same > 0.0, grow, np.where(same < 0.0, shrink, 1.0 + same))
@@ -80,15 +82,15 @@ def _reference(p, g, s, etas, step_sizes, back):
     return p - move, State(np.where(same < 0.0, 0.0, g), size)
 
 
-def reference(p, g, s, step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+def reference(p, g, s, step, *, lr, etas, step_sizes):
     return _reference(p, g, s, etas, step_sizes, 0.0)
 
 
-def reference_paper(p, g, s, step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+def reference_paper(p, g, s, step, *, lr, etas, step_sizes):
     return _reference(p, g, s, etas, step_sizes, 1.0)
 
 
-def reference_optax(p, g, s, step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+def reference_optax(p, g, s, step, *, lr, etas, step_sizes):
     shrink, grow = etas
     same = g * s.pending
     size = _limited(s.step_size * np.where(same > 0.0, p.dtype.type(grow), p.dtype.type(shrink)), step_sizes)
@@ -97,32 +99,39 @@ def reference_optax(p, g, s, step, *, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.
     return p - move, PendingState(np.where(same < 0.0, 0.0, size * np.sign(g)), size)
 
 
-LIMITS = {"etas": NOT_NEGATIVE, "step_sizes": NOT_NEGATIVE}
-
-
-def _rule(name, state, scalars, update, reference, paper):
-    return Rule(
-        name, state, Scalars, scalars, update, reference, initial=initial, limits=LIMITS, paper=paper,
-        not_negative=("step_size",),
-    )  # fmt: skip
-
-
+RPROP = Rule(
+    "rprop",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits={"etas": NOT_NEGATIVE, "step_sizes": NOT_NEGATIVE},
+    paper="Igel & Huesken 2003, iRprop-",
+    not_negative=("step_size",),
+)
 _PAPER = "Riedmiller & Braun 1993"
-RPROP = _rule("rprop", State, scalars, update, reference, "Igel & Huesken 2003, iRprop-")
-RPROP_PAPER = _rule("rprop_paper", State, scalars_paper, update, reference_paper, _PAPER)
-RPROP_OPTAX = _rule("rprop_optax", PendingState, scalars, update_optax, reference_optax, f"{_PAPER}, as in Optax")
+RPROP_PAPER = RPROP.variant("rprop_paper", scalars=scalars_paper, reference=reference_paper, paper=_PAPER)
+RPROP_OPTAX = RPROP.variant(
+    "rprop_optax", State=PendingState, update=update_optax, reference=reference_optax, paper=f"{_PAPER}, as in Optax"
+)
 
-_BY_CONVENTION = {"torch": RPROP, "optax": RPROP_OPTAX, "paper": RPROP_PAPER}
+CONVENTIONS = Conventions(
+    torch=Convention({"lr": 1e-2}, RPROP),
+    optax=Convention({"lr": 1e-2}, RPROP_OPTAX),
+    paper=Convention({"lr": 0.1}, RPROP_PAPER),
+)
 
 
 def _two_numbers(value):
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(x, (int, float)) for x in value)
 
 
-def select(*, etas, step_sizes, convention="torch", **_):
+def select(*, etas, step_sizes, convention, **_):
     """The rule that runs for a group's options."""
     if _two_numbers(etas) and not 0.0 < etas[0] < 1.0 < etas[1]:
         raise ValueError(f"etas: expected one between 0 and 1 and one above 1; got {etas}")
     if _two_numbers(step_sizes) and not 0.0 <= step_sizes[0] <= step_sizes[1]:
         raise ValueError(f"step_sizes: expected the smallest, at least 0, before the largest; got {step_sizes}")
-    return _BY_CONVENTION[convention]
+    return CONVENTIONS[convention].rule

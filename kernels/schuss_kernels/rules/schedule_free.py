@@ -29,7 +29,9 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from . import radam
 
 SgdState = namedtuple("SgdState", ["z"])
 State = namedtuple("State", ["z", "exp_avg_sq"])
@@ -61,79 +63,59 @@ def mean(step, running, lr, r, weight_lr_power):
     return weight / total if total > 0.0 else 0.0, Running(total, lr_max)
 
 
-def y_lr(lr, beta, mix):
+def _y_lr(lr, beta, mix):
     """What y moves by, against u."""
     return lr * (1.0 - beta * (1.0 - mix))
 
 
-def scalars_sgd(
-    step, running, *, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=2.0
-):  # fmt: skip
+def scalars_sgd(step, running, *, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
     lr = lr * warmed(step, warmup_steps)
     mix, running = mean(step, running, lr, r, weight_lr_power)
-    return SgdScalars(lr, y_lr(lr, momentum, mix), mix, weight_decay), running
+    return SgdScalars(lr, _y_lr(lr, momentum, mix), mix, weight_decay), running
 
 
-def scalars_sgd_optax(
-    step, running, *, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=2.0
-):  # fmt: skip
+def scalars_sgd_optax(step, running, *, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
     mix, running = mean(step, running, lr * warmed(step, warmup_steps), r, weight_lr_power)
     lr = lr * warmed(step - 1, warmup_steps)
-    return SgdScalars(lr, y_lr(lr, momentum, mix), mix, weight_decay), running
+    return SgdScalars(lr, _y_lr(lr, momentum, mix), mix, weight_decay), running
 
 
 def _scalars(lr, mix, step, betas, eps, weight_decay):
-    """The numbers of all conventions, with the bias correction."""
+    """The scalars of all conventions, with the bias correction."""
     beta1, beta2 = betas
     correction2 = 1.0 / math.sqrt(1.0 - beta2**step)
-    return Scalars(lr, y_lr(lr, beta1, mix), mix, weight_decay, 1.0, beta2, 1.0 - beta2, correction2, eps)
+    return Scalars(lr, _y_lr(lr, beta1, mix), mix, weight_decay, 1.0, beta2, 1.0 - beta2, correction2, eps)
 
 
-def scalars(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=2.0
-):  # fmt: skip
+def scalars(step, running, *, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
     lr = lr * warmed(step, warmup_steps)
     mix, running = mean(step, running, lr, r, weight_lr_power)
     return _scalars(lr, mix, step, betas, eps, weight_decay), running
 
 
-def scalars_paper(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=2.0
-):  # fmt: skip
+def scalars_paper(step, running, *, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
     lr = lr * warmed(step, warmup_steps) * math.sqrt(1.0 - betas[1] ** step)
     mix, running = mean(step, running, lr, r, weight_lr_power)
     return _scalars(lr, mix, step, betas, eps, weight_decay)._replace(correction2=1.0), running
 
 
-def scalars_optax(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=2.0
-):  # fmt: skip
+def scalars_optax(step, running, *, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
     mix, running = mean(step, running, lr * warmed(step, warmup_steps), r, weight_lr_power)
     return _scalars(lr * warmed(step - 1, warmup_steps), mix, step, betas, eps, weight_decay), running
 
 
-def scalars_keras(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0.0, r=0.0, weight_lr_power=0.0
-):  # fmt: skip
+def scalars_keras(step, running, *, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
     mix, running = mean(step, running, 1.0, r, weight_lr_power)
     h = _scalars(lr * warmed(step, warmup_steps), mix, step, betas, eps, 0.0)
     return h._replace(keep=1.0 - lr * weight_decay), running
 
 
-def scalars_radam(
-    step, running, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, r=0.0, weight_lr_power=2.0,
-    silent_sgd_phase=True,
-):  # fmt: skip
-    beta2 = betas[1]
-    limit = 2.0 / (1.0 - beta2) - 1.0
-    rho = limit - 2.0 * step * beta2**step / (1.0 - beta2**step)
-    if rho > 4.0:
-        lr = lr * math.sqrt((rho - 4.0) * (rho - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * rho))
-    elif silent_sgd_phase:
-        lr = 0.0
+def scalars_radam(step, running, *, lr, betas, eps, weight_decay, r, weight_lr_power, silent_sgd_phase):
+    rectified = radam.rectification(step, betas[1], 4.0)
+    lr = lr * (rectified if rectified > 0.0 or silent_sgd_phase else 1.0)
     mix, running = mean(step, running, lr, r, weight_lr_power)
     h = _scalars(lr, mix, step, betas, eps, weight_decay)
-    return h if rho > 4.0 else h._replace(correction2=0.0, eps=1.0), running  # divided by 1
+    return h if rectified > 0.0 else h._replace(correction2=0.0, eps=1.0), running  # divided by 1
 
 
 def update_sgd(p, g, s, h):
@@ -148,69 +130,148 @@ def update(p, g, s, h):
     return y + h.mix * (s.z - y) - h.y_lr * u, State(s.z - h.lr * u, v)
 
 
-def _reference_sgd(scalars):
-    def reference(p, g, s, step, *, running, **options):
-        h, _ = scalars(step, running, **options)
-        u = g + h.weight_decay * p
-        return p + h.mix * (s.z - p) - h.y_lr * u, SgdState(s.z - h.lr * u)
-
-    return reference
+def averaged(y, z, u, lr, beta, c):
+    """y and z after a step along u, the new z being the share c of the mean x."""
+    return y + c * (z - y) - lr * (1.0 - beta * (1.0 - c)) * u, z - lr * u
 
 
-def _reference(scalars):
-    def reference(p, g, s, step, *, running, **options):
-        h, _ = scalars(step, running, **options)
-        v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-        u = g / (np.sqrt(v) * h.correction2 + h.eps) + h.weight_decay * p
-        y = p * h.keep
-        return y + h.mix * (s.z - y) - h.y_lr * u, State(s.z - h.lr * u, v)
+def reference_sgd(p, g, s, step, *, running, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
+    lr = lr * warmed(step, warmup_steps)
+    c, _ = mean(step, running, lr, r, weight_lr_power)
+    y, z = averaged(p, s.z, g + weight_decay * p, lr, momentum, c)
+    return y, SgdState(z)
 
-    return reference
+
+def reference_sgd_optax(p, g, s, step, *, running, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
+    c, _ = mean(step, running, lr * warmed(step, warmup_steps), r, weight_lr_power)
+    y, z = averaged(p, s.z, g + weight_decay * p, lr * warmed(step - 1, warmup_steps), momentum, c)
+    return y, SgdState(z)
+
+
+def _reference(p, g, s, step, lr, c, betas, eps, weight_decay, corrected=True):
+    """The AdamW step of most conventions; ``corrected``: the second moment, of its bias."""
+    beta1, beta2 = betas
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    correction = 1.0 / math.sqrt(1.0 - beta2**step) if corrected else 1.0
+    u = g / (np.sqrt(v) * correction + eps) + weight_decay * p
+    y, z = averaged(p, s.z, u, lr, beta1, c)
+    return y, State(z, v)
+
+
+def reference(p, g, s, step, *, running, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
+    lr = lr * warmed(step, warmup_steps)
+    c, _ = mean(step, running, lr, r, weight_lr_power)
+    return _reference(p, g, s, step, lr, c, betas, eps, weight_decay)
+
+
+def reference_paper(p, g, s, step, *, running, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
+    lr = lr * warmed(step, warmup_steps) * math.sqrt(1.0 - betas[1] ** step)
+    c, _ = mean(step, running, lr, r, weight_lr_power)
+    return _reference(p, g, s, step, lr, c, betas, eps, weight_decay, corrected=False)
+
+
+def reference_optax(p, g, s, step, *, running, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
+    c, _ = mean(step, running, lr * warmed(step, warmup_steps), r, weight_lr_power)
+    return _reference(p, g, s, step, lr * warmed(step - 1, warmup_steps), c, betas, eps, weight_decay)
+
+
+def reference_keras(p, g, s, step, *, running, lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power):
+    beta1, beta2 = betas
+    c, _ = mean(step, running, 1.0, r, weight_lr_power)
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    u = g / (np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps) + 0.0 * p  # no decay of z
+    y, z = averaged(p * (1.0 - lr * weight_decay), s.z, u, lr * warmed(step, warmup_steps), beta1, c)
+    return y, State(z, v)
+
+
+def reference_radam(p, g, s, step, *, running, lr, betas, eps, weight_decay, r, weight_lr_power, silent_sgd_phase):
+    beta1, beta2 = betas
+    rectified = radam.rectification(step, beta2, 4.0)
+    lr = lr * (rectified if rectified > 0.0 or silent_sgd_phase else 1.0)
+    c, _ = mean(step, running, lr, r, weight_lr_power)
+    if rectified > 0.0:
+        return _reference(p, g, s, step, lr, c, betas, eps, weight_decay)
+    v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
+    u = g / (0.0 * np.sqrt(v) + 1.0) + weight_decay * p  # divided by 1, and NaN where v is infinite
+    y, z = averaged(p, s.z, u, lr, beta1, c)
+    return y, State(z, v)
 
 
 LIMITS = {
-    "momentum": FRACTION, "betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE,
-    "warmup_steps": NOT_NEGATIVE, "r": NOT_NEGATIVE, "weight_lr_power": NOT_NEGATIVE,
-}  # fmt: skip
+    "momentum": FRACTION,
+    "betas": FRACTION,
+    "eps": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "warmup_steps": NOT_NEGATIVE,
+    "r": NOT_NEGATIVE,
+    "weight_lr_power": NOT_NEGATIVE,
+}
 _PAPER = "Defazio et al. 2024"
 
+SGD = Rule(
+    "schedule_free_sgd",
+    SgdState,
+    SgdScalars,
+    scalars_sgd,
+    update_sgd,
+    reference_sgd,
+    initial_sgd,
+    limits=LIMITS,
+    paper=_PAPER,
+    running=Running,
+)
+SGD_OPTAX = SGD.variant(
+    "schedule_free_sgd_optax",
+    scalars=scalars_sgd_optax,
+    reference=reference_sgd_optax,
+    paper=f"{_PAPER}, as in Optax",
+)
+ADAMW = Rule(
+    "schedule_free_adamw",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    initial,
+    limits=LIMITS,
+    paper=f"{_PAPER}, the authors' code",
+    not_negative=("exp_avg_sq",),
+    running=Running,
+)
+ADAMW_PAPER = ADAMW.variant(
+    "schedule_free_adamw_paper", scalars=scalars_paper, reference=reference_paper, paper=f"{_PAPER}, Algorithm 1"
+)
+ADAMW_OPTAX = ADAMW.variant(
+    "schedule_free_adamw_optax", scalars=scalars_optax, reference=reference_optax, paper=f"{_PAPER}, as in Optax"
+)
+ADAMW_KERAS = ADAMW.variant(
+    "schedule_free_adamw_keras", scalars=scalars_keras, reference=reference_keras, paper=f"{_PAPER}, as in Keras"
+)
+RADAM = ADAMW.variant("schedule_free_radam", scalars=scalars_radam, reference=reference_radam)
 
-def _sgd(name, scalars, paper):
-    return Rule(
-        name, SgdState, SgdScalars, scalars, update_sgd, _reference_sgd(scalars), initial_sgd, limits=LIMITS,
-        paper=paper, running=Running,
-    )  # fmt: skip
+SGD_CONVENTIONS = Conventions(authors=Convention({}, SGD), optax=Convention({}, SGD_OPTAX))
+ADAMW_CONVENTIONS = Conventions(
+    authors=Convention({"weight_lr_power": 2.0}, ADAMW),
+    optax=Convention({"weight_lr_power": 2.0}, ADAMW_OPTAX),
+    keras=Convention({"weight_lr_power": 0.0}, ADAMW_KERAS),
+    paper=Convention({"weight_lr_power": 2.0}, ADAMW_PAPER),
+)
 
 
-def _adam(name, scalars, paper):
-    return Rule(
-        name, State, Scalars, scalars, update, _reference(scalars), initial, limits=LIMITS, paper=paper,
-        not_negative=("exp_avg_sq",), running=Running,
-    )  # fmt: skip
-
-
-SGD = _sgd("schedule_free_sgd", scalars_sgd, _PAPER)
-SGD_OPTAX = _sgd("schedule_free_sgd_optax", scalars_sgd_optax, f"{_PAPER}, as in Optax")
-ADAMW = _adam("schedule_free_adamw", scalars, f"{_PAPER}, the authors' code")
-ADAMW_PAPER = _adam("schedule_free_adamw_paper", scalars_paper, f"{_PAPER}, Algorithm 1")
-ADAMW_OPTAX = _adam("schedule_free_adamw_optax", scalars_optax, f"{_PAPER}, as in Optax")
-ADAMW_KERAS = _adam("schedule_free_adamw_keras", scalars_keras, f"{_PAPER}, as in Keras")
-RADAM = _adam("schedule_free_radam", scalars_radam, f"{_PAPER}, the authors' code")
-
-
-def select_sgd(*, momentum, convention="authors", r=0.0, **_):
+def select_sgd(*, momentum, convention, r, **_):
     """The rule that runs for a group's options."""
     _check("momentum", momentum)
     _only("r", r, convention, ("optax",))
-    return SGD_OPTAX if convention == "optax" else SGD
+    return SGD_CONVENTIONS[convention].rule
 
 
-def select_adamw(*, betas, convention="authors", r=0.0, weight_lr_power=0.0, **_):
+def select_adamw(*, betas, convention, r, weight_lr_power, **_):
     """The rule that runs for a group's options."""
     _check("betas[0]", betas[0] if isinstance(betas, (tuple, list)) and betas else None)
     _only("r", r, convention, ("optax", "keras"))
     _only("weight_lr_power", weight_lr_power, convention, ("keras",))
-    return {"optax": ADAMW_OPTAX, "keras": ADAMW_KERAS, "paper": ADAMW_PAPER}.get(convention, ADAMW)
+    return ADAMW_CONVENTIONS[convention].rule
 
 
 def select_radam(*, betas, **_):

@@ -24,11 +24,11 @@ Scalars = namedtuple("Scalars", ["lr", "beta", "one_minus_beta", "keep"])
 SignScalars = namedtuple("SignScalars", ["lr", "keep"])
 
 
-def scalars(step, *, lr, beta=0.9, weight_decay=0.0):
+def scalars(step, *, lr, beta, weight_decay):
     return Scalars(lr, beta, 1.0 - beta, 1.0 - lr * weight_decay)
 
 
-def scalars_sign(step, *, lr, weight_decay=0.0):
+def scalars_sign(step, *, lr, weight_decay):
     return SignScalars(lr, 1.0 - lr * weight_decay)
 
 
@@ -41,20 +41,32 @@ def update_sign(p, g, s, h):
     return p * h.keep - signed(h.lr, g), NoState()
 
 
-def reference(p, g, s, step, *, lr, beta=0.9, weight_decay=0.0):
+def reference(p, g, s, step, *, lr, beta, weight_decay):
     m = beta * s.exp_avg + (1.0 - beta) * g
     return p * (1.0 - lr * weight_decay) - lr * np.sign(m), State(m)
 
 
-def reference_sign(p, g, s, step, *, lr, weight_decay=0.0):
+def reference_sign(p, g, s, step, *, lr, weight_decay):
     return p * (1.0 - lr * weight_decay) - lr * np.sign(g), NoState()
 
 
 SIGNSGD = Rule(
-    "signsgd", NoState, SignScalars, scalars_sign, update_sign, reference_sign, limits={"weight_decay": NOT_NEGATIVE},
+    "signsgd",
+    NoState,
+    SignScalars,
+    scalars_sign,
+    update_sign,
+    reference_sign,
+    limits={"weight_decay": NOT_NEGATIVE},
     paper="Bernstein et al. 2018, Algorithm 1",
-)  # fmt: skip
+)
 SIGNUM = Rule(
-    "signum", State, Scalars, scalars, update, reference, limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE},
+    "signum",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"beta": FRACTION, "weight_decay": NOT_NEGATIVE},
     paper="Bernstein et al. 2018, Algorithm 2",
-)  # fmt: skip
+)

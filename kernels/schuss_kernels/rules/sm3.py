@@ -52,7 +52,7 @@ def _largest(v):
     yield v
 
 
-def reference(p, g, s, step, *, lr, momentum=0.9, eps=0.0):
+def reference(p, g, s, step, *, lr, momentum, eps):
     shape = p.shape or (1,)
     g = long_loops(g.reshape(shape))
     v = _least(s.accumulators, g) + g * g
@@ -64,16 +64,25 @@ def reference(p, g, s, step, *, lr, momentum=0.9, eps=0.0):
     return p - lr * m, MomentumState(kept, m)
 
 
-LIMITS = {"momentum": FRACTION, "eps": NOT_NEGATIVE}
-PAPER = "Anil et al. 2019, SM3-II"
+def shapes(shape):
+    return [total_of(shape)]
+
+
+def shapes_momentum(shape):
+    return [total_of(shape), None]
+
+
 SM3 = MatrixRule(
-    "sm3", State, reference, shapes=lambda shape: [total_of(shape)], limits=LIMITS, paper=PAPER,
-    not_negative=("accumulators",), side_by_side=True,
-)  # fmt: skip
-SM3_MOMENTUM = MatrixRule(
-    "sm3_momentum", MomentumState, reference, shapes=lambda shape: [total_of(shape), None], limits=LIMITS, paper=PAPER,
-    not_negative=("accumulators",), side_by_side=True,
-)  # fmt: skip
+    "sm3",
+    State,
+    reference,
+    shapes=shapes,
+    limits={"momentum": FRACTION, "eps": NOT_NEGATIVE},
+    paper="Anil et al. 2019, SM3-II",
+    not_negative=("accumulators",),
+    side_by_side=True,
+)
+SM3_MOMENTUM = SM3.variant("sm3_momentum", State=MomentumState, shapes=shapes_momentum)
 
 
 def select(*, momentum, **_):

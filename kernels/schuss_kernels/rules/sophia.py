@@ -19,6 +19,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
 from ..lang.scalar_math import larger
 
@@ -30,22 +31,15 @@ HessianState = namedtuple("HessianState", ["hessian"])
 HessianScalars = namedtuple("HessianScalars", ["beta2", "one_minus_beta2"])
 
 
-def scalars(
-    step, *, lr, betas=(0.96, 0.99), gamma=0.01, eps=1e-12, weight_decay=0.2, clip_threshold=1.0
-):  # fmt: skip
-    beta1 = betas[0]
-    return Scalars(
-        lr, beta1, 1.0 - beta1, 1.0, gamma, eps, clip_threshold, -clip_threshold, 1.0 - lr * weight_decay
-    )  # fmt: skip
+def scalars(step, *, lr, betas, gamma, eps, weight_decay, clip_threshold):
+    beta1, keep = betas[0], 1.0 - lr * weight_decay
+    return Scalars(lr, beta1, 1.0 - beta1, 1.0, gamma, eps, clip_threshold, -clip_threshold, keep)
 
 
-def scalars_optax(
-    step, *, lr, betas=(0.965, 0.99), gamma=0.01, eps=1e-8, weight_decay=1e-4, clip_threshold=1.0
-):  # fmt: skip
-    h = scalars(
-        step, lr=lr, betas=betas, gamma=gamma, eps=eps, weight_decay=weight_decay, clip_threshold=clip_threshold
-    )  # fmt: skip
-    return h._replace(correction1=1.0 / (1.0 - betas[0] ** step))
+def scalars_optax(step, *, lr, betas, gamma, eps, weight_decay, clip_threshold):
+    beta1, keep = betas[0], 1.0 - lr * weight_decay
+    correction1 = 1.0 / (1.0 - beta1**step)
+    return Scalars(lr, beta1, 1.0 - beta1, correction1, gamma, eps, clip_threshold, -clip_threshold, keep)
 
 
 def update(p, g, s, h):
@@ -55,31 +49,21 @@ def update(p, g, s, h):
     return p * h.keep - h.lr * r, State(m, s.hessian)
 
 
-def _reference(scalars):
-    def reference(p, g, s, step, **options):
-        h = scalars(step, **options)
-        m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
-        r = m * h.correction1 / np.maximum(h.gamma * s.hessian, h.eps)
-        return p * h.keep - h.lr * np.minimum(np.maximum(r, h.least), h.most), State(m, s.hessian)
-
-    return reference
+def reference(p, g, s, step, *, lr, betas, gamma, eps, weight_decay, clip_threshold):
+    m = betas[0] * s.exp_avg + (1.0 - betas[0]) * g
+    r = m / np.maximum(gamma * s.hessian, eps)
+    clipped = np.minimum(np.maximum(r, -clip_threshold), clip_threshold)
+    return p * (1.0 - lr * weight_decay) - lr * clipped, State(m, s.hessian)
 
 
-LIMITS = {
-    "betas": FRACTION, "gamma": NOT_NEGATIVE, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE,
-    "clip_threshold": NOT_NEGATIVE,
-}  # fmt: skip
-
-SOPHIA = Rule(
-    "sophia", State, Scalars, scalars, update, _reference(scalars), limits=LIMITS, paper="Liu et al. 2023, Algorithm 3"
-)  # fmt: skip
-SOPHIA_OPTAX = Rule(
-    "sophia_optax", State, Scalars, scalars_optax, update, _reference(scalars_optax), limits=LIMITS,
-    paper="Liu et al. 2023, Algorithm 3, as in Optax",
-)  # fmt: skip
+def reference_optax(p, g, s, step, *, lr, betas, gamma, eps, weight_decay, clip_threshold):
+    m = betas[0] * s.exp_avg + (1.0 - betas[0]) * g
+    r = m * (1.0 / (1.0 - betas[0] ** step)) / np.maximum(gamma * s.hessian, eps)
+    clipped = np.minimum(np.maximum(r, -clip_threshold), clip_threshold)
+    return p * (1.0 - lr * weight_decay) - lr * clipped, State(m, s.hessian)
 
 
-def scalars_hessian(step, *, betas=(0.96, 0.99)):
+def scalars_hessian(step, *, betas):
     return HessianScalars(betas[1], 1.0 - betas[1])
 
 
@@ -87,19 +71,50 @@ def update_hessian(p, g, s, h):
     return p, HessianState(h.beta2 * s.hessian + h.one_minus_beta2 * g)
 
 
-def reference_hessian(p, g, s, step, *, betas=(0.96, 0.99)):
+def reference_hessian(p, g, s, step, *, betas):
     return p, HessianState(betas[1] * s.hessian + (1.0 - betas[1]) * g)
 
 
+_PAPER = "Liu et al. 2023, Algorithm 3"
+SOPHIA = Rule(
+    "sophia",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={
+        "betas": FRACTION,
+        "gamma": NOT_NEGATIVE,
+        "eps": NOT_NEGATIVE,
+        "weight_decay": NOT_NEGATIVE,
+        "clip_threshold": NOT_NEGATIVE,
+    },
+    paper=_PAPER,
+)
+SOPHIA_OPTAX = SOPHIA.variant(
+    "sophia_optax", scalars=scalars_optax, reference=reference_optax, paper=f"{_PAPER}, as in Optax"
+)
 SOPHIA_HESSIAN = Rule(
-    "sophia_hessian", HessianState, HessianScalars, scalars_hessian, update_hessian, reference_hessian,
-    paper="Liu et al. 2023, Algorithm 3",
-)  # fmt: skip
+    "sophia_hessian",
+    HessianState,
+    HessianScalars,
+    scalars_hessian,
+    update_hessian,
+    reference_hessian,
+    paper=_PAPER,
+)
 """No optimizer, but what moves the second state: the estimate comes in as the gradient, the parameter stays."""
 
 
-def select(*, eps, convention="paper", **_):
+CONVENTIONS = Conventions(
+    paper=Convention({"betas": (0.96, 0.99), "eps": 1e-12, "weight_decay": 0.2}, SOPHIA),
+    optax=Convention({"betas": (0.965, 0.99), "eps": 1e-8, "weight_decay": 1e-4}, SOPHIA_OPTAX),
+)
+
+
+def select(*, eps, convention, **_):
     """The rule that runs for a group's options."""
     if eps == 0.0:
         raise ValueError(f"eps: expected a number above 0; got {eps!r}")
-    return SOPHIA_OPTAX if convention == "optax" else SOPHIA
+    return CONVENTIONS[convention].rule

@@ -25,7 +25,7 @@ State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
     "Scalars",
     ["lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_sq", "weight_decay", "keep"],
-)  # fmt: skip
+)
 Sums = namedtuple("Sums", ["ratios", "count"])
 Found = namedtuple("Found", ["lr", "keep"])
 
@@ -35,7 +35,7 @@ def debiased(beta, step):
     return beta * (1.0 - beta ** (step - 1)) / (1.0 - beta**step)
 
 
-def scalars(step, *, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
+def scalars(step, *, lr, betas, eps, weight_decay):
     beta1, beta2 = (debiased(beta, step) for beta in betas)
     return Scalars(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, eps * eps, weight_decay, 1.0 - lr * weight_decay)
 
@@ -45,13 +45,8 @@ def measure(p, g, s, h):
     return Sums(g * g / larger(v, h.eps_sq), 1.0)
 
 
-def rate(lr, sums):
-    """The learning rate of a tensor; lr where it has no elements."""
-    return lr / max(1.0, math.sqrt(sums.ratios / sums.count)) if sums.count > 0.0 else lr
-
-
 def finish(h, sums, step):
-    lr = rate(h.lr, sums)
+    lr = h.lr / max(1.0, math.sqrt(sums.ratios / sums.count)) if sums.count > 0.0 else h.lr
     return Found(lr, 1.0 - lr * h.weight_decay)
 
 
@@ -61,22 +56,33 @@ def update(p, g, s, h):
     return p * h.keep - h.lr * (m / (math.sqrt(v) + h.eps)), State(m, v)
 
 
-def reference_measure(p, g, s, step, *, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
+def reference_measure(p, g, s, step, *, betas, eps, **_):
     beta2 = debiased(betas[1], step)
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     return Sums(g * g / np.maximum(v, p.dtype.type(eps * eps)), np.ones_like(p))
 
 
-def reference(p, g, s, step, *, sums, lr, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.2):
-    beta1, beta2 = (debiased(beta, step) for beta in betas)
+def reference(p, g, s, step, *, sums, lr, betas, eps, weight_decay):
+    beta1, beta2 = debiased(betas[0], step), debiased(betas[1], step)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    lr = rate(lr, sums)
-    return p * (1.0 - lr * weight_decay) - lr * (m / (np.sqrt(v) + eps)), State(m, v)
+    rms = math.sqrt(sums.ratios / sums.count) if sums.count > 0.0 else 0.0
+    eta = lr / max(1.0, rms)
+    return p * (1.0 - eta * weight_decay) - eta * (m / (np.sqrt(v) + eps)), State(m, v)
 
 
 STABLE_ADAMW = Rule(
-    "stable_adamw", State, Scalars, scalars, update, reference, paper="Wortsman et al. 2023, Algorithm 2",
-    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}, not_negative=("exp_avg_sq",),
-    Sums=Sums, measure=measure, finish=finish, reference_measure=reference_measure,
-)  # fmt: skip
+    "stable_adamw",
+    State,
+    Scalars,
+    scalars,
+    update,
+    reference,
+    limits={"betas": FRACTION, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE},
+    paper="Wortsman et al. 2023, Algorithm 2",
+    not_negative=("exp_avg_sq",),
+    Sums=Sums,
+    measure=measure,
+    finish=finish,
+    reference_measure=reference_measure,
+)

@@ -54,4 +54,4 @@ class MADGRAD(Optimizer):
     ) -> None:
         super().__init__(
             params, madgrad.MADGRAD, lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps, **common
-        )  # fmt: skip
+        )

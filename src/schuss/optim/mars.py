@@ -58,7 +58,7 @@ class MARS(Optimizer):
     ) -> None:
         super().__init__(
             params, mars.MARS, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, gamma=gamma, **common
-        )  # fmt: skip
+        )
 
 
 class MARSLion(Optimizer):

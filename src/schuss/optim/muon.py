@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import muon
 from schuss_kernels.rules.muon import COEFFICIENTS
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -76,11 +75,7 @@ class Muon(Optimizer):
            [ 0. , -0.1]]), array([-0.1,  0.1]))
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"weight_decay": 0.1, "rms_scale": 0.0, "eps": 1e-7, "adam_eps": 1e-8, "adam_weight_decay": 1e-2},
-        "keras": {"weight_decay": 4e-3, "rms_scale": 0.2, "eps": 1e-7, "adam_eps": 1e-7, "adam_weight_decay": 4e-3},
-        "optax": {"weight_decay": 0.0, "rms_scale": 0.0, "eps": 1e-8, "adam_eps": 1e-8, "adam_weight_decay": 0.0},
-    }
+    _conventions = muon.CONVENTIONS
 
     def __init__(
         self,
@@ -103,8 +98,21 @@ class Muon(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, muon.select, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
-            rms_scale=rms_scale, ns_steps=ns_steps, ns_coefficients=ns_coefficients, eps=eps, betas=betas,
-            adam_eps=adam_eps, adam_weight_decay=adam_weight_decay, adam_lr_ratio=adam_lr_ratio, only_adam=only_adam,
-            convention=convention, **common,
-        )  # fmt: skip
+            params,
+            muon.select,
+            lr=lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            rms_scale=rms_scale,
+            ns_steps=ns_steps,
+            ns_coefficients=ns_coefficients,
+            eps=eps,
+            betas=betas,
+            adam_eps=adam_eps,
+            adam_weight_decay=adam_weight_decay,
+            adam_lr_ratio=adam_lr_ratio,
+            only_adam=only_adam,
+            convention=convention,
+            **common,
+        )

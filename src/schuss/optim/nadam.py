@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import nadam
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -60,12 +59,7 @@ class NAdam(Optimizer):
     array([0.8944, 2.1056])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 2e-3, "eps": 1e-8, "momentum_decay": 4e-3},
-        "keras": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0},
-        "optax": {"lr": 2e-3, "eps": 1e-8, "momentum_decay": 0.0},
-        "paper": {"lr": 2e-3, "eps": 1e-8, "momentum_decay": 4e-3},
-    }
+    _conventions = nadam.CONVENTIONS
 
     def __init__(
         self,
@@ -81,7 +75,14 @@ class NAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, nadam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
-            momentum_decay=momentum_decay, decoupled_weight_decay=decoupled_weight_decay, convention=convention,
+            params,
+            nadam.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum_decay=momentum_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            convention=convention,
             **common,
-        )  # fmt: skip
+        )

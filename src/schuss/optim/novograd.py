@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import novograd
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -56,9 +55,7 @@ class NovoGrad(Optimizer):
     array([0.94, 2.08])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "paper": {"betas": (0.95, 0.98), "eps": 1e-8}, "optax": {"betas": (0.9, 0.25), "eps": 1e-6},
-    }  # fmt: skip
+    _conventions = novograd.CONVENTIONS
 
     def __init__(
         self,
@@ -73,6 +70,13 @@ class NovoGrad(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, novograd.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
-            grad_averaging=grad_averaging, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            novograd.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            grad_averaging=grad_averaging,
+            convention=convention,
+            **common,
+        )

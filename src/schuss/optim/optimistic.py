@@ -110,6 +110,15 @@ class OptimisticAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, optimistic.OPTIMISTIC_ADAM, lr=lr, alpha=alpha, beta=beta, betas=betas, eps=eps, eps_root=eps_root,
-            weight_decay=weight_decay, nesterov=nesterov, **common,
-        )  # fmt: skip
+            params,
+            optimistic.OPTIMISTIC_ADAM,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            betas=betas,
+            eps=eps,
+            eps_root=eps_root,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            **common,
+        )

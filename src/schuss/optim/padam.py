@@ -56,4 +56,4 @@ class PAdam(Optimizer):
     ) -> None:
         super().__init__(
             params, padam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, partial=partial, **common
-        )  # fmt: skip
+        )

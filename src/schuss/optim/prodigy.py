@@ -78,10 +78,21 @@ class Prodigy(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, prodigy.select, lr=lr, betas=betas, beta3=beta3, eps=eps, weight_decay=weight_decay,
-            decouple=decouple, use_bias_correction=use_bias_correction, safeguard_warmup=safeguard_warmup, d0=d0,
-            d_coef=d_coef, growth_rate=growth_rate, **common,
-        )  # fmt: skip
+            params,
+            prodigy.select,
+            lr=lr,
+            betas=betas,
+            beta3=beta3,
+            eps=eps,
+            weight_decay=weight_decay,
+            decouple=decouple,
+            use_bias_correction=use_bias_correction,
+            safeguard_warmup=safeguard_warmup,
+            d0=d0,
+            d_coef=d_coef,
+            growth_rate=growth_rate,
+            **common,
+        )
 
 
 class DAdaptAdam(Optimizer):
@@ -146,6 +157,15 @@ class DAdaptAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, dadapt.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decouple=decouple,
-            use_bias_correction=use_bias_correction, d0=d0, growth_rate=growth_rate, **common,
-        )  # fmt: skip
+            params,
+            dadapt.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decouple=decouple,
+            use_bias_correction=use_bias_correction,
+            d0=d0,
+            growth_rate=growth_rate,
+            **common,
+        )

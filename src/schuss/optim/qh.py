@@ -59,9 +59,15 @@ class QHM(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, qh.QHM, lr=lr, momentum=momentum, nu=nu, weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay, **common,
-        )  # fmt: skip
+            params,
+            qh.QHM,
+            lr=lr,
+            momentum=momentum,
+            nu=nu,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            **common,
+        )
 
 
 class QHAdam(Optimizer):
@@ -115,6 +121,13 @@ class QHAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, qh.QHADAM, lr=lr, betas=betas, nus=nus, eps=eps, weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay, **common,
-        )  # fmt: skip
+            params,
+            qh.QHADAM,
+            lr=lr,
+            betas=betas,
+            nus=nus,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import radam
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -56,7 +55,7 @@ class RAdam(Optimizer):
     array([0.75, 2.5 ])
     """
 
-    _conventions: ClassVar[Conventions] = {"torch": {}, "optax": {}, "paper": {}}
+    _conventions = radam.CONVENTIONS
 
     def __init__(
         self,
@@ -71,6 +70,13 @@ class RAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, radam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            radam.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            convention=convention,
+            **common,
+        )

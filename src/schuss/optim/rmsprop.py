@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import rmsprop
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -59,12 +58,7 @@ class RMSprop(Optimizer):
     array([0.9, 2.1])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "torch": {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8},
-        "keras": {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7},
-        "optax": {"lr": 1e-2, "alpha": 0.9, "eps": 1e-8},
-        "paper": {"lr": 1e-4, "alpha": 0.95, "eps": 1e-4},
-    }
+    _conventions = rmsprop.CONVENTIONS
 
     def __init__(
         self,
@@ -80,6 +74,14 @@ class RMSprop(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, rmsprop.select, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-            centered=centered, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            rmsprop.select,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            convention=convention,
+            **common,
+        )

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import rprop
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -57,7 +56,7 @@ class Rprop(Optimizer):
     array([0.5, 3.5])
     """
 
-    _conventions: ClassVar[Conventions] = {"torch": {"lr": 1e-2}, "optax": {"lr": 1e-2}, "paper": {"lr": 0.1}}
+    _conventions = rprop.CONVENTIONS
 
     def __init__(
         self,
@@ -69,6 +68,4 @@ class Rprop(Optimizer):
         convention: str = "torch",
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(
-            params, rprop.select, lr=lr, etas=etas, step_sizes=step_sizes, convention=convention, **common
-        )  # fmt: skip
+        super().__init__(params, rprop.select, lr=lr, etas=etas, step_sizes=step_sizes, convention=convention, **common)

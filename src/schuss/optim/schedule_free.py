@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from schuss_kernels.rules import schedule_free
 from schuss_kernels.storage import stochastic_rounding
 
 from ..core import arrays, states
-from ..core.conventions import Conventions
 from ..core.param_groups import ParamGroup
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
@@ -137,7 +136,7 @@ class ScheduleFreeSGD(ScheduleFree):
     [0.85 2.15]
     """
 
-    _conventions: ClassVar[Conventions] = {"authors": {}, "optax": {}}
+    _conventions = schedule_free.SGD_CONVENTIONS
 
     def __init__(
         self,
@@ -153,9 +152,17 @@ class ScheduleFreeSGD(ScheduleFree):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, schedule_free.select_sgd, lr=lr, momentum=momentum, weight_decay=weight_decay,
-            warmup_steps=warmup_steps, r=r, weight_lr_power=weight_lr_power, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            schedule_free.select_sgd,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            r=r,
+            weight_lr_power=weight_lr_power,
+            convention=convention,
+            **common,
+        )
 
     @staticmethod
     def _beta(group: ParamGroup) -> float:
@@ -219,12 +226,7 @@ class ScheduleFreeAdamW(ScheduleFree):
     [0.85 2.15]
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "authors": {"weight_lr_power": 2.0},
-        "optax": {"weight_lr_power": 2.0},
-        "keras": {"weight_lr_power": 0.0},
-        "paper": {"weight_lr_power": 2.0},
-    }
+    _conventions = schedule_free.ADAMW_CONVENTIONS
 
     def __init__(
         self,
@@ -241,9 +243,18 @@ class ScheduleFreeAdamW(ScheduleFree):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, schedule_free.select_adamw, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
-            warmup_steps=warmup_steps, r=r, weight_lr_power=weight_lr_power, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            schedule_free.select_adamw,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            r=r,
+            weight_lr_power=weight_lr_power,
+            convention=convention,
+            **common,
+        )
 
 
 class ScheduleFreeRAdam(ScheduleFree):
@@ -299,6 +310,14 @@ class ScheduleFreeRAdam(ScheduleFree):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, schedule_free.select_radam, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, r=r,
-            weight_lr_power=weight_lr_power, silent_sgd_phase=silent_sgd_phase, **common,
-        )  # fmt: skip
+            params,
+            schedule_free.select_radam,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            r=r,
+            weight_lr_power=weight_lr_power,
+            silent_sgd_phase=silent_sgd_phase,
+            **common,
+        )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
@@ -14,7 +14,6 @@ from schuss_kernels.storage.stochastic_rounding import key as random_key
 
 from ..core import states as states_
 from ..core import tree
-from ..core.conventions import Conventions
 from ..core.overlap import overlap
 from ..core.param_groups import unwrapped
 from ..core.step_options import StepInfo, StepOptions
@@ -74,10 +73,7 @@ class Sophia(Optimizer):
     array([0.975, 2.1  ])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "paper": {"betas": (0.96, 0.99), "eps": 1e-12, "weight_decay": 0.2},
-        "optax": {"betas": (0.965, 0.99), "eps": 1e-8, "weight_decay": 1e-4},
-    }
+    _conventions = sophia.CONVENTIONS
 
     def __init__(
         self,
@@ -95,9 +91,17 @@ class Sophia(Optimizer):
         self._given = threading.local()  # the estimate on its way from step() to where the lock is held
         self._waiting: list[Memory | None] = []
         super().__init__(
-            params, sophia.select, lr=lr, betas=betas, gamma=gamma, eps=eps, weight_decay=weight_decay,
-            clip_threshold=clip_threshold, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            sophia.select,
+            lr=lr,
+            betas=betas,
+            gamma=gamma,
+            eps=eps,
+            weight_decay=weight_decay,
+            clip_threshold=clip_threshold,
+            convention=convention,
+            **common,
+        )
 
     def step(
         self,
@@ -119,9 +123,14 @@ class Sophia(Optimizer):
         self._given.estimate = hessian
         try:
             return super().step(
-                grads, grad_scale=grad_scale, clip_norm=clip_norm, clip_value=clip_value,
-                skip_nonfinite=skip_nonfinite, zero_grad=zero_grad, stream=stream,
-            )  # fmt: skip
+                grads,
+                grad_scale=grad_scale,
+                clip_norm=clip_norm,
+                clip_value=clip_value,
+                skip_nonfinite=skip_nonfinite,
+                zero_grad=zero_grad,
+                stream=stream,
+            )
         finally:
             self._given.estimate = None
 
@@ -205,11 +214,15 @@ class Sophia(Optimizer):
         if self._hessians is None:
             tensors = [
                 Tensor(
-                    name, sophia.SOPHIA_HESSIAN, parameter, (states["hessian"],), *states_.expected_gradient(parameter),
+                    name,
+                    sophia.SOPHIA_HESSIAN,
+                    parameter,
+                    (states["hessian"],),
+                    *states_.expected_gradient(parameter),
                     stochastic=self._storage.stochastic,
                 )
                 for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)
-            ]  # fmt: skip
+            ]
             self._hessians = self._make_engine(tensors, np.zeros(1, np.int64))
         engine = self._hessians
         engine.stream = self._engine.stream

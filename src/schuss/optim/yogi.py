@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from schuss_kernels.rules import yogi
 
-from ..core.conventions import Conventions
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -54,9 +53,7 @@ class Yogi(Optimizer):
     array([0.8, 2.2])
     """
 
-    _conventions: ClassVar[Conventions] = {
-        "paper": {"initial_accumulator_value": 0.0}, "optax": {"initial_accumulator_value": 1e-6},
-    }  # fmt: skip
+    _conventions = yogi.CONVENTIONS
 
     def __init__(
         self,
@@ -71,6 +68,13 @@ class Yogi(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, yogi.select, lr=lr, betas=betas, eps=eps, initial_accumulator_value=initial_accumulator_value,
-            weight_decay=weight_decay, convention=convention, **common,
-        )  # fmt: skip
+            params,
+            yogi.CONVENTIONS.select,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            initial_accumulator_value=initial_accumulator_value,
+            weight_decay=weight_decay,
+            convention=convention,
+            **common,
+        )

@@ -1,6 +1,6 @@
 """Random lives of every optimizer, stored and ridden in every way: what runs by itself == numpy reference throughout.
 
-``SCHUSS_LIVES=500 pytest tests/test_wide_lives.py`` lives more of them than the few that every run does.
+``SCHUSS_LIVES=500 pytest tests/api/test_random_lives_of_all.py`` lives more of them than the few that every run does.
 """
 
 from __future__ import annotations

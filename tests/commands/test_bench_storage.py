@@ -39,7 +39,7 @@ def test_figures(report):
 
 
 def test_readme_table(report, capsys, tmp_path):
-    from test_benchmark import ROOT
+    from test_bench import ROOT
 
     spec = importlib.util.spec_from_file_location("readme_table", ROOT / "bench" / "readme_table.py")
     if spec is None or not (ROOT / "bench").exists():

@@ -11,9 +11,9 @@ import random
 
 import numpy as np
 import pytest
+from bits import BFLOAT16, assert_same_everything, raw
 from cases import CASES
-from test_bitwise import GRADIENT_LAYOUTS, like
-from test_storage import BFLOAT16, assert_same_everything, raw
+from layouts import GRADIENT_LAYOUTS, like
 
 import schuss
 from schuss.optim.schedule_free import ScheduleFree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from ..plan import two_pass
@@ -41,8 +42,22 @@ from .jit import jit
 from .machine import table
 
 
+def _kernel(text: str) -> Any:
+    """Compile a kernel with a disk cache of its own, named after ``text``, which says all that it is.
+
+    Numba keeps what it compiled of one function in numbered files and their numbers in an index, and locks neither: two
+    processes that compile different kernels of one loop at once may take the same number, and find each other's code.
+    """
+
+    def wrap(loop: Any) -> Any:
+        loop.__qualname__ += f"_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop)
+
+    return wrap
+
+
 def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(spec)
     def dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -58,7 +73,7 @@ def _dense(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
 
 
 def _dense_blocks(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(spec)
     def dense_blocks(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -81,7 +96,7 @@ def _dense_blocks(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
 def _strided(spec: str, step: int) -> Any:
     """``step``: elements after which the block of the states in 8 bits is closed; more than there are, without such."""
 
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(spec)
     def strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -120,7 +135,7 @@ def _strided(spec: str, step: int) -> Any:
 
 
 def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(spec)
     def measure_dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -142,7 +157,7 @@ def _measure_dense(spec: str, parameter_bytes: int, gradient_bytes: int, sum_byt
 
 
 def _measure_strided(spec: str, sum_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(spec)
     def measure_strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -170,7 +185,7 @@ def _measure_strided(spec: str, sum_bytes: int) -> Any:
 
 
 def _squares_dense(code: str, size: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(code)
     def squares(row):
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
         for first in range(0, count, BLOCK):
@@ -180,7 +195,7 @@ def _squares_dense(code: str, size: int) -> Any:
 
 
 def _squares_strided(code: str) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(code)
     def squares(row):
         walk, count, dense = table(row, LAYOUT), table(row, COUNT), scratch()
         for first in range(0, count, BLOCK):
@@ -198,7 +213,7 @@ def _squares_strided(code: str) -> Any:
 
 
 def _finish(text: str) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_kernel(text)
     def finish(row):
         h, sums = all_scalars(text, table(row, two_pass.SCALARS)), all_sums(text, table(row, two_pass.FOLDED))
         made = finished(text, h, sums, table(row, two_pass.STEP), all_running(text, table(row, two_pass.RUNNING)))

@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pytest
+from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import library
 
 import schuss
 
-needs_native = pytest.mark.skipif(library.available() is not None, reason=str(library.available()))
+NATIVE_LEVELS = []
+"""The native engine at each instruction-set level that was built and that this processor runs."""
+if library.available() is None:
+    NATIVE_LEVELS += [f"native {level}" for level, runs in library.library().levels if runs]
+
+needs_native = pytest.mark.skipif(
+    not NATIVE_LEVELS,
+    reason=f"needs the native extension; `SCHUSS_LEVELS=all pip install .` builds it: {library.available()}",
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     torch: str | None = None
 
-    @property
+    @cached_property
     def rule(self) -> Any:
         """The rule that moves a vector."""
         return self.make([np.ones(1)], **self.options, backend="numpy")._engine.tensors[0].rule
@@ -190,6 +200,15 @@ def one_a_kernel() -> list[Case]:
         rule = case.rule
         found.setdefault((rule.update, rule.measure), case)
     return list(found.values())
+
+
+def group_of(item: pytest.Item) -> str:
+    """The tests that one process does best: those of one kernel, in whatever file, else those of a file."""
+    for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
+        rule = value.rule if isinstance(value, Case) else value
+        if isinstance(rule, Rule):
+            return f"{rule.update.__module__}.{rule.update.__name__}"
+    return item.path.name
 
 
 def said(value: Any) -> str:

@@ -6,15 +6,25 @@ import functools
 import re
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pytest
+from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import library
 
 import schuss
 
-needs_native = pytest.mark.skipif(library.available() is not None, reason=str(library.available()))
+NATIVE_LEVELS = []
+"""The native engine at each instruction-set level that was built and that this processor runs."""
+if library.available() is None:
+    NATIVE_LEVELS += [f"native {level}" for level, runs in library.library().levels if runs]
+
+needs_native = pytest.mark.skipif(
+    not NATIVE_LEVELS,
+    reason=f"needs the native extension; `SCHUSS_LEVELS=all pip install .` builds it: {library.available()}",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     torch: str | None = None
 
-    @property
+    @cached_property
     def rule(self) -> Any:
         """The rule that moves a vector."""
         return self.make([np.ones(1)], **self.options, backend="numpy")._engine.tensors[0].rule
@@ -207,6 +217,15 @@ def options_of(rule: Any) -> dict[str, Any]:
     """Values for the hyper-parameters of a built-in rule: those of the first case that it moves a vector in."""
     known = _options_of_rules()[rule.name]
     return {name: known[name] for name in rule.options}
+
+
+def group_of(item: pytest.Item) -> str:
+    """The tests that one process does best: those of one kernel, in whatever file, else those of a file."""
+    for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
+        rule = value.rule if isinstance(value, Case) else value
+        if isinstance(rule, Rule):
+            return f"{rule.update.__module__}.{rule.update.__name__}"
+    return item.path.name
 
 
 def said(value: Any) -> str:

@@ -1,12 +1,42 @@
-"""What the tests of the engines for host memory run on: every engine that can run here."""
+"""One cache of compiled kernels for the whole run, who runs which test, and the engines that can run here."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+
+import numba
+import pairs
 import pytest
-from cases import needs_native
+from cases import NATIVE_LEVELS, group_of, needs_native
 from schuss_kernels.cpu import engine as cpu_engine
 from schuss_kernels.engine import extension
 from schuss_kernels.native import library
+
+
+def share_a_cache():
+    """Give all processes of a run one folder for numba's kernels, empty at its start and gone at its end."""
+    if "NUMBA_CACHE_DIR" in os.environ:  # the user's, or that of the process that started this one
+        return
+    folder, owner = tempfile.mkdtemp(prefix="schuss-tests-"), os.getpid()
+    os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_configure(config):
+    share_a_cache()
+    pairs.EVERY = "not full" not in config.option.markexpr
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """With ``--dist loadgroup`` a kernel is compiled by one worker: the tests of a rule go together, else of a file."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 def engines():
@@ -14,10 +44,7 @@ def engines():
     built and that this processor runs."""
     yield pytest.param("numba", marks=needs_native)
     yield "numba prange"
-    if library.available() is not None:
-        yield pytest.param("native", marks=needs_native)
-    else:
-        yield from (f"native {level}" for level, runs in library.library().levels if runs)
+    yield from NATIVE_LEVELS or [pytest.param("native", marks=needs_native)]
 
 
 @pytest.fixture(params=list(engines()))

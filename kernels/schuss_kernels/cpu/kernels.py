@@ -5,6 +5,7 @@ A kernel is freestanding: it works on addresses, allocates nothing, raises nothi
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from ..plan import two_pass
@@ -44,8 +45,22 @@ from .jit import jit
 from .machine import table
 
 
+def _cached(text: str) -> Any:
+    """Compile a kernel with a disk cache of its own, named after ``text``, which says all that it is.
+
+    Numba keeps what it compiled of one function in numbered files and their numbers in an index, and locks neither: two
+    processes that compile different kernels of one loop at once may take the same number, and find each other's code.
+    """
+
+    def wrap(loop: Any) -> Any:
+        loop.__qualname__ += f"_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop)
+
+    return wrap
+
+
 def dense_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(spec)
     def dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -61,7 +76,7 @@ def dense_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
 
 
 def quantized_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(spec)
     def dense_blocks(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -87,7 +102,7 @@ def strided_kernel(spec: str, step: int) -> Any:
     ``step``: elements in a block of quantized states; more than a row has where there are none.
     """
 
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(spec)
     def strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -126,7 +141,7 @@ def strided_kernel(spec: str, step: int) -> Any:
 
 
 def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(spec)
     def measure_dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -148,7 +163,7 @@ def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, s
 
 
 def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(spec)
     def measure_strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
@@ -176,7 +191,7 @@ def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
 
 
 def dense_squares_kernel(code: str, size: int) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(code)
     def squares(row):
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
         for first in range(0, count, BLOCK):
@@ -186,7 +201,7 @@ def dense_squares_kernel(code: str, size: int) -> Any:
 
 
 def strided_squares_kernel(code: str) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(code)
     def squares(row):
         walk, count, dense = table(row, LAYOUT), table(row, COUNT), block_buffer()
         for first in range(0, count, BLOCK):
@@ -204,7 +219,7 @@ def strided_squares_kernel(code: str) -> Any:
 
 
 def finish_kernel(text: str) -> Any:
-    @jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_cached(text)
     def finish(row):
         h, sums = all_scalars(text, table(row, two_pass.SCALARS)), all_sums(text, table(row, two_pass.FOLDED))
         made = finished(text, h, sums, table(row, two_pass.STEP), all_running(text, table(row, two_pass.RUNNING)))

@@ -81,8 +81,12 @@ class Spec:
         return self.parameter.compute
 
     def measuring(self) -> Spec:
-        """What adds up the rule's measure of the same tensor."""
-        return replace(self, stochastic=False, zero=False, ema=False, copy=None, measure=True, lookahead=False)
+        """What adds up the rule's measure of the same tensor.
+
+        Moving average and copy stay where scales of 8-bit states come after them in a row of the plan.
+        """
+        ema, copy = (self.ema, self.copy) if self.in_blocks else (False, None)
+        return replace(self, stochastic=False, zero=False, ema=ema, copy=copy, measure=True, lookahead=False)
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
@@ -153,6 +157,8 @@ class Spec:
                 changed = name in used.written or name == GRADIENT or stream.storage.dtype != self.compute
                 writes = stream.writes and changed and not self.measure
                 stream = replace(stream, reads=stream.reads and name in read, writes=writes)
+            elif self.measure:
+                stream = replace(stream, reads=False, writes=False)
             made.append(stream)
         return tuple(made)
 

@@ -21,7 +21,7 @@ import schuss
 from schuss import catalogue, cli
 from schuss.commands import benchmark, floor, latency, machine, timing, workloads
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TORCH = importlib.util.find_spec("torch") is not None
 
 

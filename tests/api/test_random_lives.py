@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from cases import BACKENDS, arrays, assert_same_optimizers
-from test_bitwise import GRADIENT_LAYOUTS, like
+from layouts import GRADIENT_LAYOUTS, like
 
 import schuss
 

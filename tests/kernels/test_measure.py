@@ -127,6 +127,21 @@ def test_storages_and_layouts(engine, make, options):
     assert_same(stepped(own(), engine, make=make, **options), stepped(own(), "numpy", make=make, **options))
 
 
+@pytest.mark.parametrize("beside", [{"ema": 0.9}, {"copy_to": np.float16}], ids=str)
+def test_8bit_states_beside_an_average_or_a_copy(engine, beside):
+    """The first pass finds the scales of the states behind what it does not touch itself."""
+    made = []
+    for backend in (engine, "numpy"):
+        params = arrays([700, 33], np.float32, 0)
+        copies = {"copy_to": [np.zeros(p.shape, beside["copy_to"]) for p in params]} if "copy_to" in beside else {}
+        opt = schuss.LAMB(params, state_dtype="8bit", min_8bit_size=0, backend=backend, **{**beside, **copies})
+        for step in range(3):
+            opt.step(arrays([700, 33], np.float32, 1 + step))
+        made.append(params)
+    for ours, expected in zip(*made, strict=True):
+        assert_same_bits(ours, expected)
+
+
 @pytest.mark.parametrize("chunk", [1024, 3072])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_sums_do_not_depend_on_threads_and_chunks(engine, threads, chunk, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from schuss import catalogue, cli, problems
 from schuss.commands import benchmark, console, fewer_bytes, workloads
 
 pytest.importorskip("ml_dtypes")
+ROOT = Path(__file__).parents[2]
 TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -39,8 +41,6 @@ def test_figures(report):
 
 
 def test_readme_table(report, capsys, tmp_path):
-    from test_benchmark import ROOT
-
     spec = importlib.util.spec_from_file_location("readme_table", ROOT / "bench" / "readme_table.py")
     if spec is None or not (ROOT / "bench").exists():
         pytest.skip("the tests run without the repository around them")

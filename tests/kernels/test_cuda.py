@@ -69,7 +69,7 @@ def types_of(rule):
 @functools.cache
 def simulated():
     """What the simulator says of every rule; it has to be switched on before numba is imported."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
     command = [sys.executable, str(here / "cuda_in_simulator.py")]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

@@ -1,6 +1,6 @@
 """Random lives of every optimizer, stored and ridden in every way: what runs by itself == numpy reference throughout.
 
-``SCHUSS_LIVES=500 pytest tests/test_wide_lives.py`` lives more of them than the few that every run does.
+``SCHUSS_LIVES=500 pytest tests/api/test_random_lives_of_all.py`` lives more of them than the few that every run does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import random
 
 import numpy as np
 import pytest
+from bits import BFLOAT16, assert_same_everything, raw
 from cases import CASES
-from test_bitwise import GRADIENT_LAYOUTS, like
-from test_storage import BFLOAT16, assert_same_everything, raw
+from layouts import GRADIENT_LAYOUTS, like
 
 import schuss
 from schuss.optim.schedule_free import ScheduleFree

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).parents[1] / "kernels" / "native"
+SOURCES = Path(__file__).parents[2] / "kernels" / "native"
 FILES = sorted(path.name for path in SOURCES.glob("*.[ch]"))
 
 

@@ -113,7 +113,7 @@ def test_the_table_names_every_kernel_once():
     assert f"KERNEL_COUNT = {len(entries)};" in text
 
 
-SOURCES = Path(__file__).parents[1] / "kernels" / "native"
+SOURCES = Path(__file__).parents[2] / "kernels" / "native"
 COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 
 

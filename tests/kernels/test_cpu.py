@@ -117,6 +117,13 @@ def test_two_processes_filling_one_cache(tmp_path):
     assert int(python(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split()[1]) == 0
 
 
+def test_every_kernel_has_its_own_file_in_the_cache():
+    """Two processes that compile different ones at once cannot write over each other's."""
+    rules = [KERNELS["adamw"], KERNELS["sgd"]]
+    made = [dispatcher(rule, storage) for rule in rules for storage in (F32, F64)]
+    assert len({kernel._cache._cache_file._index_path for kernel in made}) == 4
+
+
 def test_no_place_for_a_cache(tmp_path):
     """Neither beside the package nor in the home folder: it works, it only compiles again."""
     code = """

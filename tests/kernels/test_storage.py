@@ -8,7 +8,9 @@ import re
 
 import numpy as np
 import pytest
+from bits import BFLOAT16, assert_same_everything, everything
 from cases import arrays, assert_same_bits, one_a_kernel
+from layouts import strided
 from schuss_kernels.lowering.conversions import narrow, widen
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
@@ -16,9 +18,6 @@ from schuss_kernels.storage import stochastic_rounding
 from schuss_kernels.storage.dtypes import BF16, F16
 
 import schuss
-
-ml_dtypes = pytest.importorskip("ml_dtypes")
-BFLOAT16 = ml_dtypes.bfloat16
 
 # ------------------------------------------------------------------------------------------------------ conversions
 
@@ -157,26 +156,6 @@ KEPT = {
 SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 
 
-def everything(optimizer):
-    """The bits of all that an optimizer moves."""
-    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.stored_arrays(), *t.scales())]
-    return [raw(memory.array) for memory in memories]
-
-
-def raw(array):
-    """Bits; every NaN is the same."""
-    dense = np.ascontiguousarray(array)
-    bits = dense.view(f"u{dense.dtype.itemsize}")
-    if dense.dtype.kind in "iu":
-        return bits
-    return np.where(np.isnan(dense.astype(np.float64)), bits.dtype.type(0xFFFF), bits)
-
-
-def assert_same_everything(one, other):
-    for ours, expected in zip(everything(one), everything(other), strict=True):
-        np.testing.assert_array_equal(ours, expected)
-
-
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("case", one_a_kernel(), ids=str)
 def test_every_optimizer_in_every_storage(case, kept):
@@ -210,15 +189,6 @@ def test_every_engine_and_layout(kept, backend):
         ours.step(gradients)
         reference.step(gradients)
     assert_same_everything(ours, reference)
-
-
-def strided(seed):
-    draw = np.random.default_rng(seed)
-    yield draw.standard_normal((6, 50, 4))
-    yield np.asfortranarray(draw.standard_normal((30, 70)))
-    yield draw.standard_normal((40, 60))[::2, 1:59:3]
-    yield draw.standard_normal(3000)[::-1]
-    yield draw.standard_normal(())
 
 
 @pytest.mark.parametrize("chunk", [1024, 3072])

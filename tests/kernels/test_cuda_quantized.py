@@ -1,4 +1,4 @@
-"""States in 8 bits on CUDA: compiled IR on the CPU. More of them is in the tables of test_cuda and test_cuda_kernel."""
+"""States in 8 bits on CUDA: compiled IR on the CPU. More of them is in test_cuda and test_cuda_machine_code."""
 
 from __future__ import annotations
 

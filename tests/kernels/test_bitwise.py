@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers, one_a_kernel
+from layouts import GRADIENT_LAYOUTS, like, strided_arrays
 from schuss_kernels.engine.host import HostEngine
 from schuss_kernels.native import aot
 
@@ -16,16 +17,6 @@ def pair(case, params, backend, **options):
     copies = [like(p) for p in params]
     ours = case.make(params, **case.options, **options, backend=backend)
     return ours, case.make(copies, **case.options, backend="numpy")
-
-
-def like(array):
-    """A copy with the same strides, whatever they are."""
-    base = array
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    memory = np.frombuffer(bytearray(base.tobytes("A")), np.uint8)
-    offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-    return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -73,51 +64,6 @@ def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
         ours.step(gradients)
         reference.step(gradients)
     assert_same_optimizers(ours, reference)
-
-
-def strided_arrays(dtype, seed):
-    """Parameters of every layout; each stands alone in its memory."""
-    rng = np.random.default_rng(seed)
-
-    def new(*shape):
-        return np.asarray(rng.standard_normal(shape), dtype)
-
-    raw = np.frombuffer(bytearray(new(101).tobytes() + b"\0" * 16), np.uint8)
-    return {
-        "C": new(6, 5, 4),
-        "F": np.asfortranarray(new(6, 5, 4)),
-        "transposed": new(6, 5, 4).transpose(2, 0, 1),
-        "sliced": new(20, 30)[::2, 1:29:3],
-        "every third": new(300)[::3],
-        "reversed": new(100)[::-1],
-        "reversed rows": new(9, 11)[::-1],
-        "reversed both": new(9, 11)[::-1, ::-1],
-        "0-d": np.array(2.5, dtype),
-        "0-d view": new(5)[2:3].reshape(()),
-        "empty": new(0),
-        "empty 2-d": new(3, 0, 2),
-        "unaligned": np.ndarray((101,), dtype, raw, 1),
-        "one element": new(1, 1, 1),
-        "thin": new(1, 50, 1),
-        "column": new(70, 3)[:, 1:2],
-        "deep": new(2, 3, 2, 3, 2, 3)[:, ::-1, :, ::2].transpose(5, 1, 3, 0, 4, 2),
-    }
-
-
-GRADIENT_LAYOUTS = {
-    "same": like,
-    "C": lambda p: np.ascontiguousarray(p).reshape(p.shape),
-    "F": lambda p: np.asarray(p, order="F").copy(order="F"),
-    "every second": lambda p: np.stack([p, p], -1)[..., 0],
-    "reversed": lambda p: np.flip(np.flip(p).copy()),
-    "one number": lambda p: np.broadcast_to(p.dtype.type(0.5), p.shape),
-    "read-only": lambda p: _read_only(p.copy()),
-}
-
-
-def _read_only(array):
-    array.flags.writeable = False
-    return array
 
 
 @pytest.mark.parametrize("layout", GRADIENT_LAYOUTS)

@@ -1,6 +1,6 @@
 """Records what the optimizers of torch, Optax and Keras do, so that the tests need none of them.
 
-    python tests/golden/make_golden.py [torch] [optax] [keras]
+    python tests/optim/golden/make_golden.py [torch] [optax] [keras]
 
 Run by hand, with the three installed; writes ``inputs.npz`` and one file a framework beside itself. Every optimizer is
 taken through the same steps in float64 and float32; the parameters after some of them are kept. What every file holds:

@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from bits import BFLOAT16, assert_same_everything, everything, raw
 from cases import CASES, arrays, assert_same_bits
-from test_storage import BFLOAT16, assert_same_everything, everything, raw, strided
+from layouts import strided
 
 import schuss
 

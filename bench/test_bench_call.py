@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from schuss import catalogue
-from schuss.commands import benchmark as checks
-from schuss.commands import latency, workloads
+from schuss.commands import bench, bench_latency, workloads
 
 ADAMW = catalogue.VARIANTS["adamw"]
-SHAPES = {"1x1000": [(1000,)], "62 small tensors": latency.small_resnet18()}
+SHAPES = {"1x1000": [(1000,)], "62 small tensors": bench_latency.small_resnet18()}
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["same gradients", "new gradients"])
@@ -23,7 +22,7 @@ def test_call(load: str, fresh: bool, benchmark: pytest.FixtureRequest) -> None:
     gradients = workloads.random_arrays(shapes, 2)
     optimizer.step(gradients)
     plain.step(gradients)
-    checks.check_equal(optimizer, plain, load)
+    bench.check_equal(optimizer, plain, load)
 
     def arguments() -> tuple[tuple[list[np.ndarray]], dict[str, object]]:
         return ([array.copy() for array in gradients] if fresh else gradients,), {}

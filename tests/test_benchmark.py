@@ -18,8 +18,8 @@ from cases import BACKENDS
 from schuss_kernels.rules import RULES, adam
 
 import schuss
-from schuss import catalogue, cli
-from schuss.commands import benchmark, floor, latency, machine, timing, workloads
+from schuss import catalogue
+from schuss.commands import bandwidth_floor, bench, bench_latency, cli, machine, timing, workloads
 
 ROOT = Path(__file__).parents[1]
 TORCH = importlib.util.find_spec("torch") is not None
@@ -67,7 +67,7 @@ def test_every_optimizer_has_a_row():
 
 @pytest.mark.parametrize("key", catalogue.VARIANTS)
 def test_variant_is_checked_on_small_tensors(key):
-    benchmark.check_small(catalogue.VARIANTS[key])
+    bench.check_small(catalogue.VARIANTS[key])
 
 
 def test_random_arrays_are_never_zero():
@@ -80,7 +80,7 @@ def test_random_arrays_are_never_zero():
 
 
 def test_report(report):
-    assert report["schuss_bench"] == benchmark.FORMAT
+    assert report["schuss_bench"] == bench.FORMAT
     assert report["machine"]["cores"] >= 1
     assert report["machine"]["processor"]
     assert report["machine"]["versions"]["schuss"] == schuss.__version__
@@ -140,7 +140,7 @@ def test_threads_are_put_back():
     import numba
 
     before = numba.get_num_threads()
-    with benchmark.same_threads(1, with_torch=False):
+    with bench.same_threads(1, with_torch=False):
         assert numba.get_num_threads() == 1
     assert numba.get_num_threads() == before
 
@@ -179,7 +179,7 @@ def test_real_shapes_are_checked_too(monkeypatch, capsys):
         make = wrong_reference if p.shape == (1000,) and step == 1 else adam.reference_adamw
         return make(p, g, s, step, **options)
 
-    monkeypatch.setattr(benchmark, "check_small", lambda variant, backend: None)
+    monkeypatch.setattr(bench, "check_small", lambda variant, backend: None)
     monkeypatch.setattr(adam, "ADAMW", dataclasses.replace(adam.ADAMW, reference=wrong))
     assert cli.main(["bench", "--optimizer", "adamw", "--workload", "500x1000", "--no-torch", "--no-reference"]) == 1
     assert "AdamW on 500 x 1000: parameter of tensor 0 is not" in capsys.readouterr().err
@@ -190,10 +190,10 @@ def test_states_are_checked_too():
     one, other = (variant.build([np.ones(9, np.float32)], backend=backend) for backend in ("auto", "numpy"))
     for optimizer in (one, other):
         optimizer.step([np.ones(9, np.float32)])
-    benchmark.check_equal(one, other, "same")
+    bench.check_equal(one, other, "same")
     other._states[0]["exp_avg_sq"].array[3] *= 2
-    with pytest.raises(benchmark.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
-        benchmark.check_equal(one, other, "doubled")
+    with pytest.raises(bench.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
+        bench.check_equal(one, other, "doubled")
 
 
 @pytest.mark.skipif(not TORCH, reason="torch is not installed")
@@ -202,19 +202,19 @@ def test_torch_has_to_agree(monkeypatch):
         arrays[0][0] += 1.0
         return lambda: None
 
-    monkeypatch.setattr(benchmark, "_torch_step", different)
-    source = benchmark.Source(workloads.workload("1x1000"))
-    with pytest.raises(benchmark.Mismatch, match="not what torch_fused makes of it"):
-        benchmark.contenders(catalogue.VARIANTS["adamw"], source)
+    monkeypatch.setattr(bench, "_torch_step", different)
+    source = bench.Source(workloads.workload("1x1000"))
+    with pytest.raises(bench.Mismatch, match="not what torch_fused makes of it"):
+        bench.contenders(catalogue.VARIANTS["adamw"], source)
 
 
 # ------------------------------------------------------------------------------------------------- floor, time, latency
 
 
 @pytest.mark.parametrize("states", range(6))
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
+@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
 def test_floor_writes_parameter_and_states(states, elements):
-    step = floor.step(elements, states)
+    step = bandwidth_floor.step(elements, states)
     loop, streams = (cell.cell_contents for cell in step.__closure__)
     before = [stream.copy() for stream in streams]
     step()
@@ -223,21 +223,21 @@ def test_floor_writes_parameter_and_states(states, elements):
     assert len(loop.signatures) == 1
 
 
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
+@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
 @pytest.mark.parametrize("reads", range(1, 6))
 def test_floor_of_a_first_pass_reads(reads, elements):
     streams = [np.full(elements, 0.5 + number, np.float32) for number in range(reads)]
-    loop = floor._loop(floor._READS[reads], elements)
+    loop = bandwidth_floor._loop(bandwidth_floor._READS[reads], elements)
     assert loop(*streams) == pytest.approx(sum(float(stream.sum()) for stream in streams), rel=1e-4)
 
 
 def test_floor_of_two_passes():
-    step = floor.step(1000, 2, 0, 3)
+    step = bandwidth_floor.step(1000, 2, 0, 3)
     first, loop, reads, streams = (
         inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "before", "streams")
     )
-    assert (first, reads) == (floor._loop(floor._READS[3], 1000), 3)
-    assert loop is floor._loop(floor._LOOPS[2, 0], 1000)
+    assert (first, reads) == (bandwidth_floor._loop(bandwidth_floor._READS[3], 1000), 3)
+    assert loop is bandwidth_floor._loop(bandwidth_floor._LOOPS[2, 0], 1000)
     before = streams[2].copy()
     step()
     assert (streams[2] != before).all()
@@ -245,15 +245,15 @@ def test_floor_of_two_passes():
 
 def test_floor_of_too_many_states():
     with pytest.raises(ValueError, match=r"4 \+ 1 \(written \+ only read\), got 6 \+ 0"):
-        floor.step(10, 6)
+        bandwidth_floor.step(10, 6)
     with pytest.raises(ValueError, match="before: the floor knows up to 5, got 6"):
-        floor.step(10, 1, 0, 6)
+        bandwidth_floor.step(10, 1, 0, 6)
 
 
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
-@pytest.mark.parametrize(("states", "only_read"), [pair for pair in floor._LOOPS if pair[1]])
+@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
+@pytest.mark.parametrize(("states", "only_read"), [pair for pair in bandwidth_floor._LOOPS if pair[1]])
 def test_floor_of_states_that_are_only_read(states, only_read, elements):
-    loop = floor._loop(floor._LOOPS[states, only_read], elements)
+    loop = bandwidth_floor._loop(bandwidth_floor._LOOPS[states, only_read], elements)
     streams = [np.full(elements, 0.5 + number, np.float32) for number in range(2 + states + only_read)]
     before = [stream.copy() for stream in streams]
     loop(*streams)
@@ -266,9 +266,9 @@ def test_floor_of_states_that_are_only_read(states, only_read, elements):
 @pytest.mark.parametrize("variant", [v for v in catalogue.VARIANTS.values() if v.kind != catalogue.MATRIX], ids=str)
 def test_every_optimizer_has_a_floor(variant):
     rule = variant.build([np.ones(3, np.float32)], backend="numpy")._engine.tensors[0].rule
-    states, only_read, before = floor.streams(rule)
-    assert (states, only_read) in floor._LOOPS
-    assert before < len(floor._READS)
+    states, only_read, before = bandwidth_floor.streams(rule)
+    assert (states, only_read) in bandwidth_floor._LOOPS
+    assert before < len(bandwidth_floor._READS)
     assert (before > 0) == (rule.measure is not None)
 
 
@@ -277,7 +277,7 @@ def test_every_optimizer_has_a_floor(variant):
     [("adamw", (2, 0, 0)), ("lamb", (2, 0, 4)), ("novograd", (1, 0, 1)), ("dog", (0, 0, 3)), ("madgrad", (2, 1, 0))],
 )
 def test_streams_of_a_floor(name, expected):
-    assert floor.streams(RULES[name]) == expected
+    assert bandwidth_floor.streams(RULES[name]) == expected
 
 
 def test_turns_are_taken():
@@ -317,8 +317,8 @@ def test_quartiles():
 
 
 def test_latency(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(latency, "ROUNDS", 2)
-    monkeypatch.setattr(latency, "STEPS", 10)
+    monkeypatch.setattr(bench_latency, "ROUNDS", 2)
+    monkeypatch.setattr(bench_latency, "STEPS", 10)
     path = tmp_path / "latency.json"
     arguments = ["bench", "--optimizer", "sgd", "--workload", "1x1000", "--rounds", "1", "--no-torch", "--latency"]
     assert cli.main([*arguments, "--json", str(path)]) == 0
@@ -331,19 +331,19 @@ def test_latency(capsys, tmp_path, monkeypatch):
     assert 0 < figures["process_numpy_s"] < figures["process_first_step_s"] < 60
     assert figures["cold_start_s"] == figures["process_first_step_s"] - figures["process_numpy_s"]
     assert "numba: first step in a new process, kernels not cached" in out
-    assert latency.table({**figures, "fresh_gradients_add_s": -2e-6}).count("-2.00") == 1
+    assert bench_latency.table({**figures, "fresh_gradients_add_s": -2e-6}).count("-2.00") == 1
 
 
 def test_first_step_that_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr(latency, "FIRST_STEP", "raise SystemExit('no cores left')")
-    with pytest.raises(benchmark.CommandError, match="no cores left"):
-        latency.first_step("numba", os.fspath(tmp_path))
-    with pytest.raises(benchmark.CommandError, match="no cores left"):
-        latency.cold_start()
+    monkeypatch.setattr(bench_latency, "FIRST_STEP", "raise SystemExit('no cores left')")
+    with pytest.raises(bench.CommandError, match="no cores left"):
+        bench_latency.first_step("numba", os.fspath(tmp_path))
+    with pytest.raises(bench.CommandError, match="no cores left"):
+        bench_latency.cold_start()
 
 
 def test_small_resnet18():
-    shapes = latency.small_resnet18()
+    shapes = bench_latency.small_resnet18()
     assert len(shapes) == 62
     assert max(shapes) == (100,)
     assert min(shapes) == (64,)
@@ -358,7 +358,7 @@ def test_the_backend_that_is_measured(backend, capsys, tmp_path):
 
 
 def test_a_backend_that_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.native, "available", lambda: "it was not built")
+    monkeypatch.setattr(bench.native, "available", lambda: "it was not built")
     assert cli.main(["bench", "--backend", "native"]) == 2
     assert capsys.readouterr().err == "schuss: error: --backend: it was not built\n"
 

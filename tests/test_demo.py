@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from schuss import catalogue, cli, problems
-from schuss.commands import console, demo, runs, steps
+from schuss import catalogue, problems
+from schuss.commands import cli, console, demo, runs, steps
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -190,7 +190,7 @@ def test_a_calm_measurement_goes_before_a_faster_disturbed_one(monkeypatch):
         return {"busy": False, "contenders": {"schuss": {"median_s": ours}, "floor": {"median_s": floor}}}
 
     made = iter([result(1.0, 1.5), result(2.0, 1.9), result(0.1, 0.1)])
-    monkeypatch.setattr(steps.benchmark, "measure", lambda *_: next(made))
+    monkeypatch.setattr(steps.bench, "measure", lambda *_: next(made))
     assert steps._measured(catalogue.VARIANTS["sgd"], None, 1, None) == result(2.0, 1.9)  # and the third is not taken
 
 

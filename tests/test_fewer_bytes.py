@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from schuss import catalogue, cli, problems
-from schuss.commands import benchmark, console, fewer_bytes, workloads
+from schuss import catalogue, problems
+from schuss.commands import bench, bench_storage, cli, console, workloads
 
 pytest.importorskip("ml_dtypes")
 TORCH = importlib.util.find_spec("torch") is not None
@@ -26,14 +26,14 @@ def report(tmp_path_factory):
 def test_figures(report):
     (figures,) = report["storage"]
     bytes_ = {row["title"]: row["bytes_per_parameter"] for row in figures["rows"]}
-    assert list(bytes_) == list(fewer_bytes.KEPT)
+    assert list(bytes_) == list(bench_storage.KEPT)
     assert bytes_["float32"] == 28
     assert bytes_["float32, bfloat16 states"] == 20
     assert bytes_["all bfloat16, stochastic"] == 14
     assert bytes_["float32, 8-bit states"] == 12 + 2 * 2 * (1 + 4 / 256)
     assert all(row["median_s"] > 0 for row in figures["rows"])
     assert set(figures["whole_step"]) == {"schuss", *(["torch"] if TORCH else [])}
-    text = fewer_bytes.table(figures)
+    text = bench_storage.table(figures)
     assert "all bfloat16 " in text
     assert ("torch" in text) == TORCH
 
@@ -56,16 +56,16 @@ def test_readme_table(report, capsys, tmp_path):
 
 def test_a_wrong_step_is_found(monkeypatch):
     load = workloads.Workload("2x3000", "2 x 3000", ((3000,),) * 2, 2)
-    made = fewer_bytes._kept(load, "float32, 8-bit states", console.Progress())
-    other = fewer_bytes._kept(load, "float32, 8-bit states", console.Progress())
-    benchmark.check_equal(made.optimizer, other.optimizer, "same")
+    made = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
+    other = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
+    bench.check_equal(made.optimizer, other.optimizer, "same")
     made.optimizer._engine.tensors[1].states[0].scales.array[3] *= 2
     with pytest.raises(console.Mismatch, match=r"exp_avg scale of tensor 1 .* the first is element 3"):
-        benchmark.check_equal(made.optimizer, other.optimizer, "spoiled")
+        bench.check_equal(made.optimizer, other.optimizer, "spoiled")
 
 
 def test_without_ml_dtypes(monkeypatch, capsys):
-    monkeypatch.setattr(fewer_bytes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_storage.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["bench", "--storage", "--workload", "1x1000"]) == 2
     assert capsys.readouterr().err == "schuss: error: --storage: it needs ml_dtypes: pip install 'schuss[bfloat16]'\n"
 

@@ -10,7 +10,7 @@ from schuss_kernels.engine.thread_count import most_threads
 
 from .. import catalogue, plots
 from ..catalogue import Variant
-from . import benchmark, console, workloads
+from . import bench, console, workloads
 from .console import Column, CommandError
 from .pictures import Album
 
@@ -58,9 +58,9 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
     print("Floor: a loop that only reads and writes the same. Every step is first compared with the numpy reference.\n")
     print(console.heading(COLUMNS), flush=True)
     progress.show(f"{load.title}: making arrays")
-    source = benchmark.Source(load)
+    source = bench.Source(load)
     seconds, floors, speeds, busy = {}, {}, [], False
-    with benchmark.same_threads(threads, False):
+    with bench.same_threads(threads, False):
         for key in keys:
             variant = catalogue.VARIANTS[key]
             result = _measured(variant, source, threads, progress)
@@ -90,14 +90,12 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
         album.add(f"{NAME}-steps.png", plots.step_times, seconds, floors, title=title)
 
 
-def _measured(
-    variant: Variant, source: benchmark.Source, threads: int, progress: console.Progress
-) -> dict[str, Any] | str:
+def _measured(variant: Variant, source: bench.Source, threads: int, progress: console.Progress) -> dict[str, Any] | str:
     """The figures of an optimizer; measured again, and the calmest taken, where something else ran as well."""
-    settings = benchmark.Settings(rounds=ROUNDS, threads=threads, torch=False, reference=False)
+    settings = bench.Settings(rounds=ROUNDS, threads=threads, torch=False, reference=False)
     tries = []
     for _ in range(TRIES):
-        result = benchmark.measure(variant, source, settings, False, progress)
+        result = bench.measure(variant, source, settings, False, progress)
         if isinstance(result, str):
             return result
         tries.append(result)

@@ -21,7 +21,7 @@ from schuss_kernels.native import library
 from .. import catalogue
 from ..catalogue import Variant
 from ..optimizer import Optimizer
-from . import console, latency, machine, timing, workloads
+from . import bench_latency, console, machine, timing, workloads
 from .console import Column, CommandError, Mismatch
 from .timing import Contender
 from .workloads import Workload
@@ -82,10 +82,10 @@ def run(settings: Settings) -> dict[str, Any]:
         raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
-    from . import fewer_bytes
+    from . import bench_storage
 
-    if settings.storage and fewer_bytes.missing() is not None:
-        raise CommandError(f"--storage: {fewer_bytes.missing()}")
+    if settings.storage and bench_storage.missing() is not None:
+        raise CommandError(f"--storage: {bench_storage.missing()}")
     if settings.backend == "native" and library.available() is not None:
         raise CommandError(f"--backend: {library.available()}")
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
@@ -112,14 +112,14 @@ def run(settings: Settings) -> dict[str, Any]:
             if key in settings.workloads:
                 load = workloads.workload(key)
                 report["storage"].append(
-                    fewer_bytes.measure(load, settings.rounds or load.rounds, with_torch, progress)
+                    bench_storage.measure(load, settings.rounds or load.rounds, with_torch, progress)
                 )
-                print("\n" + fewer_bytes.table(report["storage"][-1]), flush=True)
+                print("\n" + bench_storage.table(report["storage"][-1]), flush=True)
                 _write(report, settings)
         if settings.latency:
-            report["latency"] = latency.measure(progress)
+            report["latency"] = bench_latency.measure(progress)
             progress.clear()
-            print("\n" + latency.table(report["latency"]))
+            print("\n" + bench_latency.table(report["latency"]))
     _write(report, settings)
     return report
 
@@ -185,7 +185,7 @@ def contenders(
     Mismatch
         When the step differs from the numpy reference in a single bit, or from torch's by more than rounding.
     """
-    from . import floor
+    from . import bandwidth_floor
 
     load, gradients = source.workload, source.gradients
     what = f"{variant.title} on {load.title}"
@@ -199,7 +199,9 @@ def contenders(
     moved = sum(tensor.bytes_moved() for tensor in tensors)
     made = Field(variant, load, optimizer.backend, round(moved), len(tensors[0].states))
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
-    made.contenders.append(Contender("floor", floor.step(load.parameters, *floor.streams(tensors[0].rule))))
+    made.contenders.append(
+        Contender("floor", bandwidth_floor.step(load.parameters, *bandwidth_floor.streams(tensors[0].rule)))
+    )
     if reference:
         made.contenders.append(Contender("numpy", lambda: plain.step(gradients)))
     for fused in (True, False) if with_torch else ():

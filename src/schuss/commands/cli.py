@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import catalogue
-from .commands.console import CommandError
-from .core.validate import hint
+from .. import catalogue
+from ..core.validate import hint
+from .console import CommandError
 
 EXAMPLES = """\
 examples:
@@ -98,10 +98,10 @@ def _run(arguments: list[str]) -> int:
 
 def run_bench(args: argparse.Namespace) -> int:
     """``schuss bench``."""
-    from .commands import benchmark, console, workloads
+    from . import bench, console, workloads
 
     every = args.optimizer is None and args.workload is None
-    settings = benchmark.Settings(
+    settings = bench.Settings(
         rounds=args.rounds or (5 if args.quick else None),
         threads=args.threads,
         backend=args.backend,
@@ -117,13 +117,13 @@ def run_bench(args: argparse.Namespace) -> int:
         settings.workloads = console.choose(args.workload, workloads.WORKLOADS, "--workload")
     elif args.quick:
         settings.workloads = [key for key in workloads.WORKLOADS if key != "gpt2"]
-    benchmark.run(settings)
+    bench.run(settings)
     return 0
 
 
 def run_demo(args: argparse.Namespace) -> int:
     """``schuss demo``."""
-    from .commands import demo
+    from . import demo
 
     settings = demo.Settings(
         problem=args.problem,
@@ -141,14 +141,14 @@ def run_demo(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """``schuss info``."""
-    from .commands import info
+    from . import info
 
     print(info.optimizers() if args.optimizers else info.text())
     return 0
 
 
 def _parser() -> tuple[Parser, dict[str, Parser]]:
-    from . import __version__
+    from .. import __version__
 
     about = "Fused optimizer kernels for NumPy and CUDA arrays: one pass over memory per step."
     parser = Parser(prog="schuss", description=about, epilog=EXAMPLES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schuss import catalogue
-from schuss.commands import bench, bench_latency, workloads
+from schuss.commands import bench_checks, bench_latency, workloads
 
 ADAMW = catalogue.VARIANTS["adamw"]
 SHAPES = {"1x1000": [(1000,)], "62 small tensors": bench_latency.small_resnet18()}
@@ -22,7 +22,7 @@ def test_call(load: str, fresh: bool, benchmark: pytest.FixtureRequest) -> None:
     gradients = workloads.random_arrays(shapes, 2)
     optimizer.step(gradients)
     plain.step(gradients)
-    bench.check_equal(optimizer, plain, load)
+    bench_checks.check_equal(optimizer, plain, load)
 
     def arguments() -> tuple[tuple[list[np.ndarray]], dict[str, object]]:
         return ([array.copy() for array in gradients] if fresh else gradients,), {}

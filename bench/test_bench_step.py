@@ -17,7 +17,7 @@ import importlib.util
 import pytest
 
 from schuss import catalogue
-from schuss.commands import bench, workloads
+from schuss.commands import bench, bench_checks, workloads
 
 TORCH = importlib.util.find_spec("torch") is not None
 CONTENDERS = ("floor", "schuss", *(("torch_fused", "torch") if TORCH else ()), "numpy")
@@ -32,7 +32,7 @@ def source(request: pytest.FixtureRequest) -> bench.Source:
 @pytest.fixture(scope="module", params=catalogue.CLASSIC)
 def ready(request: pytest.FixtureRequest, source: bench.Source) -> bench.Field:
     variant = catalogue.VARIANTS[request.param]
-    bench.check_small(variant)
+    bench_checks.check_small(variant)
     return bench.contenders(variant, source, with_torch=TORCH)
 
 

@@ -19,7 +19,17 @@ from schuss_kernels.rules import RULES, adam
 
 import schuss
 from schuss import catalogue
-from schuss.commands import bandwidth_floor, bench, bench_latency, cli, machine, timing, workloads
+from schuss.commands import (
+    bandwidth_floor,
+    bench,
+    bench_checks,
+    bench_latency,
+    cli,
+    console,
+    machine,
+    timing,
+    workloads,
+)
 
 ROOT = Path(__file__).parents[1]
 TORCH = importlib.util.find_spec("torch") is not None
@@ -67,7 +77,7 @@ def test_every_optimizer_has_a_row():
 
 @pytest.mark.parametrize("key", catalogue.VARIANTS)
 def test_variant_is_checked_on_small_tensors(key):
-    bench.check_small(catalogue.VARIANTS[key])
+    bench_checks.check_small(catalogue.VARIANTS[key])
 
 
 def test_random_arrays_are_never_zero():
@@ -140,7 +150,7 @@ def test_threads_are_put_back():
     import numba
 
     before = numba.get_num_threads()
-    with bench.same_threads(1, with_torch=False):
+    with bench_checks.same_threads(1, with_torch=False):
         assert numba.get_num_threads() == 1
     assert numba.get_num_threads() == before
 
@@ -190,10 +200,10 @@ def test_states_are_checked_too():
     one, other = (variant.build([np.ones(9, np.float32)], backend=backend) for backend in ("auto", "numpy"))
     for optimizer in (one, other):
         optimizer.step([np.ones(9, np.float32)])
-    bench.check_equal(one, other, "same")
+    bench_checks.check_equal(one, other, "same")
     other._states[0]["exp_avg_sq"].array[3] *= 2
-    with pytest.raises(bench.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
-        bench.check_equal(one, other, "doubled")
+    with pytest.raises(console.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
+        bench_checks.check_equal(one, other, "doubled")
 
 
 @pytest.mark.skipif(not TORCH, reason="torch is not installed")
@@ -204,7 +214,7 @@ def test_torch_has_to_agree(monkeypatch):
 
     monkeypatch.setattr(bench, "_torch_step", different)
     source = bench.Source(workloads.workload("1x1000"))
-    with pytest.raises(bench.Mismatch, match="not what torch_fused makes of it"):
+    with pytest.raises(console.Mismatch, match="not what torch_fused makes of it"):
         bench.contenders(catalogue.VARIANTS["adamw"], source)
 
 
@@ -336,9 +346,9 @@ def test_latency(capsys, tmp_path, monkeypatch):
 
 def test_first_step_that_fails(monkeypatch, tmp_path):
     monkeypatch.setattr(bench_latency, "FIRST_STEP", "raise SystemExit('no cores left')")
-    with pytest.raises(bench.CommandError, match="no cores left"):
+    with pytest.raises(console.CommandError, match="no cores left"):
         bench_latency.first_step("numba", os.fspath(tmp_path))
-    with pytest.raises(bench.CommandError, match="no cores left"):
+    with pytest.raises(console.CommandError, match="no cores left"):
         bench_latency.cold_start()
 
 
@@ -358,7 +368,7 @@ def test_the_backend_that_is_measured(backend, capsys, tmp_path):
 
 
 def test_a_backend_that_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(bench.native, "available", lambda: "it was not built")
+    monkeypatch.setattr(bench.library, "available", lambda: "it was not built")
     assert cli.main(["bench", "--backend", "native"]) == 2
     assert capsys.readouterr().err == "schuss: error: --backend: it was not built\n"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schuss import catalogue, problems
-from schuss.commands import bench, bench_storage, cli, console, workloads
+from schuss.commands import bench_checks, bench_storage, cli, console, workloads
 
 pytest.importorskip("ml_dtypes")
 TORCH = importlib.util.find_spec("torch") is not None
@@ -58,10 +58,10 @@ def test_a_wrong_step_is_found(monkeypatch):
     load = workloads.Workload("2x3000", "2 x 3000", ((3000,),) * 2, 2)
     made = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
     other = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
-    bench.check_equal(made.optimizer, other.optimizer, "same")
+    bench_checks.check_equal(made.optimizer, other.optimizer, "same")
     made.optimizer._engine.tensors[1].states[0].scales.array[3] *= 2
     with pytest.raises(console.Mismatch, match=r"exp_avg scale of tensor 1 .* the first is element 3"):
-        bench.check_equal(made.optimizer, other.optimizer, "spoiled")
+        bench_checks.check_equal(made.optimizer, other.optimizer, "spoiled")
 
 
 def test_without_ml_dtypes(monkeypatch, capsys):

@@ -5,7 +5,6 @@ A step is compared with the numpy reference, bit for bit, before it is timed.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.util
 import json
@@ -20,8 +19,8 @@ from schuss_kernels.native import library
 
 from .. import catalogue
 from ..catalogue import Variant
-from ..optimizer import Optimizer
-from . import bench_latency, console, machine, timing, workloads
+from . import bench_latency, bench_storage, console, machine, timing, workloads
+from .bench_checks import bench_options, check_equal, check_small, same_threads
 from .console import Column, CommandError, Mismatch
 from .timing import Contender
 from .workloads import Workload
@@ -34,9 +33,6 @@ _STORED = ("resnet18", "500x1000")
 
 BUSY = 1.5
 """Third quartile over minimum from which a measurement was disturbed."""
-
-SMALL = ((0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (70_001,))
-"""Shapes of the check that comes before everything: below, at and above the vector width and the chunk."""
 
 
 @dataclass
@@ -82,8 +78,6 @@ def run(settings: Settings) -> dict[str, Any]:
         raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
-    from . import bench_storage
-
     if settings.storage and bench_storage.missing() is not None:
         raise CommandError(f"--storage: {bench_storage.missing()}")
     if settings.backend == "native" and library.available() is not None:
@@ -189,9 +183,9 @@ def contenders(
 
     load, gradients = source.workload, source.gradients
     what = f"{variant.title} on {load.title}"
-    ours, dull = source.parameters(), source.parameters()
+    ours, expected = source.parameters(), source.parameters()
     optimizer = variant.build(ours, threads=threads, backend=backend, **bench_options(variant))
-    plain = variant.build(dull, backend="numpy", **bench_options(variant))
+    plain = variant.build(expected, backend="numpy", **bench_options(variant))
     optimizer.step(gradients)
     plain.step(gradients)
     check_equal(optimizer, plain, what)
@@ -209,53 +203,11 @@ def contenders(
         step = _torch_step(variant, theirs, gradients, fused)
         if step is not None:
             name = "torch_fused" if fused else "torch"
-            for number, (one, other) in enumerate(zip(dull, theirs, strict=True)):
+            for number, (one, other) in enumerate(zip(expected, theirs, strict=True)):
                 if not np.allclose(one, other, rtol=1e-4, atol=1e-5):
                     raise Mismatch(f"{what}: tensor {number} after a step is not what {name} makes of it")
             made.contenders.append(Contender(name, step))
     return made
-
-
-def bench_options(variant: Variant) -> dict[str, Any]:
-    """Options that differ from the defaults in a bench; they change no instruction that is executed."""
-    if variant.options.get("centered"):
-        # Gradients of a bench never change: a faster decay would bring the variance to zero, by rounding below it.
-        return {"alpha": 0.99999}
-    return {}
-
-
-def check_small(variant: Variant, backend: str = "auto") -> None:
-    """Three steps over awkward sizes, with changing gradients, compared with the numpy reference bit for bit."""
-    ours, dull = workloads.random_arrays(SMALL, 3), workloads.random_arrays(SMALL, 3)
-    optimizer, plain = variant.build(ours, backend=backend), variant.build(dull, backend="numpy")
-    for seed in range(3):
-        gradients = workloads.random_arrays(SMALL, 4 + seed)
-        optimizer.step(gradients)
-        plain.step(gradients)
-    check_equal(optimizer, plain, f"{variant.title} on small tensors")
-
-
-def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
-    """Whether two optimizers have the same parameters and states, bit for bit.
-
-    Raises
-    ------
-    Mismatch
-        Where they differ: the tensor, the array and the first element.
-    """
-    for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
-        names = ("parameter", *(stream.name for stream in one.spec(False).streams[2:]))
-        pairs = zip(*((t.parameter, *t.stored_arrays(), *t.scales()) for t in (one, other)), strict=True)
-        for name, (mine, its) in zip(names, pairs, strict=True):
-            bits = np.dtype(f"u{mine.dtype.itemsize}")
-            differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)
-            if differ.any():
-                at, count = int(differ.argmax()), int(differ.sum())
-                raise Mismatch(
-                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says: {count:,} of "
-                    f"{differ.size:,} elements differ, the first is element {at}: {mine.array.flat[at]}, expected "
-                    f"{its.array.flat[at]}"
-                )
 
 
 def _torch_step(
@@ -277,32 +229,6 @@ def _torch_step(
         return None
     step: Callable[[], object] = optimizer.step
     return step
-
-
-@contextlib.contextmanager
-def same_threads(threads: int | None, with_torch: bool) -> Iterator[None]:
-    """Give every contender the same number of threads, for the length of a ``with`` block.
-
-    Raises
-    ------
-    CommandError
-        When there are not so many cores.
-    """
-    with contextlib.ExitStack() as restore:
-        if with_torch:
-            import torch
-
-            restore.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(threads or machine.cores())
-        if threads is not None:
-            import numba
-
-            most = numba.config.NUMBA_NUM_THREADS
-            if threads > most:
-                raise CommandError(f"--threads: expected at most {most}, the cores there are; got {threads}")
-            restore.callback(numba.set_num_threads, numba.get_num_threads())
-            numba.set_num_threads(threads)
-        yield
 
 
 def _memory_needed(variant: Variant, load: Workload, with_torch: bool) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from schuss_kernels.storage.dtypes import BF16
 
 from ..optim.adam import AdamW
-from . import bench, console, timing
+from . import bench_checks, console, timing
 from .console import Column, Mismatch
 from .timing import Contender
 from .workloads import Workload, random_arrays
@@ -104,7 +104,7 @@ def _kept(load: Workload, title: str, progress: console.Progress) -> _Step:
     )
     ours.step(gradients)
     plain.step(gradients)
-    bench.check_equal(ours, plain, f"AdamW, {title}")
+    bench_checks.check_equal(ours, plain, f"AdamW, {title}")
     return _Step(ours, gradients)
 
 

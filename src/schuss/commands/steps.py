@@ -10,7 +10,7 @@ from schuss_kernels.engine.thread_count import most_threads
 
 from .. import catalogue, plots
 from ..catalogue import Variant
-from . import bench, console, workloads
+from . import bench, bench_checks, console, workloads
 from .console import Column, CommandError
 from .pictures import Album
 
@@ -60,7 +60,7 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
     progress.show(f"{load.title}: making arrays")
     source = bench.Source(load)
     seconds, floors, speeds, busy = {}, {}, [], False
-    with bench.same_threads(threads, False):
+    with bench_checks.same_threads(threads, False):
         for key in keys:
             variant = catalogue.VARIANTS[key]
             result = _measured(variant, source, threads, progress)

@@ -84,7 +84,19 @@ SPARE = (
     Style("#B5179E", "o", (0, (8, 2))),
 )
 
-_COLORS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #6A3D9A #7F5539 #5C677D #B5179E #000000".split()
+_COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#6A3D9A",
+    "#7F5539",
+    "#5C677D",
+    "#B5179E",
+    "#000000",
+)
 _MARKERS = "osD^v<>hXdPp8*H"
 """Those that matplotlib fills."""
 _DASHES = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import inspect
 import json
 import math
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BACKENDS
+from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.rules import RULES, adam
 
 import schuss
@@ -221,73 +222,58 @@ def test_torch_has_to_agree(monkeypatch):
 # ------------------------------------------------------------------------------------------------- floor, time, latency
 
 
-@pytest.mark.parametrize("states", range(6))
-@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
-def test_floor_writes_parameter_and_states(states, elements):
-    step = bandwidth_floor.step(elements, states)
-    loop, streams = (cell.cell_contents for cell in step.__closure__)
-    before = [stream.copy() for stream in streams]
-    step()
-    changed = [bool((stream != old).all()) for stream, old in zip(streams, before, strict=True)]
-    assert changed == [True, False, *[True] * states]
-    assert len(loop.signatures) == 1
+SIZES = pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
 
 
-@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
-@pytest.mark.parametrize("reads", range(1, 6))
+@SIZES
+@pytest.mark.parametrize(("written", "read"), [(1, 0), (1, 1), (3, 1), (6, 1), (4, 2)])
+def test_floor_reads_and_writes(written, read, elements):
+    loop = bandwidth_floor._loop(bandwidth_floor._update, elements, written, read)
+    arrays = np.arange(1, 1 + written + read, dtype=np.float32)[:, None].repeat(elements, 1)
+    before = arrays.copy()
+    loop(arrays)
+    expected = before + (np.arange(written + read) < written)[:, None] * (1 + before[written:].sum(0))
+    np.testing.assert_array_equal(arrays, expected)
+
+
+@SIZES
+@pytest.mark.parametrize("reads", [1, 2, 5])
 def test_floor_of_a_first_pass_reads(reads, elements):
-    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(reads)]
-    loop = bandwidth_floor._loop(bandwidth_floor._READS[reads], elements)
-    assert loop(*streams) == pytest.approx(sum(float(stream.sum()) for stream in streams), rel=1e-4)
+    arrays = np.random.default_rng(0).random((reads, elements), np.float32)
+    loop = bandwidth_floor._loop(bandwidth_floor._measure, elements, reads)
+    assert loop(arrays) == pytest.approx(float(arrays.sum(dtype=np.float64)), rel=1e-4)
 
 
-def test_floor_of_two_passes():
-    step = bandwidth_floor.step(1000, 2, 0, 3)
-    first, loop, reads, streams = (
-        inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "before", "streams")
-    )
-    assert (first, reads) == (bandwidth_floor._loop(bandwidth_floor._READS[3], 1000), 3)
-    assert loop is bandwidth_floor._loop(bandwidth_floor._LOOPS[2, 0], 1000)
-    before = streams[2].copy()
-    step()
-    assert (streams[2] != before).all()
-
-
-def test_floor_of_too_many_states():
-    with pytest.raises(ValueError, match=r"4 \+ 1 \(written \+ only read\), got 6 \+ 0"):
-        bandwidth_floor.step(10, 6)
-    with pytest.raises(ValueError, match="before: the floor knows up to 5, got 6"):
-        bandwidth_floor.step(10, 1, 0, 6)
-
-
-@pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
-@pytest.mark.parametrize(("states", "only_read"), [pair for pair in bandwidth_floor._LOOPS if pair[1]])
-def test_floor_of_states_that_are_only_read(states, only_read, elements):
-    loop = bandwidth_floor._loop(bandwidth_floor._LOOPS[states, only_read], elements)
-    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(2 + states + only_read)]
-    before = [stream.copy() for stream in streams]
-    loop(*streams)
-    moved = [number for number, (one, other) in enumerate(zip(streams, before, strict=True)) if (one != other).all()]
-    assert moved == [0, *range(2, 2 + states)]
-    added = sum(float(stream[0]) for stream in streams[2:])
-    assert streams[0] == pytest.approx(before[0] + added)
-
-
-@pytest.mark.parametrize("variant", [v for v in catalogue.VARIANTS.values() if v.kind != catalogue.MATRIX], ids=str)
-def test_every_optimizer_has_a_floor(variant):
-    rule = variant.build([np.ones(3, np.float32)], backend="numpy")._engine.tensors[0].rule
-    states, only_read, before = bandwidth_floor.streams(rule)
-    assert (states, only_read) in bandwidth_floor._LOOPS
-    assert before < len(bandwidth_floor._READS)
-    assert (before > 0) == (rule.measure is not None)
+@pytest.mark.parametrize(("make", "counts"), [("_update", (3, 1)), ("_update", (6, 2)), ("_measure", (4,))])
+def test_floor_is_vectorised(make, counts):
+    loop = bandwidth_floor._loop(getattr(bandwidth_floor, make), 100, *counts)
+    loop(np.ones((sum(counts), 100), np.float32))
+    (code,) = loop.inspect_llvm().values()
+    assert re.search(r"fadd \w* ?<\d+ x float>", code)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("adamw", (2, 0, 0)), ("lamb", (2, 0, 4)), ("novograd", (1, 0, 1)), ("dog", (0, 0, 3)), ("madgrad", (2, 1, 0))],
+    ("name", "loops"),
+    [
+        ("adamw", [("_update", 3, 1)]),
+        ("lamb", [("_update", 3, 1), ("_measure", 4)]),
+        ("novograd", [("_update", 2, 1), ("_measure", 1)]),
+        ("dog", [("_update", 1, 1), ("_measure", 3)]),
+        ("madgrad", [("_update", 3, 2)]),
+    ],
 )
-def test_streams_of_a_floor(name, expected):
-    assert bandwidth_floor.streams(RULES[name]) == expected
+def test_floor_is_the_traffic_of_the_rule(name, loops, monkeypatch):
+    asked, ran = [], []
+
+    def loop(make, elements, *counts):
+        asked.append((make.__name__, *counts))
+        return lambda arrays: ran.append((make.__name__, *arrays.shape))
+
+    monkeypatch.setattr(bandwidth_floor, "_loop", loop)
+    bandwidth_floor.step(9, traffic(RULES[name]))
+    assert asked == loops
+    arrays = [("_measure", loops[1][1], 9)] if len(loops) > 1 else []
+    assert ran == [*arrays, ("_update", max(sum(counts) for _, *counts in loops), 9)]
 
 
 def test_turns_are_taken():

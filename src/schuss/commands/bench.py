@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.native import library
 
 from .. import catalogue
@@ -193,9 +194,7 @@ def contenders(
     moved = sum(tensor.bytes_moved() for tensor in tensors)
     made = Field(variant, load, optimizer.backend, round(moved), len(tensors[0].states))
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
-    made.contenders.append(
-        Contender("floor", bandwidth_floor.step(load.parameters, *bandwidth_floor.streams(tensors[0].rule)))
-    )
+    made.contenders.append(Contender("floor", bandwidth_floor.step(load.parameters, traffic(tensors[0].rule))))
     if reference:
         made.contenders.append(Contender("numpy", lambda: plain.step(gradients)))
     for fused in (True, False) if with_torch else ():

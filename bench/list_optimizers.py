@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schuss import catalogue
+from schuss.optim import registry
 from schuss.problems import rates
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ says which do not, and why.
 
 def table() -> str:
     """Every optimizer in every form, one line each, as markdown."""
-    found = catalogue.optimizers()
+    found = registry.optimizers()
     rows = [
         f"| `{e.name}` | `{_call(e)}` | {', '.join(f'`{state}`' for state in e.states) or 'none'} | "
         f"{e.bytes_per_parameter:.4g} | {e.kind} | {_rates(e.name)} | {e.source} |"
@@ -47,11 +47,11 @@ def table() -> str:
 
 
 def _rates(name: str) -> str:
-    of = (catalogue.VARIANTS[name].demo_lr, *(found[name] for found in rates.SETTLING.values()))
+    of = (registry.VARIANTS[name].demo_lr, *(found[name] for found in rates.SETTLING.values()))
     return ", ".join(f"{rate:g}" for rate in of)
 
 
-def _call(entry: catalogue.Listed) -> str:
+def _call(entry: registry.Listed) -> str:
     said = ", ".join(f"{name}={value!r}" for name, value in entry.options.items())
     return f"{entry.cls.__name__}({said})" if said else entry.cls.__name__
 
@@ -59,7 +59,7 @@ def _call(entry: catalogue.Listed) -> str:
 def stub() -> str:
     """What a type checker sees of the package of the classes, which are imported when they are used."""
     modules: dict[str, list[str]] = {}
-    for name, module in sorted(catalogue.CLASSES.items(), key=lambda item: (item[1], not item[0].isupper(), item[0])):
+    for name, module in sorted(registry.CLASSES.items(), key=lambda item: (item[1], not item[0].isupper(), item[0])):
         modules.setdefault(module, []).append(name)
     lines = [
         f"from .{module} import {name} as {name}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schuss import catalogue
 from schuss.commands import bench_checks, bench_latency, workloads
+from schuss.optim import registry
 
-ADAMW = catalogue.VARIANTS["adamw"]
+ADAMW = registry.VARIANTS["adamw"]
 SHAPES = {"1x1000": [(1000,)], "62 small tensors": bench_latency.small_resnet18()}
 
 

@@ -16,8 +16,8 @@ import importlib.util
 
 import pytest
 
-from schuss import catalogue
 from schuss.commands import bench, bench_checks, workloads
+from schuss.optim import registry
 
 TORCH = importlib.util.find_spec("torch") is not None
 CONTENDERS = ("floor", "schuss", *(("torch_fused", "torch") if TORCH else ()), "numpy")
@@ -29,9 +29,9 @@ def source(request: pytest.FixtureRequest) -> bench.Source:
     return bench.Source(workloads.workload(request.param))
 
 
-@pytest.fixture(scope="module", params=catalogue.CLASSIC)
+@pytest.fixture(scope="module", params=registry.CLASSIC)
 def ready(request: pytest.FixtureRequest, source: bench.Source) -> bench.Field:
-    variant = catalogue.VARIANTS[request.param]
+    variant = registry.VARIANTS[request.param]
     bench_checks.check_small(variant)
     return bench.contenders(variant, source, with_torch=TORCH)
 

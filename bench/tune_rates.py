@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from schuss import catalogue, problems, schedules
+from schuss import problems, schedules
+from schuss.optim import registry
 from schuss.problems import rates
 
 FILE = Path(rates.__file__)
@@ -80,7 +81,7 @@ def _table(name: str, values: dict[str, dict[str, float]]) -> str:
     lines = [f"{name}: dict[str, dict[str, float]] = {{"]
     for problem, of in values.items():
         lines.append(f'    "{problem}": {{')
-        lines += [f'        "{key}": {of[key]:.10g},' for key in catalogue.VARIANTS if key in of]
+        lines += [f'        "{key}": {of[key]:.10g},' for key in registry.VARIANTS if key in of]
         lines.append("    },")
     return "\n".join((*lines, "}", ""))
 
@@ -89,7 +90,7 @@ def main() -> None:
     """Search, and write after each optimizer: what was found stays when it is broken off."""
     found = {name: dict(of) for name, of in rates.RATES.items()}
     settling = {name: dict(of) for name, of in rates.SETTLING.items()}
-    for key in sys.argv[1:] or catalogue.VARIANTS:
+    for key in sys.argv[1:] or registry.VARIANTS:
         asked = key in sys.argv[1:]
         for name, of in found.items():
             if asked or key not in of:
@@ -103,7 +104,7 @@ def main() -> None:
             if asked or key not in of:
                 of[key] = settling_rate(problems.make(name), key)
         write(found, settling)
-        if asked or key not in catalogue.CLASSIC:
+        if asked or key not in registry.CLASSIC:
             rate, score = digits_rate(key)
             print(f"{key}: digits {rate:g} ({score:.1f}%)", flush=True)
 

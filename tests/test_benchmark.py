@@ -19,7 +19,6 @@ from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.rules import RULES, adam
 
 import schuss
-from schuss import catalogue
 from schuss.commands import (
     bandwidth_floor,
     bench,
@@ -31,6 +30,7 @@ from schuss.commands import (
     timing,
     workloads,
 )
+from schuss.optim import registry
 
 ROOT = Path(__file__).parents[1]
 TORCH = importlib.util.find_spec("torch") is not None
@@ -73,12 +73,12 @@ def test_real_shapes(key, tensors, parameters):
 def test_every_optimizer_has_a_row():
     named = {name for name in schuss.__all__ if isinstance(getattr(schuss, name), type)}
     named = {name for name in named if issubclass(getattr(schuss, name), schuss.Optimizer)} - {"Optimizer"}
-    assert {variant.optimizer for variant in catalogue.VARIANTS.values() if not variant.of} == named
+    assert {variant.optimizer for variant in registry.VARIANTS.values() if not variant.of} == named
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 def test_variant_is_checked_on_small_tensors(key):
-    bench_checks.check_small(catalogue.VARIANTS[key])
+    bench_checks.check_small(registry.VARIANTS[key])
 
 
 def test_random_arrays_are_never_zero():
@@ -121,7 +121,7 @@ def test_contenders(report):
     for result in report["results"]:
         expected = {"schuss", "floor", "numpy"}
         if TORCH:
-            expected |= {"torch"} | ({"torch_fused"} if catalogue.VARIANTS[result["optimizer"]].fused else set())
+            expected |= {"torch"} | ({"torch_fused"} if registry.VARIANTS[result["optimizer"]].fused else set())
         assert set(result["contenders"]) == expected
         for summary in result["contenders"].values():
             assert 0 < summary["min_s"] <= summary["q1_s"] <= summary["median_s"] <= summary["q3_s"]
@@ -197,7 +197,7 @@ def test_real_shapes_are_checked_too(monkeypatch, capsys):
 
 
 def test_states_are_checked_too():
-    variant = catalogue.VARIANTS["adamw"]
+    variant = registry.VARIANTS["adamw"]
     one, other = (variant.build([np.ones(9, np.float32)], backend=backend) for backend in ("auto", "numpy"))
     for optimizer in (one, other):
         optimizer.step([np.ones(9, np.float32)])
@@ -216,7 +216,7 @@ def test_torch_has_to_agree(monkeypatch):
     monkeypatch.setattr(bench, "_torch_step", different)
     source = bench.Source(workloads.workload("1x1000"))
     with pytest.raises(console.Mismatch, match="not what torch_fused makes of it"):
-        bench.contenders(catalogue.VARIANTS["adamw"], source)
+        bench.contenders(registry.VARIANTS["adamw"], source)
 
 
 # ------------------------------------------------------------------------------------------------- floor, time, latency

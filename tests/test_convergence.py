@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import schuss
-from schuss import catalogue, problems, schedules
+from schuss import problems, schedules
+from schuss.optim import registry
 from schuss.problems import rates
 
 NEAR = 0.02
@@ -54,7 +55,7 @@ LESS = {
 """Optimizers that are further behind -> percent of the digits that they read."""
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 @pytest.mark.parametrize("name", rates.SETTLING)
 def test_the_minimum_is_reached(name, key):
     problem, rate = problems.make(name), rates.SETTLING[name][key]
@@ -84,7 +85,7 @@ def accuracy(key):
     return 100.0 * float(np.mean(found))
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 def test_a_network_learns(key):
     assert accuracy("adamw") > 96.0
     assert accuracy(key) >= LESS.get(key, accuracy("adamw") - POINTS)

@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from schuss import catalogue, problems
+from schuss import problems
 from schuss.commands import bench_checks, bench_storage, cli, console, workloads
+from schuss.optim import registry
 
 pytest.importorskip("ml_dtypes")
 TORCH = importlib.util.find_spec("torch") is not None
@@ -72,7 +73,7 @@ def test_without_ml_dtypes(monkeypatch, capsys):
 
 def trained(key, seed, **kept):
     """Test accuracy, in percent, of a network on handwritten digits."""
-    problem, variant = problems.digits_mlp(seed=seed), catalogue.VARIANTS[key]
+    problem, variant = problems.digits_mlp(seed=seed), registry.VARIANTS[key]
 
     def build(params):
         return variant.build(params, lr=problem.lrs[key], **kept)

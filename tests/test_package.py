@@ -13,6 +13,7 @@ import pytest
 import schuss_kernels.rules
 
 import schuss
+from schuss.optim import registry
 
 HEAVY = ("numba", "llvmlite", "torch", "sklearn", "scipy", "matplotlib", "numba_cuda", "cupy", "rich")
 
@@ -49,7 +50,7 @@ def test_what_is_written_down_is_what_the_catalogue_says():
     again = "run python bench/list_optimizers.py"
     assert lists.TABLE.read_text(encoding="utf-8") == lists.table(), again
     assert lists.STUB.read_text(encoding="utf-8") == lists.stub(), again
-    assert set(schuss.catalogue.CLASSES) <= set(schuss.__all__)
+    assert set(registry.CLASSES) <= set(schuss.__all__)
 
 
 def documented():

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any
 from schuss_kernels.lang.matrix_rule import MatrixRule
 from schuss_kernels.lang.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
-from .catalogue import CLASSES
 from .core.step_options import StepInfo
 from .loss_scale import DynamicLossScale
+from .optim.registry import CLASSES
 from .optimizer import Optimizer
 
 if TYPE_CHECKING:
     from . import plots, problems, schedules
-    from .catalogue import optimizers
     from .descent.batches import batches
     from .descent.gradient_check import check_gradient
     from .descent.minimize import minimize, scipy_method
-    from .named import make
     from .optim import *  # noqa: F403
+    from .optim.registry import make, optimizers
 
 __version__ = "0.1.0"
 
@@ -56,9 +55,9 @@ _LATER = {
     **{name: f"optim.{module}" for name, module in CLASSES.items()},
     "batches": "descent.batches",
     "check_gradient": "descent.gradient_check",
-    "make": "named",
+    "make": "optim.registry",
     "minimize": "descent.minimize",
-    "optimizers": "catalogue",
+    "optimizers": "optim.registry",
     "plots": "plots",
     "problems": "problems",
     "schedules": "schedules",

@@ -18,8 +18,8 @@ import numpy as np
 from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.native import library
 
-from .. import catalogue
-from ..catalogue import Variant
+from ..optim import registry
+from ..optim.registry import Variant
 from . import bench_latency, bench_storage, console, machine, timing, workloads
 from .bench_checks import bench_options, check_equal, check_small, same_threads
 from .console import Column, CommandError, Mismatch
@@ -40,7 +40,7 @@ BUSY = 1.5
 class Settings:
     """What to measure and beside what."""
 
-    variants: Sequence[str] = catalogue.CLASSIC
+    variants: Sequence[str] = registry.CLASSIC
     workloads: Sequence[str] = workloads.WORKLOADS
     rounds: int | None = None
     threads: int | None = None
@@ -126,10 +126,10 @@ def _run_workload(
     progress.show(f"{load.title}: making arrays")
     source = Source(load)
     for name in settings.variants:
-        result = measure(catalogue.VARIANTS[name], source, settings, with_torch, progress)
+        result = measure(registry.VARIANTS[name], source, settings, with_torch, progress)
         progress.clear()
         if isinstance(result, str):
-            print(f"{catalogue.VARIANTS[name].title}: skipped, {result}", flush=True)
+            print(f"{registry.VARIANTS[name].title}: skipped, {result}", flush=True)
         else:
             print(line_of(result), flush=True)
             yield result

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogue import Variant
+from ..optim.registry import Variant
 from ..optimizer import Optimizer
 from . import machine, workloads
 from .console import CommandError, Mismatch

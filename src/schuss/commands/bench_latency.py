@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import Any
 
-from .. import catalogue
+from ..optim import registry
 from . import console, timing, workloads
 from .console import CommandError
 
@@ -64,13 +64,13 @@ def measure(progress: console.Progress | None = None) -> dict[str, Any]:
 
 def backend() -> str:
     """What runs a step of AdamW here."""
-    return catalogue.VARIANTS["adamw"].build(workloads.random_arrays([(1,)], 1)).backend
+    return registry.VARIANTS["adamw"].build(workloads.random_arrays([(1,)], 1)).backend
 
 
 def call_time() -> float:
     """``opt.step(grads)`` of AdamW on one tensor of 1000, with the same gradient array."""
     gradients = workloads.random_arrays([(1000,)], 2)
-    optimizer = catalogue.VARIANTS["adamw"].build(workloads.random_arrays([(1000,)], 1))
+    optimizer = registry.VARIANTS["adamw"].build(workloads.random_arrays([(1000,)], 1))
     contender = timing.Contender("schuss", lambda: optimizer.step(gradients))
     timing.interleave([contender], ROUNDS)
     return timing.quartiles(contender.samples)[1]
@@ -84,7 +84,7 @@ def small_resnet18() -> list[tuple[int, ...]]:
 def fresh_gradients() -> tuple[float, float]:
     """A step over 62 tensors with the gradient arrays of the step before, and with new ones."""
     shapes = small_resnet18()
-    optimizer = catalogue.VARIANTS["adamw"].build(workloads.random_arrays(shapes, 1))
+    optimizer = registry.VARIANTS["adamw"].build(workloads.random_arrays(shapes, 1))
     gradients = workloads.random_arrays(shapes, 2)
     taken: dict[bool, list[float]] = {False: [], True: []}
     for number in range(2 * STEPS):

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import catalogue
 from ..core.validate import hint
+from ..optim import registry
 from .console import CommandError
 
 EXAMPLES = """\
@@ -112,7 +112,7 @@ def run_bench(args: argparse.Namespace) -> int:
         json=args.json,
     )
     if args.optimizer is not None:
-        settings.variants = console.choose(args.optimizer, tuple(catalogue.VARIANTS), "--optimizer")
+        settings.variants = console.choose(args.optimizer, tuple(registry.VARIANTS), "--optimizer")
     if args.workload is not None:
         settings.workloads = console.choose(args.workload, workloads.WORKLOADS, "--workload")
     elif args.quick:

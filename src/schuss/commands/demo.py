@@ -6,16 +6,17 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import catalogue, named, problems
+from .. import problems
 from ..core.validate import hint
+from ..optim import registry
 from ..problems import Problem
 from . import console, pictures, runs, steps
 from .console import CommandError
 from .pictures import Album
 from .runs import Choice, Plan
 
-EVERY = tuple(catalogue.VARIANTS)
-CLASSIC = catalogue.CLASSIC
+EVERY = tuple(registry.VARIANTS)
+CLASSIC = registry.CLASSIC
 
 ORDER = ("batch", "mini-batch", "stochastic")
 """The strategies, from most data in a step to least."""
@@ -197,8 +198,8 @@ def known(name: str) -> str:
 
 def optimizers(text: str) -> list[str]:
     """Keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
-    chosen = console.choose(text, (*EVERY, *named.ALIASES), "--optimizer")
-    keys = {named.ALIASES.get(name, name) for name in chosen}
+    chosen = console.choose(text, (*EVERY, *registry.ALIASES), "--optimizer")
+    keys = {registry.ALIASES.get(name, name) for name in chosen}
     return [key for key in EVERY if key in keys]
 
 

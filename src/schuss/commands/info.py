@@ -7,7 +7,7 @@ import os
 
 from schuss_kernels.engine.thread_count import most_threads
 
-from .. import catalogue
+from ..optim import registry
 from . import console, machine
 from .console import Column
 
@@ -92,7 +92,7 @@ def _cuda() -> tuple[str, list[str]]:
 
 def optimizers() -> str:
     """Every optimizer there is, as a table."""
-    found = catalogue.optimizers()
+    found = registry.optimizers()
     columns = (
         Column("name", max(len(entry.name) for entry in found), left=True),
         Column("class", max(len(entry.cls.__name__) for entry in found), left=True),

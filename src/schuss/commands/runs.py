@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import catalogue, problems
-from ..catalogue import Variant
+from .. import problems
+from ..optim import registry
+from ..optim.registry import Variant
 from ..problems import History, Problem
 from . import console
 from .console import Column, CommandError
@@ -111,7 +112,7 @@ def run(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
     done = []
     for choice in choices:
         for key in plan.keys:
-            variant = catalogue.VARIANTS[key]
+            variant = registry.VARIANTS[key]
             for lr in plan.lrs or [problem.lrs.get(key, variant.demo_lr)]:
                 one = _train(problem, variant, choice, lr, plan, progress)
                 progress.clear()
@@ -124,10 +125,10 @@ def run(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
 def quiet(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
     """The same without a table."""
     return [
-        _train(problem, catalogue.VARIANTS[key], choice, lr, plan, progress)
+        _train(problem, registry.VARIANTS[key], choice, lr, plan, progress)
         for choice in plan.choices or [usual(problem)]
         for key in plan.keys
-        for lr in plan.lrs or [problem.lrs.get(key, catalogue.VARIANTS[key].demo_lr)]
+        for lr in plan.lrs or [problem.lrs.get(key, registry.VARIANTS[key].demo_lr)]
     ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from schuss_kernels.engine.thread_count import most_threads
 
-from .. import catalogue, plots
-from ..catalogue import Variant
+from .. import plots
+from ..optim import registry
+from ..optim.registry import Variant
 from . import bench, bench_checks, console, workloads
 from .console import Column, CommandError
 from .pictures import Album
@@ -62,7 +63,7 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
     seconds, floors, speeds, busy = {}, {}, [], False
     with bench_checks.same_threads(threads, False):
         for key in keys:
-            variant = catalogue.VARIANTS[key]
+            variant = registry.VARIANTS[key]
             result = _measured(variant, source, threads, progress)
             progress.clear()
             if isinstance(result, str):

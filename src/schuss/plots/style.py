@@ -9,9 +9,8 @@ from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue import VARIANTS
 from ..core.optional import need
-from ..named import ALIASES
+from ..optim.registry import ALIASES, VARIANTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

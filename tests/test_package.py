@@ -5,6 +5,9 @@ from __future__ import annotations
 import doctest
 import importlib.util
 import pkgutil
+import pydoc
+import re
+import rlcompleter
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +41,29 @@ def test_every_public_name_is_there_and_documented():
     for name in schuss.__all__:
         value = getattr(schuss, name)
         assert value.__doc__ or not callable(value), name
+
+
+def test_public_names_are_what_is_there():
+    assert dir(schuss) == sorted(schuss.__all__)
+    assert set(registry.CLASSES) <= set(schuss.__all__)
+    scope = {}
+    exec("from schuss import *", scope)
+    assert set(schuss.__all__) <= set(scope)
+
+
+def test_names_are_completed():
+    completed = rlcompleter.Completer({"schuss": schuss})
+    assert [completed.complete("schuss.AdamW", number) for number in range(2)] == ["schuss.AdamW(", None]
+
+
+def test_help_begins_with_the_optimizers_by_kind():
+    description = pydoc.plain(pydoc.render_doc(schuss)).split("PACKAGE CONTENTS")[0]
+    assert len(description.splitlines()) < 30
+    kinds = (registry.ELEMENT, registry.TENSOR, registry.GLOBAL, registry.MATRIX)
+    _, *listed = re.split("|".join(f"{kind}: " for kind in kinds), description)
+    for kind, names in zip(kinds, listed, strict=True):
+        expected = {variant.optimizer for variant in registry.VARIANTS.values() if variant.kind == kind}
+        assert set(re.findall(r"\w+", names)) == expected
 
 
 def test_what_is_written_down_is_what_the_catalogue_says():

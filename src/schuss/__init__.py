@@ -4,6 +4,7 @@
     opt.step(grads)
 
 Parameters are updated in place, in one pass over memory, by all cores, bit for bit as the numpy reference would.
+``schuss.optimizers()`` tells of every optimizer what it keeps and moves; ``schuss.make(name, params)`` makes one.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from schuss_kernels.lang.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, R
 
 from .core.step_options import StepInfo
 from .loss_scale import DynamicLossScale
-from .optim.registry import CLASSES
+from .optim.registry import CLASSES, classes_by_kind
 from .optimizer import Optimizer
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ _LATER = {
     "schedules": "schedules",
     "scipy_method": "descent.minimize",
 }
+
+
+if __doc__:  # python -OO leaves docstrings out
+    __doc__ += f"\nOptimizers, by what the step of an element depends on beside the element:\n\n{classes_by_kind()}\n"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,6 +133,18 @@ CLASSIC = tuple(VARIANTS)[:12]
 
 CLASSES = {variant.optimizer: variant.module for variant in VARIANTS.values()}
 """The optimizer classes, and which module of :mod:`schuss.optim` has them."""
+
+
+def classes_by_kind() -> str:
+    """Return the names of the optimizer classes as text, a paragraph for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for name in CLASSES:
+        kind = next(variant.kind for variant in VARIANTS.values() if variant.optimizer == name)
+        kinds.setdefault(kind, []).append(name)
+    return "\n".join(
+        textwrap.fill(", ".join(names), 100, initial_indent=f"    {kind}: ", subsequent_indent=" " * 8)
+        for kind, names in kinds.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Every optimizer gets there: to the minimum of a parabola and of Rosenbrock's valley, to a network that reads digits.
 
-The learning rates are those of :mod:`schuss.problems.rates` and of the catalogue; ``docs/optimizers.md`` lists them.
+The learning rates are those of :mod:`schuss.problems.rates` and of the registry; ``docs/optimizers.md`` lists them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ LESS = {
 @pytest.mark.parametrize("key", registry.VARIANTS)
 @pytest.mark.parametrize("name", rates.SETTLING)
 def test_the_minimum_is_reached(name, key):
+    assert key in rates.SETTLING[name], "run python bench/new_optimizer.py"
     problem, rate = problems.make(name), rates.SETTLING[name][key]
     history = problems.train(problem, key, lr=schedules.cosine(rate, rates.STEPS), epochs=rates.STEPS)
     distance = np.linalg.norm(problem.vector(history.params) - problem.vector(problem.answer))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
 import pkgutil
 import pydoc
 import re
@@ -12,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import schuss_kernels.rules
 
@@ -66,17 +66,24 @@ def test_help_begins_with_the_optimizers_by_kind():
         assert set(re.findall(r"\w+", names)) == expected
 
 
-def test_what_is_written_down_is_what_the_catalogue_says():
-    path = Path(__file__).parents[1] / "bench" / "list_optimizers.py"
+@pytest.mark.parametrize("variant", [v for v in registry.VARIANTS.values() if not v.of], ids=str)
+def test_kind_is_what_the_rule_does(variant):
+    (tensor,) = variant.build([np.ones((8, 8), np.float32)], backend="numpy")._engine.tensors
+    if tensor.rule.matrix:
+        kind = registry.MATRIX
+    elif tensor.rule.measure is None:
+        kind = registry.ELEMENT
+    else:
+        kind = {"tensor": registry.TENSOR, "all": registry.GLOBAL}[tensor.rule.over]
+    assert variant.kind == kind
+
+
+def test_generated_files_are_what_the_registry_says():
+    path = Path(__file__).parents[1] / "bench" / "new_optimizer.py"
     if not path.exists():
         pytest.skip("the tests run without the repository around them")
-    spec = importlib.util.spec_from_file_location("list_optimizers", path)
-    lists = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lists)
-    again = "run python bench/list_optimizers.py"
-    assert lists.TABLE.read_text(encoding="utf-8") == lists.table(), again
-    assert lists.STUB.read_text(encoding="utf-8") == lists.stub(), again
-    assert set(registry.CLASSES) <= set(schuss.__all__)
+    made = subprocess.run([sys.executable, path, "--check"], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
 
 
 def documented():

@@ -1,4 +1,4 @@
-"""What ``schuss bench`` runs: every optimizer on real shapes, beside the floor, numpy and torch.
+"""Run ``schuss bench``: every optimizer on real shapes, beside the floor, numpy and torch.
 
 A step is compared with the numpy reference, bit for bit, before it is timed.
 """
@@ -150,7 +150,7 @@ class Source:
 def measure(
     variant: Variant, source: Source, settings: Settings, with_torch: bool, progress: console.Progress
 ) -> dict[str, Any] | str:
-    """The figures of an optimizer on a workload, or why there are none."""
+    """Return the figures of an optimizer on a workload, or say why there are none."""
     load = source.workload
     need, free = _memory_needed(variant, load, with_torch), machine.available_memory()
     if free is not None and need > free:
@@ -173,7 +173,7 @@ def contenders(
     with_torch: bool = True,
     backend: str = "auto",
 ) -> Field:
-    """An optimizer and what it is compared with; each has made its first step, and that step has been checked.
+    """Make an optimizer and what it is compared with. Each has made its first step, and that step has been checked.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def contenders(
 def _torch_step(
     variant: Variant, arrays: Sequence[np.ndarray], gradients: Sequence[np.ndarray], fused: bool
 ) -> Callable[[], object] | None:
-    """A step of torch's optimizer over the same memory, made once; None where torch has no such optimizer."""
+    """Return a step of torch's optimizer over the same memory, made once; None where torch has no such optimizer."""
     import torch
 
     if fused and not variant.fused:
@@ -302,7 +302,7 @@ Every step was compared with the numpy reference, bit for bit, before it was tim
 
 
 def line_of(result: dict[str, Any]) -> str:
-    """A result as a line of the table."""
+    """Write a result as a line of the table."""
     cells = [
         result["title"],
         f"{result['bytes_per_parameter']:g}",

@@ -54,12 +54,12 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(message.removeprefix("argument "))
 
     def options(self) -> list[str]:
-        """The long options there are."""
+        """Return the long options there are."""
         return [text for action in self._actions for text in action.option_strings if text.startswith("--")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. 0: done, 1: a result was wrong, 2: it could not be run as asked."""
+    """Run a command line and return its exit code. 0: done, 1: a result was wrong, 2: it could not be run as asked."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """``schuss bench``."""
+    """Run ``schuss bench``."""
     from . import bench, console, workloads
 
     every = args.optimizer is None and args.workload is None
@@ -122,7 +122,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """``schuss demo``."""
+    """Run ``schuss demo``."""
     from . import demo
 
     settings = demo.Settings(
@@ -140,7 +140,7 @@ def run_demo(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    """``schuss info``."""
+    """Run ``schuss info``."""
     from . import info
 
     print(info.optimizers() if args.optimizers else info.text())

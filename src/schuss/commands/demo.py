@@ -182,7 +182,7 @@ def _tour(keys: list[str] | None, settings: Settings, progress: console.Progress
 
 
 def known(name: str) -> str:
-    """The name as problems have it; case, spaces and dashes do not matter.
+    """Return the name as problems have it; case, spaces and dashes do not matter.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def known(name: str) -> str:
 
 
 def optimizers(text: str) -> list[str]:
-    """Keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
+    """Return keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
     chosen = console.choose(text, (*EVERY, *registry.ALIASES), "--optimizer")
     keys = {registry.ALIASES.get(name, name) for name in chosen}
     return [key for key in EVERY if key in keys]
@@ -208,7 +208,7 @@ def _strategies(text: str) -> list[str]:
 
 
 def _refuse(settings: Settings, name: str | None) -> None:
-    """The tour, and steps of ResNet18, have no such settings."""
+    """Refuse settings that the tour, or steps of ResNet18, do not have."""
     asked = {
         "--strategy": settings.strategy,
         "--batch-size": settings.batch_sizes,
@@ -225,7 +225,7 @@ def _refuse(settings: Settings, name: str | None) -> None:
 
 
 def _choices(problem: Problem, strategies: list[str] | None, sizes: Sequence[int] | None) -> list[Choice] | None:
-    """Strategies and batch sizes that fit the problem.
+    """Return strategies and batch sizes that fit the problem.
 
     Raises
     ------

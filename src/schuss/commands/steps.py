@@ -1,4 +1,4 @@
-"""What ``schuss demo resnet18`` shows: steps of real size, and the time the memory alone would take."""
+"""Show ``schuss demo resnet18``: steps of real size, and the time that the memory alone would take."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
 
 
 def _measured(variant: Variant, source: bench.Source, threads: int, progress: console.Progress) -> dict[str, Any] | str:
-    """The figures of an optimizer; measured again, and the calmest taken, where something else ran as well."""
+    """Return an optimizer's figures; where something else ran as well, measure again and take the calmest."""
     settings = bench.Settings(rounds=ROUNDS, threads=threads, torch=False, reference=False)
     tries = []
     for _ in range(TRIES):
@@ -106,17 +106,17 @@ def _measured(variant: Variant, source: bench.Source, threads: int, progress: co
 
 
 def _times(result: dict[str, Any]) -> tuple[float, float]:
-    """Medians of the step and of its floor, in seconds."""
+    """Return the medians of the step and of its floor, in seconds."""
     ours, floor = (result["contenders"][name]["median_s"] for name in ("schuss", "floor"))
     return ours, floor
 
 
 def _disturbed(result: dict[str, Any]) -> bool:
-    """Whether samples scatter, or the floor came out above the step that it should be below."""
+    """Return whether samples scatter, or the floor came out above the step that it should be below."""
     ours, floor = _times(result)
     return bool(result["busy"] or floor > ABOVE * ours)
 
 
 def available() -> bool:
-    """Whether loops are compiled here."""
+    """Return whether loops are compiled here."""
     return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")

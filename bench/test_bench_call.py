@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schuss import catalogue
-from schuss.commands import benchmark as checks
-from schuss.commands import latency, workloads
+from schuss.commands import bench_checks, bench_latency, workloads
+from schuss.optim import registry
 
-ADAMW = catalogue.VARIANTS["adamw"]
-SHAPES = {"1x1000": [(1000,)], "62 small tensors": latency.small_resnet18()}
+ADAMW = registry.VARIANTS["adamw"]
+SHAPES = {"1x1000": [(1000,)], "62 small tensors": bench_latency.small_resnet18()}
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["same gradients", "new gradients"])
@@ -23,7 +22,7 @@ def test_call(load: str, fresh: bool, benchmark: pytest.FixtureRequest) -> None:
     gradients = workloads.random_arrays(shapes, 2)
     optimizer.step(gradients)
     plain.step(gradients)
-    checks.check_equal(optimizer, plain, load)
+    bench_checks.check_equal(optimizer, plain, load)
 
     def arguments() -> tuple[tuple[list[np.ndarray]], dict[str, object]]:
         return ([array.copy() for array in gradients] if fresh else gradients,), {}

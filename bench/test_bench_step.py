@@ -16,8 +16,8 @@ import importlib.util
 
 import pytest
 
-from schuss import catalogue
-from schuss.commands import benchmark, workloads
+from schuss.commands import bench, bench_checks, workloads
+from schuss.optim import registry
 
 TORCH = importlib.util.find_spec("torch") is not None
 CONTENDERS = ("floor", "schuss", *(("torch_fused", "torch") if TORCH else ()), "numpy")
@@ -25,19 +25,19 @@ LOADS = [pytest.param(key, marks=pytest.mark.slow) if key == "gpt2" else key for
 
 
 @pytest.fixture(scope="module", params=LOADS)
-def source(request: pytest.FixtureRequest) -> benchmark.Source:
-    return benchmark.Source(workloads.workload(request.param))
+def source(request: pytest.FixtureRequest) -> bench.Source:
+    return bench.Source(workloads.workload(request.param))
 
 
-@pytest.fixture(scope="module", params=catalogue.CLASSIC)
-def ready(request: pytest.FixtureRequest, source: benchmark.Source) -> benchmark.Field:
-    variant = catalogue.VARIANTS[request.param]
-    benchmark.check_small(variant)
-    return benchmark.contenders(variant, source, with_torch=TORCH)
+@pytest.fixture(scope="module", params=registry.CLASSIC)
+def ready(request: pytest.FixtureRequest, source: bench.Source) -> bench.Field:
+    variant = registry.VARIANTS[request.param]
+    bench_checks.check_small(variant)
+    return bench.contenders(variant, source, with_torch=TORCH)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
-def test_step(name: str, ready: benchmark.Field, benchmark: pytest.FixtureRequest) -> None:
+def test_step(name: str, ready: bench.Field, benchmark: pytest.FixtureRequest) -> None:
     found = [contender for contender in ready.contenders if contender.name == name]
     if not found:
         pytest.skip(f"{name} has no {ready.variant.title}")

@@ -4,6 +4,7 @@
     opt.step(grads)
 
 Parameters are updated in place, in one pass over memory, by all cores, bit for bit as the numpy reference would.
+``schuss.optimizers()`` tells of every optimizer what it keeps and moves; ``schuss.make(name, params)`` makes one.
 """
 
 import importlib
@@ -12,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 from schuss_kernels.lang.matrix_rule import MatrixRule
 from schuss_kernels.lang.rule import FINITE, FRACTION, NOT_NEGATIVE, Interval, Rule, RuleError
 
-from .catalogue import CLASSES
 from .core.step_options import StepInfo
 from .loss_scale import DynamicLossScale
+from .optim.registry import CLASSES, classes_by_kind
 from .optimizer import Optimizer
 
 if TYPE_CHECKING:
     from . import plots, problems, schedules
-    from .catalogue import optimizers
     from .descent.batches import batches
     from .descent.gradient_check import check_gradient
     from .descent.minimize import minimize, scipy_method
-    from .named import make
     from .optim import *  # noqa: F403
+    from .optim.registry import make, optimizers
 
 __version__ = "0.1.0"
 
@@ -56,14 +56,22 @@ _LATER = {
     **{name: f"optim.{module}" for name, module in CLASSES.items()},
     "batches": "descent.batches",
     "check_gradient": "descent.gradient_check",
-    "make": "named",
+    "make": "optim.registry",
     "minimize": "descent.minimize",
-    "optimizers": "catalogue",
+    "optimizers": "optim.registry",
     "plots": "plots",
     "problems": "problems",
     "schedules": "schedules",
     "scipy_method": "descent.minimize",
 }
+
+
+if __doc__:  # python -OO leaves docstrings out
+    __doc__ += f"\nOptimizers, by what the step of an element depends on beside the element:\n\n{classes_by_kind()}\n"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

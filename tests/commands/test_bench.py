@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import inspect
 import json
 import math
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,11 +15,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BACKENDS
+from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.rules import RULES, adam
 
 import schuss
-from schuss import catalogue, cli
-from schuss.commands import benchmark, floor, latency, machine, timing, workloads
+from schuss.commands import (
+    bandwidth_floor,
+    bench,
+    bench_checks,
+    bench_latency,
+    cli,
+    console,
+    machine,
+    timing,
+    workloads,
+)
+from schuss.optim import registry
 
 ROOT = Path(__file__).parents[2]
 TORCH = importlib.util.find_spec("torch") is not None
@@ -62,12 +73,12 @@ def test_real_shapes(key, tensors, parameters):
 def test_every_optimizer_has_a_row():
     named = {name for name in schuss.__all__ if isinstance(getattr(schuss, name), type)}
     named = {name for name in named if issubclass(getattr(schuss, name), schuss.Optimizer)} - {"Optimizer"}
-    assert {variant.optimizer for variant in catalogue.VARIANTS.values() if not variant.of} == named
+    assert {variant.optimizer for variant in registry.VARIANTS.values() if not variant.of} == named
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 def test_variant_is_checked_on_small_tensors(key):
-    benchmark.check_small(catalogue.VARIANTS[key])
+    bench_checks.check_small(registry.VARIANTS[key])
 
 
 def test_random_arrays_are_never_zero():
@@ -80,7 +91,7 @@ def test_random_arrays_are_never_zero():
 
 
 def test_report(report):
-    assert report["schuss_bench"] == benchmark.FORMAT
+    assert report["schuss_bench"] == bench.FORMAT
     assert report["machine"]["cores"] >= 1
     assert report["machine"]["processor"]
     assert report["machine"]["versions"]["schuss"] == schuss.__version__
@@ -110,7 +121,7 @@ def test_contenders(report):
     for result in report["results"]:
         expected = {"schuss", "floor", "numpy"}
         if TORCH:
-            expected |= {"torch"} | ({"torch_fused"} if catalogue.VARIANTS[result["optimizer"]].fused else set())
+            expected |= {"torch"} | ({"torch_fused"} if registry.VARIANTS[result["optimizer"]].fused else set())
         assert set(result["contenders"]) == expected
         for summary in result["contenders"].values():
             assert 0 < summary["min_s"] <= summary["q1_s"] <= summary["median_s"] <= summary["q3_s"]
@@ -140,7 +151,7 @@ def test_threads_are_put_back():
     import numba
 
     before = numba.get_num_threads()
-    with benchmark.same_threads(1, with_torch=False):
+    with bench_checks.same_threads(1, with_torch=False):
         assert numba.get_num_threads() == 1
     assert numba.get_num_threads() == before
 
@@ -179,21 +190,21 @@ def test_real_shapes_are_checked_too(monkeypatch, capsys):
         make = wrong_reference if p.shape == (1000,) and step == 1 else adam.reference_adamw
         return make(p, g, s, step, **options)
 
-    monkeypatch.setattr(benchmark, "check_small", lambda variant, backend: None)
+    monkeypatch.setattr(bench, "check_small", lambda variant, backend: None)
     monkeypatch.setattr(adam, "ADAMW", dataclasses.replace(adam.ADAMW, reference=wrong))
     assert cli.main(["bench", "--optimizer", "adamw", "--workload", "500x1000", "--no-torch", "--no-reference"]) == 1
     assert "AdamW on 500 x 1000: parameter of tensor 0 is not" in capsys.readouterr().err
 
 
 def test_states_are_checked_too():
-    variant = catalogue.VARIANTS["adamw"]
+    variant = registry.VARIANTS["adamw"]
     one, other = (variant.build([np.ones(9, np.float32)], backend=backend) for backend in ("auto", "numpy"))
     for optimizer in (one, other):
         optimizer.step([np.ones(9, np.float32)])
-    benchmark.check_equal(one, other, "same")
+    bench_checks.check_equal(one, other, "same")
     other._states[0]["exp_avg_sq"].array[3] *= 2
-    with pytest.raises(benchmark.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
-        benchmark.check_equal(one, other, "doubled")
+    with pytest.raises(console.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
+        bench_checks.check_equal(one, other, "doubled")
 
 
 @pytest.mark.skipif(not TORCH, reason="torch is not installed")
@@ -202,82 +213,67 @@ def test_torch_has_to_agree(monkeypatch):
         arrays[0][0] += 1.0
         return lambda: None
 
-    monkeypatch.setattr(benchmark, "_torch_step", different)
-    source = benchmark.Source(workloads.workload("1x1000"))
-    with pytest.raises(benchmark.Mismatch, match="not what torch_fused makes of it"):
-        benchmark.contenders(catalogue.VARIANTS["adamw"], source)
+    monkeypatch.setattr(bench, "_torch_step", different)
+    source = bench.Source(workloads.workload("1x1000"))
+    with pytest.raises(console.Mismatch, match="not what torch_fused makes of it"):
+        bench.contenders(registry.VARIANTS["adamw"], source)
 
 
 # ------------------------------------------------------------------------------------------------- floor, time, latency
 
 
-@pytest.mark.parametrize("states", range(6))
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
-def test_floor_writes_parameter_and_states(states, elements):
-    step = floor.step(elements, states)
-    loop, streams = (cell.cell_contents for cell in step.__closure__)
-    before = [stream.copy() for stream in streams]
-    step()
-    changed = [bool((stream != old).all()) for stream, old in zip(streams, before, strict=True)]
-    assert changed == [True, False, *[True] * states]
-    assert len(loop.signatures) == 1
+SIZES = pytest.mark.parametrize("elements", [100, bandwidth_floor.SERIAL_BELOW + 1])
 
 
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
-@pytest.mark.parametrize("reads", range(1, 6))
+@SIZES
+@pytest.mark.parametrize(("written", "read"), [(1, 0), (1, 1), (3, 1), (6, 1), (4, 2)])
+def test_floor_reads_and_writes(written, read, elements):
+    loop = bandwidth_floor._loop(bandwidth_floor._update, elements, written, read)
+    arrays = np.arange(1, 1 + written + read, dtype=np.float32)[:, None].repeat(elements, 1)
+    before = arrays.copy()
+    loop(arrays)
+    expected = before + (np.arange(written + read) < written)[:, None] * (1 + before[written:].sum(0))
+    np.testing.assert_array_equal(arrays, expected)
+
+
+@SIZES
+@pytest.mark.parametrize("reads", [1, 2, 5])
 def test_floor_of_a_first_pass_reads(reads, elements):
-    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(reads)]
-    loop = floor._loop(floor._READS[reads], elements)
-    assert loop(*streams) == pytest.approx(sum(float(stream.sum()) for stream in streams), rel=1e-4)
+    arrays = np.random.default_rng(0).random((reads, elements), np.float32)
+    loop = bandwidth_floor._loop(bandwidth_floor._measure, elements, reads)
+    assert loop(arrays) == pytest.approx(float(arrays.sum(dtype=np.float64)), rel=1e-4)
 
 
-def test_floor_of_two_passes():
-    step = floor.step(1000, 2, 0, 3)
-    first, loop, reads, streams = (
-        inspect.getclosurevars(step).nonlocals[name] for name in ("first", "loop", "before", "streams")
-    )
-    assert (first, reads) == (floor._loop(floor._READS[3], 1000), 3)
-    assert loop is floor._loop(floor._LOOPS[2, 0], 1000)
-    before = streams[2].copy()
-    step()
-    assert (streams[2] != before).all()
-
-
-def test_floor_of_too_many_states():
-    with pytest.raises(ValueError, match=r"4 \+ 1 \(written \+ only read\), got 6 \+ 0"):
-        floor.step(10, 6)
-    with pytest.raises(ValueError, match="before: the floor knows up to 5, got 6"):
-        floor.step(10, 1, 0, 6)
-
-
-@pytest.mark.parametrize("elements", [100, floor.SERIAL_BELOW + 1])
-@pytest.mark.parametrize(("states", "only_read"), [pair for pair in floor._LOOPS if pair[1]])
-def test_floor_of_states_that_are_only_read(states, only_read, elements):
-    loop = floor._loop(floor._LOOPS[states, only_read], elements)
-    streams = [np.full(elements, 0.5 + number, np.float32) for number in range(2 + states + only_read)]
-    before = [stream.copy() for stream in streams]
-    loop(*streams)
-    moved = [number for number, (one, other) in enumerate(zip(streams, before, strict=True)) if (one != other).all()]
-    assert moved == [0, *range(2, 2 + states)]
-    added = sum(float(stream[0]) for stream in streams[2:])
-    assert streams[0] == pytest.approx(before[0] + added)
-
-
-@pytest.mark.parametrize("variant", [v for v in catalogue.VARIANTS.values() if v.kind != catalogue.MATRIX], ids=str)
-def test_every_optimizer_has_a_floor(variant):
-    rule = variant.build([np.ones(3, np.float32)], backend="numpy")._engine.tensors[0].rule
-    states, only_read, before = floor.streams(rule)
-    assert (states, only_read) in floor._LOOPS
-    assert before < len(floor._READS)
-    assert (before > 0) == (rule.measure is not None)
+@pytest.mark.parametrize(("make", "counts"), [("_update", (3, 1)), ("_update", (6, 2)), ("_measure", (4,))])
+def test_floor_is_vectorised(make, counts):
+    loop = bandwidth_floor._loop(getattr(bandwidth_floor, make), 100, *counts)
+    loop(np.ones((sum(counts), 100), np.float32))
+    (code,) = loop.inspect_llvm().values()
+    assert re.search(r"fadd \w* ?<\d+ x float>", code)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("adamw", (2, 0, 0)), ("lamb", (2, 0, 4)), ("novograd", (1, 0, 1)), ("dog", (0, 0, 3)), ("madgrad", (2, 1, 0))],
+    ("name", "loops"),
+    [
+        ("adamw", [("_update", 3, 1)]),
+        ("lamb", [("_update", 3, 1), ("_measure", 4)]),
+        ("novograd", [("_update", 2, 1), ("_measure", 1)]),
+        ("dog", [("_update", 1, 1), ("_measure", 3)]),
+        ("madgrad", [("_update", 3, 2)]),
+    ],
 )
-def test_streams_of_a_floor(name, expected):
-    assert floor.streams(RULES[name]) == expected
+def test_floor_is_the_traffic_of_the_rule(name, loops, monkeypatch):
+    asked, ran = [], []
+
+    def loop(make, elements, *counts):
+        asked.append((make.__name__, *counts))
+        return lambda arrays: ran.append((make.__name__, *arrays.shape))
+
+    monkeypatch.setattr(bandwidth_floor, "_loop", loop)
+    bandwidth_floor.step(9, traffic(RULES[name]))
+    assert asked == loops
+    arrays = [("_measure", loops[1][1], 9)] if len(loops) > 1 else []
+    assert ran == [*arrays, ("_update", max(sum(counts) for _, *counts in loops), 9)]
 
 
 def test_turns_are_taken():
@@ -317,8 +313,8 @@ def test_quartiles():
 
 
 def test_latency(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(latency, "ROUNDS", 2)
-    monkeypatch.setattr(latency, "STEPS", 10)
+    monkeypatch.setattr(bench_latency, "ROUNDS", 2)
+    monkeypatch.setattr(bench_latency, "STEPS", 10)
     path = tmp_path / "latency.json"
     arguments = ["bench", "--optimizer", "sgd", "--workload", "1x1000", "--rounds", "1", "--no-torch", "--latency"]
     assert cli.main([*arguments, "--json", str(path)]) == 0
@@ -331,19 +327,19 @@ def test_latency(capsys, tmp_path, monkeypatch):
     assert 0 < figures["process_numpy_s"] < figures["process_first_step_s"] < 60
     assert figures["cold_start_s"] == figures["process_first_step_s"] - figures["process_numpy_s"]
     assert "numba: first step in a new process, kernels not cached" in out
-    assert latency.table({**figures, "fresh_gradients_add_s": -2e-6}).count("-2.00") == 1
+    assert bench_latency.table({**figures, "fresh_gradients_add_s": -2e-6}).count("-2.00") == 1
 
 
 def test_first_step_that_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr(latency, "FIRST_STEP", "raise SystemExit('no cores left')")
-    with pytest.raises(benchmark.CommandError, match="no cores left"):
-        latency.first_step("numba", os.fspath(tmp_path))
-    with pytest.raises(benchmark.CommandError, match="no cores left"):
-        latency.cold_start()
+    monkeypatch.setattr(bench_latency, "FIRST_STEP", "raise SystemExit('no cores left')")
+    with pytest.raises(console.CommandError, match="no cores left"):
+        bench_latency.first_step("numba", os.fspath(tmp_path))
+    with pytest.raises(console.CommandError, match="no cores left"):
+        bench_latency.cold_start()
 
 
 def test_small_resnet18():
-    shapes = latency.small_resnet18()
+    shapes = bench_latency.small_resnet18()
     assert len(shapes) == 62
     assert max(shapes) == (100,)
     assert min(shapes) == (64,)
@@ -358,7 +354,7 @@ def test_the_backend_that_is_measured(backend, capsys, tmp_path):
 
 
 def test_a_backend_that_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.native, "available", lambda: "it was not built")
+    monkeypatch.setattr(bench.library, "available", lambda: "it was not built")
     assert cli.main(["bench", "--backend", "native"]) == 2
     assert capsys.readouterr().err == "schuss: error: --backend: it was not built\n"
 

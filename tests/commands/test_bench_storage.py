@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schuss import catalogue, cli, problems
-from schuss.commands import benchmark, console, fewer_bytes, workloads
+from schuss import problems
+from schuss.commands import bench_checks, bench_storage, cli, console, workloads
+from schuss.optim import registry
 
 pytest.importorskip("ml_dtypes")
 ROOT = Path(__file__).parents[2]
@@ -28,14 +29,14 @@ def report(tmp_path_factory):
 def test_figures(report):
     (figures,) = report["storage"]
     bytes_ = {row["title"]: row["bytes_per_parameter"] for row in figures["rows"]}
-    assert list(bytes_) == list(fewer_bytes.KEPT)
+    assert list(bytes_) == list(bench_storage.KEPT)
     assert bytes_["float32"] == 28
     assert bytes_["float32, bfloat16 states"] == 20
     assert bytes_["all bfloat16, stochastic"] == 14
     assert bytes_["float32, 8-bit states"] == 12 + 2 * 2 * (1 + 4 / 256)
     assert all(row["median_s"] > 0 for row in figures["rows"])
     assert set(figures["whole_step"]) == {"schuss", *(["torch"] if TORCH else [])}
-    text = fewer_bytes.table(figures)
+    text = bench_storage.table(figures)
     assert "all bfloat16 " in text
     assert ("torch" in text) == TORCH
 
@@ -56,23 +57,23 @@ def test_readme_table(report, capsys, tmp_path):
 
 def test_a_wrong_step_is_found(monkeypatch):
     load = workloads.Workload("2x3000", "2 x 3000", ((3000,),) * 2, 2)
-    made = fewer_bytes._kept(load, "float32, 8-bit states", console.Progress())
-    other = fewer_bytes._kept(load, "float32, 8-bit states", console.Progress())
-    benchmark.check_equal(made.optimizer, other.optimizer, "same")
+    made = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
+    other = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
+    bench_checks.check_equal(made.optimizer, other.optimizer, "same")
     made.optimizer._engine.tensors[1].states[0].scales.array[3] *= 2
     with pytest.raises(console.Mismatch, match=r"exp_avg scale of tensor 1 .* the first is element 3"):
-        benchmark.check_equal(made.optimizer, other.optimizer, "spoiled")
+        bench_checks.check_equal(made.optimizer, other.optimizer, "spoiled")
 
 
 def test_without_ml_dtypes(monkeypatch, capsys):
-    monkeypatch.setattr(fewer_bytes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_storage.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["bench", "--storage", "--workload", "1x1000"]) == 2
     assert capsys.readouterr().err == "schuss: error: --storage: it needs ml_dtypes: pip install 'schuss[bfloat16]'\n"
 
 
 def trained(key, seed, **kept):
     """Test accuracy, in percent, of a network on handwritten digits."""
-    problem, variant = problems.digits_mlp(seed=seed), catalogue.VARIANTS[key]
+    problem, variant = problems.digits_mlp(seed=seed), registry.VARIANTS[key]
 
     def build(params):
         return variant.build(params, lr=problem.lrs[key], **kept)

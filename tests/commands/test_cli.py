@@ -19,8 +19,7 @@ from schuss_kernels.engine.thread_count import most_threads
 from schuss_kernels.native import library
 
 import schuss
-from schuss import cli
-from schuss.commands import console
+from schuss.commands import cli, console
 
 
 def python(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -59,9 +58,9 @@ def test_help_names_the_commands(capsys):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("numba", "sklearn", "torch", "matplotlib", "schuss.commands.benchmark", "schuss.commands.demo")
+    heavy = ("numba", "sklearn", "torch", "matplotlib", "schuss.commands.bench", "schuss.commands.demo")
     code = (
-        "import sys; from schuss.cli import main; main(['bench', '--help']); "
+        "import sys; from schuss.commands.cli import main; main(['bench', '--help']); "
         f"loaded = [name for name in {heavy!r} if name in sys.modules]; assert not loaded, loaded"
     )
     done = python("-c", code)

@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from schuss import catalogue, cli, problems
-from schuss.commands import console, demo, runs, steps
+from schuss import problems
+from schuss.commands import cli, console, demo, runs, steps
+from schuss.optim import registry
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -101,7 +102,7 @@ def test_digits_table(capsys, tmp_path):
         assert 0 < float(share) < 100
 
 
-@pytest.mark.parametrize("key", catalogue.CLASSIC)
+@pytest.mark.parametrize("key", registry.CLASSIC)
 def test_the_classic_optimizers_learn_digits(key):
     plan = runs.Plan([key], epochs=8, record=False)
     (one,) = runs.quiet(runs.make("digits_mlp", 0), plan, console.Progress())
@@ -111,7 +112,7 @@ def test_the_classic_optimizers_learn_digits(key):
 
 def test_digits_are_done_by_every_optimizer(capsys, tmp_path):
     out = ran(capsys, "digits_mlp", "--epochs", 1, "--out", tmp_path)
-    for variant in map(catalogue.VARIANTS.get, catalogue.CLASSIC):
+    for variant in map(registry.VARIANTS.get, registry.CLASSIC):
         assert f"\n{variant.title}  " in out
 
 
@@ -190,8 +191,8 @@ def test_a_calm_measurement_goes_before_a_faster_disturbed_one(monkeypatch):
         return {"busy": False, "contenders": {"schuss": {"median_s": ours}, "floor": {"median_s": floor}}}
 
     made = iter([result(1.0, 1.5), result(2.0, 1.9), result(0.1, 0.1)])
-    monkeypatch.setattr(steps.benchmark, "measure", lambda *_: next(made))
-    assert steps._measured(catalogue.VARIANTS["sgd"], None, 1, None) == result(2.0, 1.9)  # and the third is not taken
+    monkeypatch.setattr(steps.bench, "measure", lambda *_: next(made))
+    assert steps._measured(registry.VARIANTS["sgd"], None, 1, None) == result(2.0, 1.9)  # and the third is not taken
 
 
 def test_tour_in_a_process_without_a_display(tmp_path):

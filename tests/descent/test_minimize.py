@@ -11,8 +11,8 @@ import pytest
 from bowl import MINIMUM, both, bowl, slope
 
 import schuss
-from schuss import named
-from schuss.catalogue import VARIANTS
+from schuss.optim import registry
+from schuss.optim.registry import VARIANTS
 
 # Name, learning rate. AdamW pulls to zero: it has no place here with its default decay.
 NAMES = [
@@ -48,20 +48,20 @@ def test_finds_the_minimum(name, lr, fun, jac):
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "amsgrad", "adamw"])
 def test_short_names(name):
-    assert named.key(name) in VARIANTS
-    assert named.key(name.upper()) == named.key(name)
+    assert registry.key(name) in VARIANTS
+    assert registry.key(name.upper()) == registry.key(name)
 
 
 @pytest.mark.parametrize("key", VARIANTS)
 def test_names_make_what_the_table_says(key):
     by_name, by_table = np.ones(3), np.ones(3)
-    for optimizer in (named.factory(key)([by_name], lr=0.1), VARIANTS[key].build([by_table], lr=0.1)):
+    for optimizer in (registry.factory(key)([by_name], lr=0.1), VARIANTS[key].build([by_table], lr=0.1)):
         optimizer.step([np.array([1.0, -2.0, 3.0])])
         optimizer.step([np.array([1.0, -2.0, 0.5])])
     np.testing.assert_array_equal(by_name, by_table)
     assert type(optimizer).__name__ == VARIANTS[key].optimizer
     for text in (VARIANTS[key].title, key.replace("-", "_"), f" {key} ".upper()):
-        assert named.key(text.replace(",", "")) == key
+        assert registry.key(text.replace(",", "")) == key
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from scipy import optimize
 
-from schuss import catalogue, plots, problems
+from schuss import plots, problems
+from schuss.optim import registry
 from schuss.plots import scene, style
 
 VIEW = ((-3.0, 3.0), (-2.0, 2.0))
@@ -52,14 +53,14 @@ def rosenbrock():
 
 
 def test_every_optimizer_has_a_look_of_its_own():
-    assert set(style.STYLES) == set(catalogue.VARIANTS)
+    assert set(style.STYLES) == set(registry.VARIANTS)
     looks = (*style.STYLES.values(), *style.SPARE)
     assert len({(look.color, str(look.dash)) for look in looks}) == len(looks)
     assert len({(look.marker, str(look.dash)) for look in looks}) == len(looks)  # without colour
     assert len({(look.color, look.marker) for look in looks}) == len(looks)  # where paths end
 
 
-@pytest.mark.parametrize("variant", catalogue.VARIANTS.values(), ids=str)
+@pytest.mark.parametrize("variant", registry.VARIANTS.values(), ids=str)
 def test_a_look_goes_with_the_name_however_written(variant):
     names = (variant.key, variant.title, variant.key.replace("-", "_").upper())
     assert {style.styles([name])[name] for name in names} == {style.STYLES[variant.key]}

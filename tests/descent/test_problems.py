@@ -11,7 +11,7 @@ import pytest
 
 import schuss
 from schuss import problems
-from schuss.catalogue import CLASSIC, VARIANTS
+from schuss.optim.registry import CLASSIC, VARIANTS
 
 NEEDS_SKLEARN = {"linear_regression", "logistic_regression", "blobs_network", "digits_mlp"}
 

@@ -15,7 +15,7 @@ from schuss_kernels.native import engine, library
 from schuss_kernels.plan import two_pass
 from schuss_kernels.rules import RULES
 
-from schuss import catalogue
+from schuss.optim import registry
 
 MEASURED = {rule.name: rule for rule in RULES.values() if library.finishes_alone(rule)}
 
@@ -85,12 +85,12 @@ SHARED = ["dog", "dowg"]
 @needs_native
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "name", [*(v.key for v in catalogue.VARIANTS.values() if v.kind == catalogue.TENSOR), "dog", "dowg"]
+    "name", [*(v.key for v in registry.VARIANTS.values() if v.kind == registry.TENSOR), "dog", "dowg"]
 )
 def test_portions_change_nothing(name, threads, monkeypatch):
     monkeypatch.setattr(two_pass, "PORTION_BYTES", 40_000)
     monkeypatch.setattr(engine.NativeEngine, "serial_below", 2000)
-    variant = catalogue.VARIANTS[name]
+    variant = registry.VARIANTS[name]
 
     def build(parameters, backend):
         groups = [{"params": parameters[:4]}, {"params": parameters[4:], "lr": 0.03}]

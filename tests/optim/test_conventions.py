@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import schuss
-from schuss.catalogue import VARIANTS
+from schuss.optim.registry import VARIANTS
 
 STEPS = 25
 WITH_CONVENTIONS = [schuss.SGD, schuss.Adagrad, schuss.RMSprop, schuss.Adam, schuss.AdamW]

@@ -1,6 +1,6 @@
 """Every optimizer gets there: to the minimum of a parabola and of Rosenbrock's valley, to a network that reads digits.
 
-The learning rates are those of :mod:`schuss.problems.rates` and of the catalogue; ``docs/optimizers.md`` lists them.
+The learning rates are those of :mod:`schuss.problems.rates` and of the registry; ``docs/optimizers.md`` lists them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import schuss
-from schuss import catalogue, problems, schedules
+from schuss import problems, schedules
+from schuss.optim import registry
 from schuss.problems import rates
 
 NEAR = 0.02
@@ -54,9 +55,10 @@ LESS = {
 """Optimizers that are further behind -> percent of the digits that they read."""
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 @pytest.mark.parametrize("name", rates.SETTLING)
 def test_the_minimum_is_reached(name, key):
+    assert key in rates.SETTLING[name], "run python bench/new_optimizer.py"
     problem, rate = problems.make(name), rates.SETTLING[name][key]
     history = problems.train(problem, key, lr=schedules.cosine(rate, rates.STEPS), epochs=rates.STEPS)
     distance = np.linalg.norm(problem.vector(history.params) - problem.vector(problem.answer))
@@ -84,7 +86,7 @@ def accuracy(key):
     return 100.0 * float(np.mean(found))
 
 
-@pytest.mark.parametrize("key", catalogue.VARIANTS)
+@pytest.mark.parametrize("key", registry.VARIANTS)
 def test_a_network_learns(key):
     assert accuracy("adamw") > 96.0
     assert accuracy(key) >= LESS.get(key, accuracy("adamw") - POINTS)

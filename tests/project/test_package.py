@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
 import pkgutil
+import pydoc
+import re
+import rlcompleter
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import schuss_kernels.rules
 
 import schuss
+from schuss.optim import registry
 
 HEAVY = ("numba", "llvmlite", "torch", "sklearn", "scipy", "matplotlib", "numba_cuda", "cupy", "rich")
 
@@ -39,17 +43,47 @@ def test_every_public_name_is_there_and_documented():
         assert value.__doc__ or not callable(value), name
 
 
-def test_what_is_written_down_is_what_the_catalogue_says():
-    path = Path(__file__).parents[2] / "bench" / "list_optimizers.py"
+def test_public_names_are_what_is_there():
+    assert dir(schuss) == sorted(schuss.__all__)
+    assert set(registry.CLASSES) <= set(schuss.__all__)
+    scope = {}
+    exec("from schuss import *", scope)
+    assert set(schuss.__all__) <= set(scope)
+
+
+def test_names_are_completed():
+    completed = rlcompleter.Completer({"schuss": schuss})
+    assert [completed.complete("schuss.AdamW", number) for number in range(2)] == ["schuss.AdamW(", None]
+
+
+def test_help_begins_with_the_optimizers_by_kind():
+    description = pydoc.plain(pydoc.render_doc(schuss)).split("PACKAGE CONTENTS")[0]
+    assert len(description.splitlines()) < 30
+    kinds = (registry.ELEMENT, registry.TENSOR, registry.GLOBAL, registry.MATRIX)
+    _, *listed = re.split("|".join(f"{kind}: " for kind in kinds), description)
+    for kind, names in zip(kinds, listed, strict=True):
+        expected = {variant.optimizer for variant in registry.VARIANTS.values() if variant.kind == kind}
+        assert set(re.findall(r"\w+", names)) == expected
+
+
+@pytest.mark.parametrize("variant", [v for v in registry.VARIANTS.values() if not v.of], ids=str)
+def test_kind_is_what_the_rule_does(variant):
+    (tensor,) = variant.build([np.ones((8, 8), np.float32)], backend="numpy")._engine.tensors
+    if tensor.rule.matrix:
+        kind = registry.MATRIX
+    elif tensor.rule.measure is None:
+        kind = registry.ELEMENT
+    else:
+        kind = {"tensor": registry.TENSOR, "all": registry.GLOBAL}[tensor.rule.over]
+    assert variant.kind == kind
+
+
+def test_generated_files_are_what_the_registry_says():
+    path = Path(__file__).parents[2] / "bench" / "new_optimizer.py"
     if not path.exists():
         pytest.skip("the tests run without the repository around them")
-    spec = importlib.util.spec_from_file_location("list_optimizers", path)
-    lists = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lists)
-    again = "run python bench/list_optimizers.py"
-    assert lists.TABLE.read_text(encoding="utf-8") == lists.table(), again
-    assert lists.STUB.read_text(encoding="utf-8") == lists.stub(), again
-    assert set(schuss.catalogue.CLASSES) <= set(schuss.__all__)
+    made = subprocess.run([sys.executable, path, "--check"], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
 
 
 def documented():
@@ -71,7 +105,8 @@ def test_docstrings(name):
 def test_rules_import_nothing_but_numpy_and_what_rules_are_made_of():
     folder = Path(schuss_kernels.rules.__file__).parent
     allowed = ("import math", "import functools", "import numpy as np", "from collections import namedtuple")
-    allowed += ("from ..rule import ", "from ..elementary import ", "from ..matrix import ", "from . import ")
+    allowed += ("from ..lang.rule import ", "from ..lang.scalar_math import ", "from ..lang.matrix_rule import ")
+    allowed += ("from . import ",)
     for path in folder.glob("[a-z]*.py"):
         imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
         assert all(line.startswith(allowed) for line in imports), path.name

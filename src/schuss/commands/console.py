@@ -24,7 +24,7 @@ class Mismatch(CommandError):
 
 
 def choose(text: str, known: Sequence[str], option: str) -> list[str]:
-    """The names in a comma-separated list, in the order of ``known``; ``all`` of them.
+    """Return the names in a comma-separated list, in the order of ``known``; for ``all`` every one.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def choose(text: str, known: Sequence[str], option: str) -> list[str]:
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
-    """That a name is not known, the nearest one, and all there are."""
+    """Say that a name is not known, which is the nearest, and all there are."""
     return f"unknown name {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
 
 
@@ -90,7 +90,7 @@ class Column:
 
 
 def heading(columns: Sequence[Column]) -> str:
-    """The titles of a table and a rule below them."""
+    """Write the titles of a table and a line below them."""
     height = max(column.title.count("\n") for column in columns) + 1
     titles = [["", *([""] * (height - 1)), *column.title.split("\n")][-height:] for column in columns]
     lines = [row(columns, [title[number] for title in titles]) for number in range(height)]
@@ -98,13 +98,13 @@ def heading(columns: Sequence[Column]) -> str:
 
 
 def row(columns: Sequence[Column], cells: Sequence[str], *, strip: bool = True) -> str:
-    """One line of a table."""
+    """Write one line of a table."""
     line = " ".join(column.cell(text) for column, text in zip(columns, cells, strict=True))
     return line.rstrip() if strip else line
 
 
 def figure(value: float | None) -> str:
-    """A positive number with about three figures that count; a dash for None."""
+    """Write a positive number with about three figures that count; a dash for None."""
     if value is None:
         return "-"
     for least, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.0995, 3)):

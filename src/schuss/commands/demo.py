@@ -6,16 +6,17 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import catalogue, named, problems
+from .. import problems
 from ..core.validate import did_you_mean
+from ..optim import registry
 from ..problems import Problem
 from . import console, pictures, runs, steps
 from .console import CommandError
 from .pictures import Album
 from .runs import Choice, Plan
 
-EVERY = tuple(catalogue.VARIANTS)
-CLASSIC = catalogue.CLASSIC
+EVERY = tuple(registry.VARIANTS)
+CLASSIC = registry.CLASSIC
 
 ORDER = ("batch", "mini-batch", "stochastic")
 """The strategies, from most data in a step to least."""
@@ -181,7 +182,7 @@ def _tour(keys: list[str] | None, settings: Settings, progress: console.Progress
 
 
 def known(name: str) -> str:
-    """The name as problems have it; case, spaces and dashes do not matter.
+    """Return the name as problems have it; case, spaces and dashes do not matter.
 
     Raises
     ------
@@ -196,9 +197,9 @@ def known(name: str) -> str:
 
 
 def optimizers(text: str) -> list[str]:
-    """Keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
-    chosen = console.choose(text, (*EVERY, *named.ALIASES), "--optimizer")
-    keys = {named.ALIASES.get(name, name) for name in chosen}
+    """Return keys of ``VARIANTS`` from a list with commas, in their order; short names are taken too."""
+    chosen = console.choose(text, (*EVERY, *registry.ALIASES), "--optimizer")
+    keys = {registry.ALIASES.get(name, name) for name in chosen}
     return [key for key in EVERY if key in keys]
 
 
@@ -207,7 +208,7 @@ def _strategies(text: str) -> list[str]:
 
 
 def _refuse(settings: Settings, name: str | None) -> None:
-    """The tour, and steps of ResNet18, have no such settings."""
+    """Refuse settings that the tour, or steps of ResNet18, do not have."""
     asked = {
         "--strategy": settings.strategy,
         "--batch-size": settings.batch_sizes,
@@ -224,7 +225,7 @@ def _refuse(settings: Settings, name: str | None) -> None:
 
 
 def _choices(problem: Problem, strategies: list[str] | None, sizes: Sequence[int] | None) -> list[Choice] | None:
-    """Strategies and batch sizes that fit the problem.
+    """Return strategies and batch sizes that fit the problem.
 
     Raises
     ------

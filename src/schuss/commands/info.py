@@ -7,7 +7,7 @@ import os
 
 from schuss_kernels.engine.thread_count import most_threads
 
-from .. import catalogue
+from ..optim import registry
 from . import console, machine
 from .console import Column
 
@@ -47,7 +47,7 @@ def text() -> str:
 
 
 def _native() -> tuple[str, list[str]]:
-    """The levels of the kernels compiled ahead of time, the one in use, and what is missing."""
+    """Name the levels of the kernels compiled ahead of time, the one in use, and what is missing."""
     from schuss_kernels.native import library as native_library
 
     reason = native_library.available()
@@ -66,7 +66,7 @@ def _native() -> tuple[str, list[str]]:
 
 
 def _numba() -> tuple[str, str]:
-    """What numba compiles, and where it keeps it."""
+    """Say what numba compiles, and where it keeps it."""
     from schuss_kernels.cpu import launcher
 
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
@@ -79,7 +79,7 @@ def _numba() -> tuple[str, str]:
 
 
 def _cuda() -> tuple[str, list[str]]:
-    """Whether CUDA can be used, and what is missing for it."""
+    """Say whether CUDA can be used, and what is missing for it."""
     try:
         from schuss_kernels.cuda.engine import available
     except ImportError as error:
@@ -91,8 +91,8 @@ def _cuda() -> tuple[str, list[str]]:
 
 
 def optimizers() -> str:
-    """Every optimizer there is, as a table."""
-    found = catalogue.optimizers()
+    """Write every optimizer there is as a table."""
+    found = registry.optimizers()
     columns = (
         Column("name", max(len(entry.name) for entry in found), left=True),
         Column("class", max(len(entry.cls.__name__) for entry in found), left=True),

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, memory, system, and the versions of what decides the speed."""
+    """Return processor, cores, memory, system, and the versions of what decides the speed."""
     return {
         "processor": processor(),
         "cores": cores(),
@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's model name."""
+    """Return the processor's model name."""
     for key in ("model name", "Model", "Hardware"):
         found = _field("/proc/cpuinfo", key)
         if found:
@@ -30,14 +30,14 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def version(distribution: str) -> str | None:
-    """The installed version of a distribution, None where it is not installed."""
+    """Return the installed version of a distribution, None where it is not installed."""
     if distribution == "schuss":
         from .. import __version__
 
@@ -49,7 +49,7 @@ def version(distribution: str) -> str | None:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be allocated without swapping, None where the system does not say."""
+    """Return the bytes that can be allocated without swapping, None where the system does not say."""
     return _memory("MemAvailable")
 
 

@@ -54,7 +54,7 @@ class Album:
 
 
 def check_packages(*more: tuple[str, str]) -> None:
-    """See that what draws is there, and other modules, each with the name of its package.
+    """Check that what draws is there, and other modules, each with the name of its package.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def check_packages(*more: tuple[str, str]) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """See that the folder takes files, before anything has been waited for."""
+    """Check that the folder takes files, before anything has been waited for."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -81,7 +81,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def draw(album: Album, problem: Problem, done: Sequence[Run], kinds: Sequence[str] | None = None) -> None:
-    """All pictures that these runs give, or of them only some kinds.
+    """Draw all pictures that these runs give, or of them only some kinds.
 
     Of one problem: ``losses``; with one parameter ``curve``; with two ``contour``, ``surface``, ``field`` and ``race``.
     Of several learning rates, batch sizes, strategies: ``lr``, ``batch-sizes``, ``strategies``; of the others, fewer.

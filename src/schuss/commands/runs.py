@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import catalogue, problems
-from ..catalogue import Variant
+from .. import problems
+from ..optim import registry
+from ..optim.registry import Variant
 from ..problems import History, Problem
 from . import console
 from .console import Column, CommandError
@@ -35,7 +36,7 @@ class Choice:
 
     @property
     def slug(self) -> str:
-        """For the name of a file."""
+        """Return a name that fits into the name of a file."""
         return self.strategy if self.batch_size is None else f"{self.strategy}-{self.batch_size}"
 
 
@@ -51,7 +52,7 @@ class Run:
 
     @property
     def distance(self) -> float | None:
-        """How far from the known answer it ended (2-norm of all parameters)."""
+        """Return how far from the known answer it ended (2-norm of all parameters)."""
         answer = self.problem.answer
         if answer is None:
             return None
@@ -59,7 +60,7 @@ class Run:
 
     @property
     def value(self) -> float:
-        """Where it ended, the lower the better; infinite where it diverged."""
+        """Return where it ended, the lower the better; infinite where it diverged."""
         if self.history.diverged:
             return math.inf
         return -self.history.loss if self.problem.maximize else self.history.loss
@@ -79,12 +80,12 @@ class Plan:
 
 
 def usual(problem: Problem) -> Choice:
-    """The choice of data for which a problem's learning rates were found."""
+    """Return the choice of data for which a problem's learning rates were found."""
     return Choice(problem.strategy, problem.batch_size if problem.strategy == "mini-batch" else None)
 
 
 def make(name: str, seed: int) -> Problem:
-    """The problem of a name; one that has a random start or split takes it from ``seed``.
+    """Make the problem of a name; one that has a random start or split takes it from ``seed``.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def run(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
     done = []
     for choice in choices:
         for key in plan.keys:
-            variant = catalogue.VARIANTS[key]
+            variant = registry.VARIANTS[key]
             for lr in plan.lrs or [problem.lrs.get(key, variant.demo_lr)]:
                 one = _train(problem, variant, choice, lr, plan, progress)
                 progress.clear()
@@ -122,17 +123,17 @@ def run(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
 
 
 def quiet(problem: Problem, plan: Plan, progress: console.Progress) -> list[Run]:
-    """The same without a table."""
+    """Train with everything that the plan names, and print nothing."""
     return [
-        _train(problem, catalogue.VARIANTS[key], choice, lr, plan, progress)
+        _train(problem, registry.VARIANTS[key], choice, lr, plan, progress)
         for choice in plan.choices or [usual(problem)]
         for key in plan.keys
-        for lr in plan.lrs or [problem.lrs.get(key, catalogue.VARIANTS[key].demo_lr)]
+        for lr in plan.lrs or [problem.lrs.get(key, registry.VARIANTS[key].demo_lr)]
     ]
 
 
 def best(done: Sequence[Run]) -> dict[str, Run]:
-    """Of each optimizer, by its title, the run that ended lowest; those that only diverged are left out."""
+    """Return each optimizer's run that ended lowest, by its title; those that only diverged are left out."""
     found: dict[str, Run] = {}
     for one in done:
         title = one.variant.title
@@ -142,7 +143,7 @@ def best(done: Sequence[Run]) -> dict[str, Run]:
 
 
 def about(problem: Problem, plan: Plan) -> str:
-    """What is run, in two lines."""
+    """Say in two lines what is run."""
     rows = "" if problem.X is None else f", {len(problem.X):,} rows"
     count = sum(array.size for array in problem.start().values())
     choices = " | ".join(map(str, plan.choices or [usual(problem)]))
@@ -216,7 +217,7 @@ def _cells(one: Run) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """A value with four figures or decimals, small ones with their power of ten."""
+    """Write a value with four figures or decimals, small ones with their power of ten."""
     if value != 0.0 and abs(value) < 1e-3:
         return f"{value:.1e}"
     return f"{value:,.4f}" if abs(value) < 1000 else f"{value:,.1f}"

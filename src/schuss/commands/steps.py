@@ -1,4 +1,4 @@
-"""What ``schuss demo resnet18`` shows: steps of real size, and the time the memory alone would take."""
+"""Show ``schuss demo resnet18``: steps of real size, and the time that the memory alone would take."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from schuss_kernels.engine.thread_count import most_threads
 
-from .. import catalogue, plots
-from ..catalogue import Variant
-from . import benchmark, console, workloads
+from .. import plots
+from ..optim import registry
+from ..optim.registry import Variant
+from . import bench, bench_checks, console, workloads
 from .console import Column, CommandError
 from .pictures import Album
 
@@ -58,11 +59,11 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
     print("Floor: a loop that only reads and writes the same. Every step is first compared with the numpy reference.\n")
     print(console.heading(COLUMNS), flush=True)
     progress.show(f"{load.title}: making arrays")
-    source = benchmark.Source(load)
+    source = bench.Source(load)
     seconds, floors, speeds, busy = {}, {}, [], False
-    with benchmark.same_threads(threads, False):
+    with bench_checks.same_threads(threads, False):
         for key in keys:
-            variant = catalogue.VARIANTS[key]
+            variant = registry.VARIANTS[key]
             result = _measured(variant, source, threads, progress)
             progress.clear()
             if isinstance(result, str):
@@ -90,14 +91,12 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
         album.add(f"{NAME}-steps.png", plots.step_times, seconds, floors, title=title)
 
 
-def _measured(
-    variant: Variant, source: benchmark.Source, threads: int, progress: console.Progress
-) -> dict[str, Any] | str:
-    """The figures of an optimizer; measured again, and the calmest taken, where something else ran as well."""
-    settings = benchmark.Settings(rounds=ROUNDS, threads=threads, torch=False, reference=False)
+def _measured(variant: Variant, source: bench.Source, threads: int, progress: console.Progress) -> dict[str, Any] | str:
+    """Return an optimizer's figures; where something else ran as well, measure again and take the calmest."""
+    settings = bench.Settings(rounds=ROUNDS, threads=threads, torch=False, reference=False)
     tries = []
     for _ in range(TRIES):
-        result = benchmark.measure(variant, source, settings, False, progress)
+        result = bench.measure(variant, source, settings, False, progress)
         if isinstance(result, str):
             return result
         tries.append(result)
@@ -107,17 +106,17 @@ def _measured(
 
 
 def _times(result: dict[str, Any]) -> tuple[float, float]:
-    """Medians of the step and of its floor, in seconds."""
+    """Return the medians of the step and of its floor, in seconds."""
     ours, floor = (result["contenders"][name]["median_s"] for name in ("schuss", "floor"))
     return ours, floor
 
 
 def _disturbed(result: dict[str, Any]) -> bool:
-    """Whether samples scatter, or the floor came out above the step that it should be below."""
+    """Return whether samples scatter, or the floor came out above the step that it should be below."""
     ours, floor = _times(result)
     return bool(result["busy"] or floor > ABOVE * ours)
 
 
 def available() -> bool:
-    """Whether loops are compiled here."""
+    """Return whether loops are compiled here."""
     return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")

@@ -1,4 +1,4 @@
-"""Timing several ways of doing the same in one process, turn by turn."""
+"""Time several ways of doing the same in one process, turn by turn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Contender:
     calls: int = 1
 
     def batch(self) -> float:
-        """Seconds a call takes, over one batch."""
+        """Time one batch of calls; return the seconds of one call."""
         call, repeats = self.call, range(self.calls)
         start = time.perf_counter()
         for _ in repeats:
@@ -33,14 +33,14 @@ class Contender:
         return (time.perf_counter() - start) / self.calls
 
     def calibrate(self) -> float:
-        """Set the number of calls in a batch; seconds a batch takes."""
+        """Set the number of calls in a batch; return the seconds that a batch takes."""
         self.calls = 1
         while (took := self.batch() * self.calls) < BATCH:
             self.calls *= max(2, min(10, round(BATCH / max(took, 1e-9))))
         return took
 
     def summary(self) -> dict[str, float]:
-        """Median, minimum and quartiles of the samples, in seconds."""
+        """Return median, minimum and quartiles of the samples, in seconds."""
         first, median, third = quartiles(self.samples)
         return {
             "median_s": median,
@@ -53,7 +53,7 @@ class Contender:
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile."""
+    """Return the first quartile, the median and the third quartile."""
     if len(samples) < 2:
         return (samples[0],) * 3
     first, median, third = statistics.quantiles(samples, n=4, method="inclusive")

@@ -1,4 +1,4 @@
-"""What optimizers are measured on: sets of tensors."""
+"""Sets of tensors that optimizers are measured on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WORKLOADS = ("resnet18", "gpt2", "500x1000", "1x1000")
 
 
 def workload(key: str) -> Workload:
-    """The tensors called ``key``, one of ``WORKLOADS``."""
+    """Return the tensors called ``key``, one of ``WORKLOADS``."""
     if key == "resnet18":
         return Workload(key, "ResNet18", model_shapes("resnet18"), 25)
     if key == "gpt2":
@@ -46,13 +46,13 @@ def workload(key: str) -> Workload:
 
 
 def model_shapes(model: str) -> tuple[tuple[int, ...], ...]:
-    """The shapes of all parameters of a model, in the model's order."""
+    """Return the shapes of all parameters of a model, in the model's order."""
     text = (resources.files(__package__) / "data" / "model_shapes.json").read_text(encoding="utf-8")
     return tuple(tuple(shape) for _, shape in json.loads(text)[model]["shapes"])
 
 
 def random_arrays(shapes: Sequence[tuple[int, ...]], seed: int, scale: float = 1.0) -> list[np.ndarray]:
-    """Normally distributed float32 arrays, never exactly zero."""
+    """Make normally distributed float32 arrays, never exactly zero."""
     rng = np.random.default_rng(seed)
     made = []
     for shape in shapes:

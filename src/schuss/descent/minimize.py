@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import named
+from ..optim import registry
 from ..optimizer import Optimizer
 from .objective import Objective, point, quiet
 
@@ -73,8 +73,8 @@ def minimize(
         become float64; a single number, an array of one. It is left as it is.
     optimizer
         A name (``"sgd"``, ``"momentum"``, ``"nesterov"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"``, ``"amsgrad"``,
-        ``"adamw"`` and the longer ones of :mod:`schuss.named`), a class, or a function of the parameters that returns
-        an optimizer on them.
+        ``"adamw"`` and the longer ones of :mod:`schuss.optim.registry`), a class, or a function of the parameters that
+        returns an optimizer on them.
     args
         Further arguments of ``fun`` and ``jac``, a tuple.
     jac
@@ -130,9 +130,9 @@ def minimize(
     limits = _Limits(
         _tolerance("gtol", gtol, _tolerance("tol", tol, GTOL)), _tolerance("xtol", xtol, 0.0), _steps(maxiter)
     )
-    objective, call, make = Objective(fun, jac, args), _callback(callback), named.factory(optimizer)
+    objective, call, make = Objective(fun, jac, args), _callback(callback), registry.factory(optimizer)
     x = point(x0, "x0")
-    run = _Run(objective, x, named.built(make, {"x": x}, **options), limits, [] if return_path else None)
+    run = _Run(objective, x, registry.built(make, {"x": x}, **options), limits, [] if return_path else None)
     with quiet():
         run.descend(call)
     result = run.result()
@@ -174,7 +174,7 @@ def scipy_method(optimizer: Any = "adam", **options: Any) -> Callable[..., Any]:
     >>> result.success, result.x.round(3)
     (True, array([1., 1.]))
     """
-    named.factory(optimizer)  # tells at once what is none
+    registry.factory(optimizer)  # tells at once what is none
     for name in _SCIPYS:
         if name in options:
             raise TypeError(f"scipy_method: {name} is an argument of scipy.optimize.minimize; give it there")

@@ -1,4 +1,4 @@
-# By bench/list_optimizers.py, from catalogue.py.
+# By bench/new_optimizer.py, from registry.py.
 from .adabelief import ACProp as ACProp
 from .adabelief import AdaBelief as AdaBelief
 from .adabound import AdaBound as AdaBound

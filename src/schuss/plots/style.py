@@ -9,9 +9,8 @@ from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue import VARIANTS
 from ..core.optional import need
-from ..named import ALIASES
+from ..optim.registry import ALIASES, VARIANTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,9 +84,18 @@ SPARE = (
 )
 
 _COLORS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#7F5539", "#5C677D", "#B5179E",
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#6A3D9A",
+    "#7F5539",
+    "#5C677D",
+    "#B5179E",
     "#000000",
-)  # fmt: skip
+)
 _MARKERS = "osD^v<>hXdPp8*H"
 """Those that matplotlib fills."""
 _DASHES = (

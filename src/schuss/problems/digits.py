@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
-from ..catalogue import VARIANTS
 from ..core.optional import need
+from ..optim.registry import VARIANTS
 from . import network
 from .problem import Params, Problem
 

@@ -39,7 +39,7 @@ class Problem:
     score
         ``score(params)``: what a network is for: its share of right answers on data that it has not seen.
     lrs
-        A learning rate that does well here for each optimizer (keys of :data:`schuss.commands.catalogue.VARIANTS`).
+        A learning rate that does well here for each optimizer (keys of :data:`schuss.optim.registry.VARIANTS`).
     epochs, strategy, batch_size
         How long, and with which data in a step, ``lrs`` were found.
     """

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import named
 from ..descent import batches as strategies
 from ..descent.batches import batches
 from ..descent.objective import quiet
+from ..optim import registry
 from ..optim.schedule_free import ScheduleFree
 from ..optimizer import Optimizer
 from .problem import Params, Problem
@@ -84,7 +84,7 @@ def train(
     problem
         A :class:`Problem`.
     optimizer
-        A name (``"adam"``, ``"momentum"``, the keys of :data:`schuss.commands.catalogue.VARIANTS`), a class, or a
+        A name (``"adam"``, ``"momentum"``, the keys of :data:`schuss.optim.registry.VARIANTS`), a class, or a
         function of the parameters that returns an optimizer on them. It is called twice: a first optimizer makes one
         step on copies, so that compiling is not in the times.
     strategy, batch_size, seed
@@ -217,16 +217,16 @@ class _Run:
             self._optimizer.eval()
 
 
-def _builder(problem: Problem, optimizer: Any, threads: int | None, options: dict[str, Any]) -> named.Factory:
-    make = named.factory(optimizer)
+def _builder(problem: Problem, optimizer: Any, threads: int | None, options: dict[str, Any]) -> registry.Factory:
+    make = registry.factory(optimizer)
     if isinstance(optimizer, str):
-        rate = problem.lrs.get(named.key(optimizer))
+        rate = problem.lrs.get(registry.key(optimizer))
         options = options if rate is None else {"lr": rate, **options}
     if isinstance(optimizer, (str, type)):
         options = {"threads": threads, **options}
 
     def build(params: Params) -> Optimizer:
-        made = named.built(make, params, **options)
+        made = registry.built(make, params, **options)
         for group in made.param_groups:
             if problem.maximize and not group["maximize"]:
                 group["maximize"] = True

@@ -1,4 +1,4 @@
-"""What a step costs beside its arithmetic: the call itself, new gradient arrays, and a new process."""
+"""Measure what a step costs beside its arithmetic: the call itself, new gradient arrays, and a new process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import Any
 
-from .. import catalogue
+from ..optim import registry
 from . import console, timing, workloads
 from .console import CommandError
 
@@ -33,7 +33,7 @@ print(imported - start, time.perf_counter() - imported)
 
 
 def measure(progress: console.Progress | None = None) -> dict[str, Any]:
-    """All figures, in seconds."""
+    """Return all figures, in seconds."""
     show = progress.show if progress is not None else lambda _: None
     show("latency: one tensor of 1000")
     call = call_time()
@@ -63,28 +63,28 @@ def measure(progress: console.Progress | None = None) -> dict[str, Any]:
 
 
 def backend() -> str:
-    """What runs a step of AdamW here."""
-    return catalogue.VARIANTS["adamw"].build(workloads.random_arrays([(1,)], 1)).backend
+    """Name the backend that runs a step of AdamW here."""
+    return registry.VARIANTS["adamw"].build(workloads.random_arrays([(1,)], 1)).backend
 
 
 def call_time() -> float:
-    """``opt.step(grads)`` of AdamW on one tensor of 1000, with the same gradient array."""
+    """Time ``opt.step(grads)`` of AdamW on one tensor of 1000, with the same gradient array, in seconds."""
     gradients = workloads.random_arrays([(1000,)], 2)
-    optimizer = catalogue.VARIANTS["adamw"].build(workloads.random_arrays([(1000,)], 1))
+    optimizer = registry.VARIANTS["adamw"].build(workloads.random_arrays([(1000,)], 1))
     contender = timing.Contender("schuss", lambda: optimizer.step(gradients))
     timing.interleave([contender], ROUNDS)
     return timing.quartiles(contender.samples)[1]
 
 
 def small_resnet18() -> list[tuple[int, ...]]:
-    """ResNet18's 62 tensors cut to 100 elements each, so that the arithmetic does not drown what is measured."""
+    """Cut ResNet18's 62 tensors to 100 elements each, so that the arithmetic does not drown what is measured."""
     return [(min(size, 100),) for size in workloads.workload("resnet18").sizes]
 
 
 def fresh_gradients() -> tuple[float, float]:
-    """A step over 62 tensors with the gradient arrays of the step before, and with new ones."""
+    """Time a step over 62 tensors with the gradient arrays of the step before, and with new ones, in seconds."""
     shapes = small_resnet18()
-    optimizer = catalogue.VARIANTS["adamw"].build(workloads.random_arrays(shapes, 1))
+    optimizer = registry.VARIANTS["adamw"].build(workloads.random_arrays(shapes, 1))
     gradients = workloads.random_arrays(shapes, 2)
     taken: dict[bool, list[float]] = {False: [], True: []}
     for number in range(2 * STEPS):
@@ -98,7 +98,7 @@ def fresh_gradients() -> tuple[float, float]:
 
 
 def cold_start() -> tuple[float, float]:
-    """Seconds a process takes that imports numpy, and one that imports schuss, builds AdamW and steps, turn by turn."""
+    """Time a process that imports numpy, and one that imports schuss, builds AdamW and steps, turn by turn."""
     codes = (NUMPY, FIRST_STEP.format(backend="auto"))
     taken: list[list[float]] = [[], []]
     for _ in range(PROCESSES):
@@ -111,7 +111,7 @@ def cold_start() -> tuple[float, float]:
 
 
 def first_step(backend: str, cache: str) -> tuple[float, float]:
-    """Seconds that imports and the first step take in a new process whose numba kernels are cached in ``cache``.
+    """Time imports and the first step in a new process whose numba kernels are cached in ``cache``, in seconds.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def _python(code: str, **environment: str) -> str:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Write the figures as text."""
     count = figures["tensors"]
     rows = [
         ("opt.step(grads), AdamW, 1 tensor of 1000, the same gradient array", "step_1x1000_s", "µs"),

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import catalogue
-from .commands.console import CommandError
-from .core.validate import did_you_mean
+from ..core.validate import did_you_mean
+from ..optim import registry
+from .console import CommandError
 
 EXAMPLES = """\
 examples:
@@ -54,12 +54,12 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(message.removeprefix("argument "))
 
     def options(self) -> list[str]:
-        """The long options there are."""
+        """Return the long options there are."""
         return [text for action in self._actions for text in action.option_strings if text.startswith("--")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. 0: done, 1: a result was wrong, 2: it could not be run as asked."""
+    """Run a command line and return its exit code. 0: done, 1: a result was wrong, 2: it could not be run as asked."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
@@ -97,11 +97,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """``schuss bench``."""
-    from .commands import benchmark, console, workloads
+    """Run ``schuss bench``."""
+    from . import bench, console, workloads
 
     every = args.optimizer is None and args.workload is None
-    settings = benchmark.Settings(
+    settings = bench.Settings(
         rounds=args.rounds or (5 if args.quick else None),
         threads=args.threads,
         backend=args.backend,
@@ -112,18 +112,18 @@ def run_bench(args: argparse.Namespace) -> int:
         json=args.json,
     )
     if args.optimizer is not None:
-        settings.variants = console.choose(args.optimizer, tuple(catalogue.VARIANTS), "--optimizer")
+        settings.variants = console.choose(args.optimizer, tuple(registry.VARIANTS), "--optimizer")
     if args.workload is not None:
         settings.workloads = console.choose(args.workload, workloads.WORKLOADS, "--workload")
     elif args.quick:
         settings.workloads = [key for key in workloads.WORKLOADS if key != "gpt2"]
-    benchmark.run(settings)
+    bench.run(settings)
     return 0
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """``schuss demo``."""
-    from .commands import demo
+    """Run ``schuss demo``."""
+    from . import demo
 
     settings = demo.Settings(
         problem=args.problem,
@@ -140,15 +140,15 @@ def run_demo(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    """``schuss info``."""
-    from .commands import info
+    """Run ``schuss info``."""
+    from . import info
 
     print(info.optimizers() if args.optimizers else info.text())
     return 0
 
 
 def _parser() -> tuple[Parser, dict[str, Parser]]:
-    from . import __version__
+    from .. import __version__
 
     about = "Fused optimizer kernels for NumPy and CUDA arrays: one pass over memory per step."
     parser = Parser(prog="schuss", description=about, epilog=EXAMPLES)

@@ -1,11 +1,10 @@
-"""What ``schuss bench`` runs: every optimizer on real shapes, beside the floor, numpy and torch.
+"""Run ``schuss bench``: every optimizer on real shapes, beside the floor, numpy and torch.
 
 A step is compared with the numpy reference, bit for bit, before it is timed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.util
 import json
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from schuss_kernels.lang.traffic import traffic
 from schuss_kernels.native import library
 
-from .. import catalogue
-from ..catalogue import Variant
-from ..optimizer import Optimizer
-from . import console, latency, machine, timing, workloads
+from ..optim import registry
+from ..optim.registry import Variant
+from . import bench_latency, bench_storage, console, machine, timing, workloads
+from .bench_checks import bench_options, check_equal, check_small, same_threads
 from .console import Column, CommandError, Mismatch
 from .timing import Contender
 from .workloads import Workload
@@ -35,15 +35,12 @@ _STORED = ("resnet18", "500x1000")
 BUSY = 1.5
 """Third quartile over minimum from which a measurement was disturbed."""
 
-SMALL = ((0,), (1,), (7,), (33,), (1000,), (3, 5, 67), (70_001,))
-"""Shapes of the check that comes before everything: below, at and above the vector width and the chunk."""
-
 
 @dataclass
 class Settings:
     """What to measure and beside what."""
 
-    variants: Sequence[str] = catalogue.CLASSIC
+    variants: Sequence[str] = registry.CLASSIC
     workloads: Sequence[str] = workloads.WORKLOADS
     rounds: int | None = None
     threads: int | None = None
@@ -82,10 +79,8 @@ def run(settings: Settings) -> dict[str, Any]:
         raise CommandError("NUMBA_DISABLE_JIT is set: nothing is compiled, so there is nothing to measure")
     if settings.json is not None:
         _check_writable(Path(settings.json))
-    from . import fewer_bytes
-
-    if settings.storage and fewer_bytes.missing() is not None:
-        raise CommandError(f"--storage: {fewer_bytes.missing()}")
+    if settings.storage and bench_storage.missing() is not None:
+        raise CommandError(f"--storage: {bench_storage.missing()}")
     if settings.backend == "native" and library.available() is not None:
         raise CommandError(f"--backend: {library.available()}")
     with_torch = settings.torch and importlib.util.find_spec("torch") is not None
@@ -112,14 +107,14 @@ def run(settings: Settings) -> dict[str, Any]:
             if key in settings.workloads:
                 load = workloads.workload(key)
                 report["storage"].append(
-                    fewer_bytes.measure(load, settings.rounds or load.rounds, with_torch, progress)
+                    bench_storage.measure(load, settings.rounds or load.rounds, with_torch, progress)
                 )
-                print("\n" + fewer_bytes.table(report["storage"][-1]), flush=True)
+                print("\n" + bench_storage.table(report["storage"][-1]), flush=True)
                 _write(report, settings)
         if settings.latency:
-            report["latency"] = latency.measure(progress)
+            report["latency"] = bench_latency.measure(progress)
             progress.clear()
-            print("\n" + latency.table(report["latency"]))
+            print("\n" + bench_latency.table(report["latency"]))
     _write(report, settings)
     return report
 
@@ -131,10 +126,10 @@ def _run_workload(
     progress.show(f"{load.title}: making arrays")
     source = Source(load)
     for name in settings.variants:
-        result = measure(catalogue.VARIANTS[name], source, settings, with_torch, progress)
+        result = measure(registry.VARIANTS[name], source, settings, with_torch, progress)
         progress.clear()
         if isinstance(result, str):
-            print(f"{catalogue.VARIANTS[name].title}: skipped, {result}", flush=True)
+            print(f"{registry.VARIANTS[name].title}: skipped, {result}", flush=True)
         else:
             print(line_of(result), flush=True)
             yield result
@@ -155,7 +150,7 @@ class Source:
 def measure(
     variant: Variant, source: Source, settings: Settings, with_torch: bool, progress: console.Progress
 ) -> dict[str, Any] | str:
-    """The figures of an optimizer on a workload, or why there are none."""
+    """Return the figures of an optimizer on a workload, or say why there are none."""
     load = source.workload
     need, free = _memory_needed(variant, load, with_torch), machine.available_memory()
     if free is not None and need > free:
@@ -178,20 +173,20 @@ def contenders(
     with_torch: bool = True,
     backend: str = "auto",
 ) -> Field:
-    """An optimizer and what it is compared with; each has made its first step, and that step has been checked.
+    """Make an optimizer and what it is compared with. Each has made its first step, and that step has been checked.
 
     Raises
     ------
     Mismatch
         When the step differs from the numpy reference in a single bit, or from torch's by more than rounding.
     """
-    from . import floor
+    from . import bandwidth_floor
 
     load, gradients = source.workload, source.gradients
     what = f"{variant.title} on {load.title}"
-    ours, dull = source.parameters(), source.parameters()
+    ours, expected = source.parameters(), source.parameters()
     optimizer = variant.build(ours, threads=threads, backend=backend, **bench_options(variant))
-    plain = variant.build(dull, backend="numpy", **bench_options(variant))
+    plain = variant.build(expected, backend="numpy", **bench_options(variant))
     optimizer.step(gradients)
     plain.step(gradients)
     check_equal(optimizer, plain, what)
@@ -199,7 +194,7 @@ def contenders(
     moved = sum(tensor.bytes_moved() for tensor in tensors)
     made = Field(variant, load, optimizer.backend, round(moved), len(tensors[0].states))
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
-    made.contenders.append(Contender("floor", floor.step(load.parameters, *floor.streams(tensors[0].rule))))
+    made.contenders.append(Contender("floor", bandwidth_floor.step(load.parameters, traffic(tensors[0].rule))))
     if reference:
         made.contenders.append(Contender("numpy", lambda: plain.step(gradients)))
     for fused in (True, False) if with_torch else ():
@@ -207,59 +202,17 @@ def contenders(
         step = _torch_step(variant, theirs, gradients, fused)
         if step is not None:
             name = "torch_fused" if fused else "torch"
-            for number, (one, other) in enumerate(zip(dull, theirs, strict=True)):
+            for number, (one, other) in enumerate(zip(expected, theirs, strict=True)):
                 if not np.allclose(one, other, rtol=1e-4, atol=1e-5):
                     raise Mismatch(f"{what}: tensor {number} after a step is not what {name} makes of it")
             made.contenders.append(Contender(name, step))
     return made
 
 
-def bench_options(variant: Variant) -> dict[str, Any]:
-    """Options that differ from the defaults in a bench; they change no instruction that is executed."""
-    if variant.options.get("centered"):
-        # Gradients of a bench never change: a faster decay would bring the variance to zero, by rounding below it.
-        return {"alpha": 0.99999}
-    return {}
-
-
-def check_small(variant: Variant, backend: str = "auto") -> None:
-    """Three steps over awkward sizes, with changing gradients, compared with the numpy reference bit for bit."""
-    ours, dull = workloads.random_arrays(SMALL, 3), workloads.random_arrays(SMALL, 3)
-    optimizer, plain = variant.build(ours, backend=backend), variant.build(dull, backend="numpy")
-    for seed in range(3):
-        gradients = workloads.random_arrays(SMALL, 4 + seed)
-        optimizer.step(gradients)
-        plain.step(gradients)
-    check_equal(optimizer, plain, f"{variant.title} on small tensors")
-
-
-def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
-    """Whether two optimizers have the same parameters and states, bit for bit.
-
-    Raises
-    ------
-    Mismatch
-        Where they differ: the tensor, the array and the first element.
-    """
-    for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
-        names = ("parameter", *(stream.name for stream in one.spec(False).streams[2:]))
-        pairs = zip(*((t.parameter, *t.stored_arrays(), *t.scales()) for t in (one, other)), strict=True)
-        for name, (mine, its) in zip(names, pairs, strict=True):
-            bits = np.dtype(f"u{mine.dtype.itemsize}")
-            differ = mine.array.reshape(-1).view(bits) != its.array.reshape(-1).view(bits)
-            if differ.any():
-                at, count = int(differ.argmax()), int(differ.sum())
-                raise Mismatch(
-                    f"{what}: {name} of tensor {one.name} is not what the numpy reference says: {count:,} of "
-                    f"{differ.size:,} elements differ, the first is element {at}: {mine.array.flat[at]}, expected "
-                    f"{its.array.flat[at]}"
-                )
-
-
 def _torch_step(
     variant: Variant, arrays: Sequence[np.ndarray], gradients: Sequence[np.ndarray], fused: bool
 ) -> Callable[[], object] | None:
-    """A step of torch's optimizer over the same memory, made once; None where torch has no such optimizer."""
+    """Return a step of torch's optimizer over the same memory, made once; None where torch has no such optimizer."""
     import torch
 
     if fused and not variant.fused:
@@ -275,32 +228,6 @@ def _torch_step(
         return None
     step: Callable[[], object] = optimizer.step
     return step
-
-
-@contextlib.contextmanager
-def same_threads(threads: int | None, with_torch: bool) -> Iterator[None]:
-    """Give every contender the same number of threads, for the length of a ``with`` block.
-
-    Raises
-    ------
-    CommandError
-        When there are not so many cores.
-    """
-    with contextlib.ExitStack() as restore:
-        if with_torch:
-            import torch
-
-            restore.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(threads or machine.cores())
-        if threads is not None:
-            import numba
-
-            most = numba.config.NUMBA_NUM_THREADS
-            if threads > most:
-                raise CommandError(f"--threads: expected at most {most}, the cores there are; got {threads}")
-            restore.callback(numba.set_num_threads, numba.get_num_threads())
-            numba.set_num_threads(threads)
-        yield
 
 
 def _memory_needed(variant: Variant, load: Workload, with_torch: bool) -> int:
@@ -375,7 +302,7 @@ Every step was compared with the numpy reference, bit for bit, before it was tim
 
 
 def line_of(result: dict[str, Any]) -> str:
-    """A result as a line of the table."""
+    """Write a result as a line of the table."""
     cells = [
         result["title"],
         f"{result['bytes_per_parameter']:g}",

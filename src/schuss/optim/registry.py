@@ -1,15 +1,16 @@
-"""Every optimizer there is, in all its forms: one row each. Names, benches and the demo go by it."""
+"""List every optimizer, in all its forms: one row each. Names, benches and the demo go by it."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from ..core.validate import did_you_mean
+from ..optimizer import Optimizer
 
 ELEMENT, TENSOR, GLOBAL, MATRIX = "element-wise", "per tensor", "global", "matrix"
 """What an element's step depends on: the element, a number of its tensor, one of all tensors, or its row and column."""
@@ -36,12 +37,12 @@ class Variant:
 
     @property
     def cls(self) -> type[Optimizer]:
-        """The optimizer's class."""
+        """Import the optimizer's class."""
         found: type[Optimizer] = getattr(importlib.import_module(f"schuss.optim.{self.module}"), self.optimizer)
         return found
 
     def build(self, params: Any, **options: Any) -> Optimizer:
-        """The optimizer on ``params``; ``options`` are added to its own."""
+        """Make the optimizer on ``params``; ``options`` are added to the form's own."""
         if self.of:
             return self.cls(VARIANTS[self.of].build(params, **options), **self.options)
         return self.cls(params, **{**self.options, **options})
@@ -122,11 +123,28 @@ VARIANTS = {
     )
 }
 
+ALIASES = {"momentum": "sgd-momentum", "nesterov": "sgd-nesterov", "amsgrad": "adam-amsgrad"}
+"""Short names of forms that have a longer one in :data:`VARIANTS`."""
+
+Factory = Callable[..., Optimizer]
+
 CLASSIC = tuple(VARIANTS)[:12]
 """The optimizers that gradient descent is taught with, in all forms: what benches and the demo take by themselves."""
 
 CLASSES = {variant.optimizer: variant.module for variant in VARIANTS.values()}
 """The optimizer classes, and which module of :mod:`schuss.optim` has them."""
+
+
+def classes_by_kind() -> str:
+    """Return the names of the optimizer classes as text, a paragraph for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for name in CLASSES:
+        kind = next(variant.kind for variant in VARIANTS.values() if variant.optimizer == name)
+        kinds.setdefault(kind, []).append(name)
+    return "\n".join(
+        textwrap.fill(", ".join(names), 100, initial_indent=f"    {kind}: ", subsequent_indent=" " * 8)
+        for kind, names in kinds.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +167,7 @@ class Listed:
 
 
 def optimizers() -> list[Listed]:
-    """Every optimizer in every form.
+    """List every optimizer in every form.
 
     >>> import schuss
     >>> [found.name for found in schuss.optimizers()][:3]
@@ -167,6 +185,99 @@ def _listed(key: str) -> Listed:
     (tensor,) = variant.build([np.zeros(shape, np.float32)], backend="numpy")._engine.tensors
     bytes_per_parameter = tensor.bytes_moved() / tensor.parameter.size
     return Listed(
-        variant.key, variant.title, variant.cls, variant.options, tensor.rule.State._fields,
-        bytes_per_parameter, variant.kind, tensor.rule.paper,
-    )  # fmt: skip
+        name=variant.key,
+        title=variant.title,
+        cls=variant.cls,
+        options=variant.options,
+        states=tensor.rule.State._fields,
+        bytes_per_parameter=bytes_per_parameter,
+        kind=variant.kind,
+        source=tensor.rule.paper,
+    )
+
+
+def key(name: str) -> str:
+    """Return the key in :data:`VARIANTS` that a name means; case, spaces and underscores do not matter.
+
+    Raises
+    ------
+    ValueError
+        When there is no such optimizer, with the nearest name.
+
+    >>> key("Adam"), key("momentum"), key("sgd_nesterov")
+    ('adam', 'sgd-momentum', 'sgd-nesterov')
+    """
+    plain = name.strip().lower().replace(" ", "-").replace("_", "-")
+    plain = ALIASES.get(plain, plain)
+    if plain not in VARIANTS:
+        known = (*VARIANTS, *ALIASES)
+        raise ValueError(f"optimizer: unknown name {name!r}{did_you_mean(plain, known)} (known: {', '.join(known)})")
+    return plain
+
+
+def variant(name: str) -> Variant:
+    """Return the row of :data:`VARIANTS` that a name means; errors as of :func:`key`."""
+    return VARIANTS[key(name)]
+
+
+def factory(optimizer: Any) -> Factory:
+    """Return a function that makes the optimizer: ``factory(params, **options)``.
+
+    Parameters
+    ----------
+    optimizer
+        A name (see :func:`key`), a class of optimizers, or any function that takes parameters and returns an optimizer
+        on them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is none of these.
+    """
+    if isinstance(optimizer, str):
+        return variant(optimizer).build
+    if isinstance(optimizer, Optimizer):
+        raise TypeError(
+            "optimizer: expected a name, a class or a function of the parameters, got an optimizer that has its "
+            f"parameters already ({optimizer!r}); pass its class"
+        )
+    if not callable(optimizer) or (isinstance(optimizer, type) and not issubclass(optimizer, Optimizer)):
+        raise TypeError(f"optimizer: expected a name, a class or a function of the parameters, got {optimizer!r}")
+    return optimizer
+
+
+def make(name: str, params: Any, **options: Any) -> Optimizer:
+    """Make an optimizer by its name.
+
+    Parameters
+    ----------
+    name
+        Such as ``"adamw"``, ``"sgd-nesterov"`` (:func:`schuss.optimizers` lists them), or the short names
+        ``"momentum"``, ``"nesterov"``, ``"amsgrad"``; case, spaces and underscores do not matter.
+    params, **options
+        What its class takes.
+
+    Raises
+    ------
+    ValueError
+        When there is no such optimizer, with the nearest name.
+
+    >>> import numpy as np, schuss
+    >>> schuss.make("adamw", [np.ones(3, np.float32)], lr=1e-3)
+    <AdamW: 1 tensors, 3 parameters, backend native>
+    """
+    return variant(name).build(params, **options)
+
+
+def built(factory: Factory, params: Any, **options: Any) -> Optimizer:
+    """Make an optimizer by a factory, and check that it is one.
+
+    Raises
+    ------
+    TypeError
+        When it makes something else.
+    """
+    made = factory(params, **options)
+    if not isinstance(made, Optimizer):
+        raise TypeError(f"optimizer: expected a function that returns a schuss optimizer, got {made!r} from it")
+    return made

@@ -11,7 +11,7 @@ import numpy as np
 from schuss_kernels.storage.dtypes import BF16
 
 from ..optim.adam import AdamW
-from . import benchmark, console, timing
+from . import bench_checks, console, timing
 from .console import Column, Mismatch
 from .timing import Contender
 from .workloads import Workload, random_arrays
@@ -44,14 +44,14 @@ WHOLE = "unscale, clip, AdamW, EMA, zero, copy"
 
 
 def missing() -> str | None:
-    """Why it cannot be measured here."""
+    """Say why it cannot be measured here; None where it can."""
     if importlib.util.find_spec("ml_dtypes") is None:
         return "it needs ml_dtypes: pip install 'schuss[bfloat16]'"
     return None
 
 
 def measure(load: Workload, rounds: int, with_torch: bool, progress: console.Progress) -> dict[str, Any]:
-    """The figures of a workload.
+    """Return the figures of a workload.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class _Step:
 
 
 def _kept(load: Workload, title: str, progress: console.Progress) -> _Step:
-    """A way to keep values, ready to be timed: its first step has been compared with the reference."""
+    """Make a way to keep values, ready to be timed: its first step has been compared with the reference."""
     name, options = KEPT[title]
     dtype = BF16.dtype if name == "bfloat16" else np.dtype(np.float32)
     progress.show(f"{load.title}, {title}: comparing with numpy")
@@ -104,12 +104,12 @@ def _kept(load: Workload, title: str, progress: console.Progress) -> _Step:
     )
     ours.step(gradients)
     plain.step(gradients)
-    benchmark.check_equal(ours, plain, f"AdamW, {title}")
+    bench_checks.check_equal(ours, plain, f"AdamW, {title}")
     return _Step(ours, gradients)
 
 
 def _whole_steps(load: Workload, with_torch: bool, progress: console.Progress) -> Iterator[Contender]:
-    """Everything a training step does with gradients, here in one call, and with torch's fastest functions.
+    """Do everything that a training step does with gradients, here in one call, and with torch's fastest functions.
 
     Every call starts from gradients of zero but the first, which is compared; neither way looks at their values.
     """
@@ -161,7 +161,7 @@ def _torch_step(arrays: Sequence[np.ndarray], gradients: Sequence[np.ndarray]) -
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Write the figures as text."""
     base = figures["rows"][0]["median_s"]
     lines = [f"{figures['workload_title']}: values kept in fewer bytes", console.heading(COLUMNS)]
     for row in figures["rows"]:

@@ -1,6 +1,6 @@
 """How frameworks define one and the same optimizer differently: a table in the rule file of each optimizer that has it.
 
-The optimizer's class takes the defaults from it, the check of ``convention=`` the names, and ``select`` the rules.
+The optimizer's class takes the defaults from it, the check of ``convention=`` the names, and ``rule_for`` the rules.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ class Conventions(dict[str, Convention]):
         """What to say of a name that is no convention."""
         return f"convention: expected one of {', '.join(map(repr, self))}; got {name!r}"
 
-    def select(self, *, convention: str, **options: Any) -> Rule:
+    def rule_for(self, *, convention: str, **options: Any) -> Rule:
         """The rule that runs for a group's options, where nothing but the convention chooses it."""
         return self[convention].rule

@@ -24,12 +24,12 @@ WIDE = 1e-300
 """Zero in float32: what stands under ``if WIDE > 0.0`` is for float64 alone, and no instruction in float32."""
 
 
-def pick(condition, a, b):
+def select(condition, a, b):
     """``a`` or ``b``; both are computed."""
     return a if condition else b
 
 
-def larger(a, b):
+def maximum(a, b):
     """The larger of two; NaN where either is, as ``numpy.maximum``."""
     return a if a >= b else (b if b == b and a == a else a + b)
 
@@ -56,25 +56,25 @@ def cube_root(x):
     """The cube root of what is not below zero, to about an ulp; infinite and NaN where ``x`` is."""
     if WIDE > 0.0:  # float64: from exponents -1074 to 1023 to -26 to 106
         low = x < 2.0**-26
-        m, r = x / pick(low, 2.0**-1020, 1.0) * pick(low, 2.0**30, 1.0), 1.0 / pick(low, 2.0**-350, 1.0)
+        m, r = x / select(low, 2.0**-1020, 1.0) * select(low, 2.0**30, 1.0), 1.0 / select(low, 2.0**-350, 1.0)
         big = m * 2.0**-500 >= 1.0
-        m, r = m * pick(big, 2.0**-525, 1.0), r * pick(big, 2.0**-175, 1.0)
+        m, r = m * select(big, 2.0**-525, 1.0), r * select(big, 2.0**-175, 1.0)
         big = m * 2.0**-239 >= 1.0
-        m, r = m * pick(big, 2.0**-264, 1.0), r * pick(big, 2.0**-88, 1.0)
+        m, r = m * select(big, 2.0**-264, 1.0), r * select(big, 2.0**-88, 1.0)
         big = m >= 2.0**107
-        m, r = m * pick(big, 2.0**-132, 1.0), r * pick(big, 2.0**-44, 1.0)
+        m, r = m * select(big, 2.0**-132, 1.0), r * select(big, 2.0**-44, 1.0)
         big = m >= 2.0**52
-        m, r = m * pick(big, 2.0**-78, 1.0), r * pick(big, 2.0**-26, 1.0)
+        m, r = m * select(big, 2.0**-78, 1.0), r * select(big, 2.0**-26, 1.0)
         big = m >= 2.0**13
-        m, r = m * pick(big, 2.0**-39, 1.0), r * pick(big, 2.0**-13, 1.0)
+        m, r = m * select(big, 2.0**-39, 1.0), r * select(big, 2.0**-13, 1.0)
         low = m < 2.0**-6.5
-        m, r = m * pick(low, 2.0**19.5, 1.0), r * pick(low, 2.0**6.5, 1.0)
+        m, r = m * select(low, 2.0**19.5, 1.0), r * select(low, 2.0**6.5, 1.0)
         big = m >= 2.0**3.25
-        m, r = m * pick(big, 2.0**-9.75, 1.0), r * pick(big, 2.0**-3.25, 1.0)
+        m, r = m * select(big, 2.0**-9.75, 1.0), r * select(big, 2.0**-3.25, 1.0)
         low = m < 2.0**-1.625
-        m, r = m * pick(low, 2.0**4.875, 1.0), r * pick(low, 2.0**1.625, 1.0)
+        m, r = m * select(low, 2.0**4.875, 1.0), r * select(low, 2.0**1.625, 1.0)
         big = m >= 2.0**0.8125
-        m, r = m * pick(big, 2.0**-2.4375, 1.0), r * pick(big, 2.0**-0.8125, 1.0)
+        m, r = m * select(big, 2.0**-2.4375, 1.0), r * select(big, 2.0**-0.8125, 1.0)
         # One over the root of what is left, within 0.8 percent: the best cubic on [2**-1.625, 2**0.8125].
         r = r * (1.913763 + m * (-1.787941 + m * (1.133865 - m * 0.267436)))
         # With e = 1 - x * r**3, the root is x * r**2 * (1 - e)**(-2/3), and one over it r * (1 - e)**(-1/3).
@@ -83,17 +83,17 @@ def cube_root(x):
         y = x * r * r
         e = 1.0 - y * r
         y = y + y * (e * (2.0 / 3.0 + e * (5.0 / 9.0 + e * (40.0 / 81.0 + e * (110.0 / 243.0)))))
-        return pick(x < INFINITE, y, x)
+        return select(x < INFINITE, y, x)
     # float32: a step of the series above makes the guess good to 0.03 percent, the next exact.
     low = x < 2.0**-100
-    m = x * pick(low, 2.0**63, 1.0)
+    m = x * select(low, 2.0**63, 1.0)
     r = first_guess(abs(m))
     e = 1.0 - m * r * r * r
     r = r + r * (e * (1.0 / 3.0 + e * (2.0 / 9.0)))
     y = m * r * r
     e = 1.0 - y * r
-    y = (y + y * (e * (2.0 / 3.0 + e * (5.0 / 9.0)))) * pick(low, 2.0**-21, 1.0)
-    return pick(x < INFINITE, y, x)
+    y = (y + y * (e * (2.0 / 3.0 + e * (5.0 / 9.0)))) * select(low, 2.0**-21, 1.0)
+    return select(x < INFINITE, y, x)
 
 
 _SHIFTS = {
@@ -135,34 +135,34 @@ def power(x, h):
     """
     if WIDE > 0.0:  # as in the cube root; the power of 2**1050 in two factors, none of which is subnormal
         low = x < 2.0**-26
-        m, half = x / pick(low, 2.0**-1020, 1.0) * pick(low, 2.0**30, 1.0), pick(low, h.up_525, 1.0)
+        m, half = x / select(low, 2.0**-1020, 1.0) * select(low, 2.0**30, 1.0), select(low, h.up_525, 1.0)
         big = m * 2.0**-499 >= 1.0
-        m, r = m * pick(big, 2.0**-525, 1.0), half / pick(big, h.up_525, 1.0)
+        m, r = m * select(big, 2.0**-525, 1.0), half / select(big, h.up_525, 1.0)
         big = m * 2.0**-238 >= 1.0
-        m, q = m * pick(big, 2.0**-264, 1.0), pick(big, h.up_264, 1.0)
+        m, q = m * select(big, 2.0**-264, 1.0), select(big, h.up_264, 1.0)
         big = m >= 2.0**106
-        m, r = m * pick(big, 2.0**-132, 1.0), r * (half / (q * pick(big, h.up_132, 1.0)))
+        m, r = m * select(big, 2.0**-132, 1.0), r * (half / (q * select(big, h.up_132, 1.0)))
     else:
         low = x < 1.0
-        m, r = x * pick(low, 2.0**126, 1.0), pick(low, h.up_126, 1.0)
+        m, r = x * select(low, 2.0**126, 1.0), select(low, h.up_126, 1.0)
     big = m >= 2.0**52
-    m, r = m * pick(big, 2.0**-78, 1.0), r * pick(big, h.down_78, 1.0)
+    m, r = m * select(big, 2.0**-78, 1.0), r * select(big, h.down_78, 1.0)
     big = m >= 2.0**13
-    m, r = m * pick(big, 2.0**-39, 1.0), r * pick(big, h.down_39, 1.0)
+    m, r = m * select(big, 2.0**-39, 1.0), r * select(big, h.down_39, 1.0)
     low = m < 2.0**-7
-    m, r = m * pick(low, 2.0**20, 1.0), r * pick(low, h.up_20, 1.0)
+    m, r = m * select(low, 2.0**20, 1.0), r * select(low, h.up_20, 1.0)
     big = m >= 2.0**3
-    m, r = m * pick(big, 2.0**-10, 1.0), r * pick(big, h.down_10, 1.0)
+    m, r = m * select(big, 2.0**-10, 1.0), r * select(big, h.down_10, 1.0)
     low = m < 2.0**-2
-    m, r = m * pick(low, 2.0**5, 1.0), r * pick(low, h.up_5, 1.0)
+    m, r = m * select(low, 2.0**5, 1.0), r * select(low, h.up_5, 1.0)
     big = m >= 2.0**0.5
-    m, r = m * pick(big, 2.0**-2.5, 1.0), r * pick(big, h.down_5_2, 1.0)
+    m, r = m * select(big, 2.0**-2.5, 1.0), r * select(big, h.down_5_2, 1.0)
     low = m < 2.0**-0.75
-    m, r = m * pick(low, 2.0**1.25, 1.0), r * pick(low, h.up_5_4, 1.0)
+    m, r = m * select(low, 2.0**1.25, 1.0), r * select(low, h.up_5_4, 1.0)
     low = m < 2.0**-0.125
-    m, r = m * pick(low, 2.0**0.625, 1.0), r * pick(low, h.up_5_8, 1.0)
+    m, r = m * select(low, 2.0**0.625, 1.0), r * select(low, h.up_5_8, 1.0)
     big = m >= 2.0**0.1875
-    m, r = m * pick(big, 2.0**-0.3125, 1.0), r * pick(big, h.down_5_16, 1.0)
+    m, r = m * select(big, 2.0**-0.3125, 1.0), r * select(big, h.down_5_16, 1.0)
     u = m - (2.0**-0.125 + 2.0**0.1875) / 2.0  # at most 0.111: the binomial series about the middle
     if WIDE > 0.0:
         tail = h.term_10 + u * (h.term_11 + u * (h.term_12 + u * h.term_13))
@@ -171,7 +171,7 @@ def power(x, h):
     else:
         last = h.term_5
     y = r * (h.term_0 + u * (h.term_1 + u * (h.term_2 + u * (h.term_3 + u * (h.term_4 + u * last)))))
-    return pick(x > 0.0, pick(x < INFINITE, y, x), x)
+    return select(x > 0.0, select(x < INFINITE, y, x), x)
 
 
 def power_of(x, y):
@@ -186,7 +186,7 @@ def on_arrays(function, kind):
     import numpy as np
 
     def wrap(made):
-        made.__globals__.update({name: np.where for name, value in made.__globals__.items() if name == "pick"})
+        made.__globals__.update({name: np.where for name, value in made.__globals__.items() if name == "select"})
         return made
 
     return specialize(function, kind, wrap)

@@ -21,7 +21,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger, pick
+from ..lang.scalar_math import maximum, select
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 AmsState = namedtuple("AmsState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -45,7 +45,7 @@ def scalars(step, running, *, lr, betas, final_lr, gamma, eps, weight_decay):
 
 def between(x, h):
     """``x``, no less than the lower bound and no more than the upper; NaN stays one."""
-    return pick(x < h.lower, h.lower, pick(x > h.upper, h.upper, x))
+    return select(x < h.lower, h.lower, select(x > h.upper, h.upper, x))
 
 
 def update(p, g, s, h):
@@ -59,7 +59,7 @@ def update_ams(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_exp_avg_sq, v)
+    w = maximum(s.max_exp_avg_sq, v)
     return p - between(h.step_size / (math.sqrt(w) + h.eps), h) * m, AmsState(m, v, w)
 
 
@@ -105,6 +105,6 @@ AMSBOUND = ADABOUND.variant(
 )
 
 
-def select(*, amsbound, **_):
+def rule_for(*, amsbound, **_):
     """The rule that runs for a group's options."""
     return AMSBOUND if amsbound else ADABOUND

@@ -214,7 +214,7 @@ def _rule(convention, with_momentum, min_dim):
     return rule.variant(rule.name, fits=fits)
 
 
-def select(*, beta2_decay, d, momentum, min_dim, convention, **_):
+def rule_for(*, beta2_decay, d, momentum, min_dim, convention, **_):
     """The rule that runs for a group's options."""
     if beta2_decay > 0.0:
         raise ValueError(f"beta2_decay: expected a number of at most 0, got {beta2_decay!r}")

@@ -114,7 +114,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, lr_decay, convention, **_):
+def rule_for(*, lr_decay, convention, **_):
     """The rule that runs for a group's options."""
     if lr_decay != 0.0 and convention != "torch":
         raise ValueError(f"lr_decay is torch's; with convention={convention!r} it is 0, got {lr_decay}")

@@ -34,7 +34,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger
+from ..lang.scalar_math import maximum
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 AmsgradState = namedtuple("AmsgradState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -100,14 +100,14 @@ def update_adam_amsgrad(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_exp_avg_sq, v)
+    w = maximum(s.max_exp_avg_sq, v)
     return p - h.step_size * (m / (math.sqrt(w) * h.correction2 + h.eps)), AmsgradState(m, v, w)
 
 
 def update_adamw_amsgrad(p, g, s, h):
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_exp_avg_sq, v)
+    w = maximum(s.max_exp_avg_sq, v)
     return p * h.keep - h.step_size * (m / (math.sqrt(w) * h.correction2 + h.eps)), AmsgradState(m, v, w)
 
 
@@ -115,7 +115,7 @@ def update_amsgrad_optax(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_corrected_sq, v * h.correction2)
+    w = maximum(s.max_corrected_sq, v * h.correction2)
     return p * h.keep - h.step_size * (m / (math.sqrt(w) + h.eps)), CorrectedState(m, v, w)
 
 
@@ -252,13 +252,13 @@ ADAMW_CONVENTIONS = Conventions(
 )
 
 
-def select_adam(*, amsgrad, convention, **_):
+def rule_for_adam(*, amsgrad, convention, **_):
     """The rule that runs for a group's options."""
     found = ADAM_CONVENTIONS[convention]
     return found.forms["amsgrad"] if amsgrad else found.rule
 
 
-def select_adamw(*, amsgrad, convention, **_):
+def rule_for_adamw(*, amsgrad, convention, **_):
     """The rule that runs for a group's options."""
     found = ADAMW_CONVENTIONS[convention]
     return found.forms["amsgrad"] if amsgrad else found.rule

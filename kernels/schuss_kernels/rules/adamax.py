@@ -24,7 +24,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger
+from ..lang.scalar_math import maximum
 
 State = namedtuple("State", ["exp_avg", "exp_inf"])
 Scalars = namedtuple(
@@ -50,7 +50,7 @@ def scalars_keras(step, *, lr, betas, eps, weight_decay):
 def update(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
-    u = larger(h.beta2 * s.exp_inf, abs(g) + h.eps)
+    u = maximum(h.beta2 * s.exp_inf, abs(g) + h.eps)
     divisor = u + h.floor
     return p * h.keep - h.step_size * (m / (1.0 if divisor == 0.0 else divisor)), State(m, u)
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger
+from ..lang.scalar_math import maximum
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -57,7 +57,7 @@ def scalars_optax(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay,
 
 def update(p, g, s, h):
     g = g + h.weight_decay * p
-    n = g / larger(math.sqrt(s.exp_avg_sq), h.eps)
+    n = g / maximum(math.sqrt(s.exp_avg_sq), h.eps)
     n = h.limit if n > h.limit else (-h.limit if n < -h.limit else n)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * n
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)

@@ -59,6 +59,6 @@ AGGMO = Rule(
 AGGMO_ALL = AGGMO.variant("aggmo_all", State=AllState, update=update_all)
 
 
-def select(*, betas, **_):
+def rule_for(*, betas, **_):
     """The rule that runs for a group's options."""
     return AGGMO if isinstance(betas, (tuple, list)) and betas and betas[0] == 0.0 else AGGMO_ALL

@@ -19,7 +19,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import pick
+from ..lang.scalar_math import select
 
 State = namedtuple("State", ["ax"])
 Running = namedtuple("Running", ["eta", "mu"], defaults=[0.0, 1.0])
@@ -43,7 +43,7 @@ def initial():
 def update(p, g, s, h):
     g = g + h.weight_decay * p
     p = p * h.keep - h.eta * g
-    return p, State(pick(h.mu == 1.0, p, s.ax + h.mu * (p - s.ax)))
+    return p, State(select(h.mu == 1.0, p, s.ax + h.mu * (p - s.ax)))
 
 
 def reference(p, g, s, step, *, running, lr, lambd, alpha, t0, weight_decay):

@@ -18,7 +18,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import larger, pick
+from ..lang.scalar_math import maximum, select
 
 State = namedtuple("State", ["scale", "subgradients", "reward", "cumulative_gradients", "x0"])
 Scalars = namedtuple("Scalars", ["lr", "alpha", "weight_decay"])
@@ -34,13 +34,13 @@ def initial(*, eps):
 
 def update(p, g, s, h):
     c = h.lr * (g + h.weight_decay * p)
-    scale = larger(s.scale, abs(c))
+    scale = maximum(s.scale, abs(c))
     sums = s.subgradients + abs(c)
     reward = s.reward - c * (p - s.x0)
-    reward = pick(reward < 0.0, 0.0, reward)
+    reward = select(reward < 0.0, 0.0, reward)
     theta = s.cumulative_gradients - c
-    below = scale * larger(sums + scale, h.alpha * scale)
-    p = s.x0 + pick(below == 0.0, 0.0, theta / below) * (scale + reward)
+    below = scale * maximum(sums + scale, h.alpha * scale)
+    p = s.x0 + select(below == 0.0, 0.0, theta / below) * (scale + reward)
     return p, State(scale, sums, reward, theta, s.x0)
 
 

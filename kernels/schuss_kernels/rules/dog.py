@@ -148,11 +148,11 @@ def _checked(rule, init_eta, init_dist):
     return rule
 
 
-def select(*, init_eta, init_dist, **_):
+def rule_for(*, init_eta, init_dist, **_):
     """The rule that runs for a group's options."""
     return _checked(DOG, init_eta, init_dist)
 
 
-def select_ldog(*, init_eta, init_dist, **_):
+def rule_for_ldog(*, init_eta, init_dist, **_):
     """The rule that runs for a group's options."""
     return _checked(LDOG, init_eta, init_dist)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Interval, Rule
-from ..lang.scalar_math import POWER, pick, power, power_of, power_table
+from ..lang.scalar_math import POWER, power, power_of, power_table, select
 
 State = namedtuple("State", ["accumulator", "linear"])
 Scalars = namedtuple("Scalars", ["inverse_lr", "l1", "minus_l1", "below", "shrinkage", "keep"])
@@ -60,8 +60,8 @@ def initial(*, initial_accumulator_value):
 def leader(p, g, linear, before, after, h):
     """The parameter and the linear sum, from the roots of the accumulator before and after."""
     z = linear + ((g + h.shrinkage * p) - (after - before) * h.inverse_lr * p)
-    move = pick(z < h.minus_l1, h.minus_l1, pick(z > h.l1, h.l1, z)) - z
-    return pick(move == 0.0, 0.0, move / (after * h.inverse_lr + h.below)), z
+    move = select(z < h.minus_l1, h.minus_l1, select(z > h.l1, h.l1, z)) - z
+    return select(move == 0.0, 0.0, move / (after * h.inverse_lr + h.below)), z
 
 
 def update(p, g, s, h):
@@ -141,7 +141,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, learning_rate_power, convention, **_):
+def rule_for(*, learning_rate_power, convention, **_):
     """The rule that runs for a group's options."""
     found = CONVENTIONS[convention]
     return found.rule if learning_rate_power == -0.5 else found.forms["power"]

@@ -139,7 +139,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, momentum, nesterov, convention, **_):
+def rule_for(*, momentum, nesterov, convention, **_):
     """The rule that runs for a group's options."""
     if nesterov and not momentum > 0.0:
         raise ValueError(f"nesterov needs momentum above 0; got {momentum=}")

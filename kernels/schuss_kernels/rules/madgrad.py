@@ -22,7 +22,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import cube_root, on_arrays, pick
+from ..lang.scalar_math import cube_root, on_arrays, select
 
 State = namedtuple("State", ["grad_sum_sq", "grad_sum", "x0"])
 Scalars = namedtuple("Scalars", ["step_size", "momentum", "one_minus_momentum", "eps", "weight_decay"])
@@ -42,7 +42,7 @@ def update(p, g, s, h):
     v = s.grad_sum_sq + h.step_size * (g * g)
     total = s.grad_sum + h.step_size * g
     below = cube_root(v) + h.eps
-    z = s.x0 - pick(below == 0.0, 0.0, total / below)
+    z = s.x0 - select(below == 0.0, 0.0, total / below)
     return h.momentum * p + h.one_minus_momentum * z, State(v, total, s.x0)
 
 

@@ -210,7 +210,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, nesterov, ns_steps, only_adam, convention, **_):
+def rule_for(*, nesterov, ns_steps, only_adam, convention, **_):
     """The rule that runs for a group's options."""
     if ns_steps != int(ns_steps):
         raise ValueError(f"ns_steps: expected a whole number, got {ns_steps!r}")

@@ -176,7 +176,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, momentum_decay, convention, **_):
+def rule_for(*, momentum_decay, convention, **_):
     """The rule that runs for a group's options."""
     if convention == "optax" and momentum_decay != 0.0:
         raise ValueError(f"momentum_decay: with convention='optax' mu is beta1; expected 0, got {momentum_decay!r}")

@@ -22,7 +22,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import POWER, larger, pick, power, power_of, power_table
+from ..lang.scalar_math import POWER, maximum, power, power_of, power_table, select
 
 _FIELDS = ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "weight_decay"]
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -52,18 +52,18 @@ def update(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_exp_avg_sq, v)
+    w = maximum(s.max_exp_avg_sq, v)
     below = math.sqrt(w) + h.eps
     root = math.sqrt(below)
-    roots = pick(h.half > 0.0, root, 1.0) * pick(h.quarter > 0.0, math.sqrt(root), 1.0)
-    return p - h.step_size * (m / pick(h.whole > 0.0, below, roots)), State(m, v, w)
+    roots = select(h.half > 0.0, root, 1.0) * select(h.quarter > 0.0, math.sqrt(root), 1.0)
+    return p - h.step_size * (m / select(h.whole > 0.0, below, roots)), State(m, v, w)
 
 
 def update_power(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    w = larger(s.max_exp_avg_sq, v)
+    w = maximum(s.max_exp_avg_sq, v)
     return p - h.step_size * (m / power(math.sqrt(w) + h.eps, h)), State(m, v, w)
 
 
@@ -106,7 +106,7 @@ PADAM_POWER = PADAM.variant(
 )
 
 
-def select(*, partial, **_):
+def rule_for(*, partial, **_):
     """The rule that runs for a group's options."""
     if isinstance(partial, (int, float, np.number)) and not 0.0 < partial <= 0.5:
         raise ValueError(f"partial: expected a number above 0, at most 0.5; got {partial!r}")

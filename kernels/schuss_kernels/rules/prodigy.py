@@ -219,7 +219,7 @@ PRODIGY = Rule(
 )
 
 
-def select(*, d0, eps, growth_rate, **_):
+def rule_for(*, d0, eps, growth_rate, **_):
     """The rule that runs for a group's options."""
     for name, value in (("d0", d0), ("eps", eps)):
         if value == 0.0:

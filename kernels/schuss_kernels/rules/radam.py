@@ -26,7 +26,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import pick
+from ..lang.scalar_math import select
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -87,7 +87,7 @@ def update(p, g, s, h):
     g = g + h.weight_decay * p
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    divisor = pick(h.rectified > 0.0, math.sqrt(v) * h.correction2 + h.eps, 1.0)
+    divisor = select(h.rectified > 0.0, math.sqrt(v) * h.correction2 + h.eps, 1.0)
     return p * h.keep - h.step_size * (m / divisor), State(m, v)
 
 

@@ -211,7 +211,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, centered, momentum, convention, **_):
+def rule_for(*, centered, momentum, convention, **_):
     """The rule that runs for a group's options."""
     found = CONVENTIONS[convention]
     if centered:

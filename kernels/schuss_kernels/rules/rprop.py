@@ -128,7 +128,7 @@ def _two_numbers(value):
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(x, (int, float)) for x in value)
 
 
-def select(*, etas, step_sizes, convention, **_):
+def rule_for(*, etas, step_sizes, convention, **_):
     """The rule that runs for a group's options."""
     if _two_numbers(etas) and not 0.0 < etas[0] < 1.0 < etas[1]:
         raise ValueError(f"etas: expected one between 0 and 1 and one above 1; got {etas}")

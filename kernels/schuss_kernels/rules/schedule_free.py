@@ -259,14 +259,14 @@ ADAMW_CONVENTIONS = Conventions(
 )
 
 
-def select_sgd(*, momentum, convention, r, **_):
+def rule_for_sgd(*, momentum, convention, r, **_):
     """The rule that runs for a group's options."""
     _check("momentum", momentum)
     _only("r", r, convention, ("optax",))
     return SGD_CONVENTIONS[convention].rule
 
 
-def select_adamw(*, betas, convention, r, weight_lr_power, **_):
+def rule_for_adamw(*, betas, convention, r, weight_lr_power, **_):
     """The rule that runs for a group's options."""
     _check("betas[0]", betas[0] if isinstance(betas, (tuple, list)) and betas else None)
     _only("r", r, convention, ("optax", "keras"))
@@ -274,7 +274,7 @@ def select_adamw(*, betas, convention, r, weight_lr_power, **_):
     return ADAMW_CONVENTIONS[convention].rule
 
 
-def select_radam(*, betas, **_):
+def rule_for_radam(*, betas, **_):
     """The rule that runs for a group's options."""
     _check("betas[0]", betas[0] if isinstance(betas, (tuple, list)) and betas else None)
     return RADAM

@@ -170,7 +170,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, momentum, nesterov, dampening, convention, **_):
+def rule_for(*, momentum, nesterov, dampening, convention, **_):
     """The rule that runs for a group's options."""
     if nesterov and not (momentum > 0.0 and dampening == 0.0):
         raise ValueError(f"nesterov needs momentum above 0 and no dampening; got {momentum=}, {dampening=}")

@@ -85,6 +85,6 @@ SM3 = MatrixRule(
 SM3_MOMENTUM = SM3.variant("sm3_momentum", State=MomentumState, shapes=shapes_momentum)
 
 
-def select(*, momentum, **_):
+def rule_for(*, momentum, **_):
     """The rule that runs for a group's options."""
     return SM3 if momentum == 0.0 else SM3_MOMENTUM

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger
+from ..lang.scalar_math import maximum
 
 State = namedtuple("State", ["exp_avg", "hessian"])
 Scalars = namedtuple(
@@ -44,7 +44,7 @@ def scalars_optax(step, *, lr, betas, gamma, eps, weight_decay, clip_threshold):
 
 def update(p, g, s, h):
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
-    r = m * h.correction1 / larger(h.gamma * s.hessian, h.eps)
+    r = m * h.correction1 / maximum(h.gamma * s.hessian, h.eps)
     r = h.most if r > h.most else (h.least if r < h.least else r)
     return p * h.keep - h.lr * r, State(m, s.hessian)
 
@@ -113,7 +113,7 @@ CONVENTIONS = Conventions(
 )
 
 
-def select(*, eps, convention, **_):
+def rule_for(*, eps, convention, **_):
     """The rule that runs for a group's options."""
     if eps == 0.0:
         raise ValueError(f"eps: expected a number above 0; got {eps!r}")

@@ -19,7 +19,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import larger
+from ..lang.scalar_math import maximum
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -42,7 +42,7 @@ def scalars(step, *, lr, betas, eps, weight_decay):
 
 def measure(p, g, s, h):
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    return Sums(g * g / larger(v, h.eps_sq), 1.0)
+    return Sums(g * g / maximum(v, h.eps_sq), 1.0)
 
 
 def finish(h, sums, step):

@@ -65,7 +65,7 @@ class AdaBound(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adabound.select,
+            adabound.rule_for,
             lr=lr,
             betas=betas,
             final_lr=final_lr,

@@ -69,7 +69,7 @@ class Adadelta(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adadelta.CONVENTIONS.select,
+            adadelta.CONVENTIONS.rule_for,
             lr=lr,
             rho=rho,
             eps=eps,

@@ -86,7 +86,7 @@ class Adafactor(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adafactor.select,
+            adafactor.rule_for,
             lr=lr,
             beta2_decay=beta2_decay,
             eps=eps,

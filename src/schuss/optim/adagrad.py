@@ -65,7 +65,7 @@ class Adagrad(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adagrad.select,
+            adagrad.rule_for,
             lr=lr,
             lr_decay=lr_decay,
             weight_decay=weight_decay,

@@ -71,7 +71,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adam.select_adam,
+            adam.rule_for_adam,
             lr=lr,
             betas=betas,
             eps=eps,
@@ -146,7 +146,7 @@ class AdamW(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adam.select_adamw,
+            adam.rule_for_adamw,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -68,7 +68,7 @@ class Adamax(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adamax.CONVENTIONS.select,
+            adamax.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

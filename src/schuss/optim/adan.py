@@ -66,7 +66,7 @@ class Adan(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adan.CONVENTIONS.select,
+            adan.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -70,7 +70,7 @@ class ADOPT(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            adopt.CONVENTIONS.select,
+            adopt.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -53,4 +53,4 @@ class AggMo(Optimizer):
         weight_decay: float = 0.0,
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(params, aggmo.select, lr=lr, betas=betas, weight_decay=weight_decay, **common)
+        super().__init__(params, aggmo.rule_for, lr=lr, betas=betas, weight_decay=weight_decay, **common)

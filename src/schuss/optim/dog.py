@@ -49,7 +49,7 @@ class DoG(Optimizer):
     array([3. , 3.4])
     """
 
-    _select: ClassVar[Select] = staticmethod(dog.select)
+    _select: ClassVar[Select] = staticmethod(dog.rule_for)
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class LDoG(DoG):
     (array([3. , 3.4]), array([0.8]))
     """
 
-    _select: ClassVar[Select] = staticmethod(dog.select_ldog)
+    _select: ClassVar[Select] = staticmethod(dog.rule_for_ldog)
 
 
 class DoWG(Optimizer):

@@ -57,4 +57,6 @@ class Fromage(Optimizer):
         convention: str = "paper",
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(params, fromage.CONVENTIONS.select, lr=lr, min_norm=min_norm, convention=convention, **common)
+        super().__init__(
+            params, fromage.CONVENTIONS.rule_for, lr=lr, min_norm=min_norm, convention=convention, **common
+        )

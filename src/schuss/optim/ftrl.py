@@ -80,7 +80,7 @@ class FTRL(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            ftrl.select,
+            ftrl.rule_for,
             lr=lr,
             l1=l1,
             l2=l2,

@@ -75,7 +75,7 @@ class LAMB(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            lamb.CONVENTIONS.select,
+            lamb.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

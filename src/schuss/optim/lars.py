@@ -73,7 +73,7 @@ class LARS(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            lars.select,
+            lars.rule_for,
             lr=lr,
             momentum=momentum,
             weight_decay=weight_decay,

@@ -68,7 +68,7 @@ class Lion(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            lion.CONVENTIONS.select,
+            lion.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             weight_decay=weight_decay,

@@ -99,7 +99,7 @@ class Muon(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            muon.select,
+            muon.rule_for,
             lr=lr,
             momentum=momentum,
             nesterov=nesterov,

@@ -76,7 +76,7 @@ class NAdam(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            nadam.select,
+            nadam.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -71,7 +71,7 @@ class NovoGrad(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            novograd.CONVENTIONS.select,
+            novograd.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -55,5 +55,5 @@ class PAdam(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(
-            params, padam.select, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, partial=partial, **common
+            params, padam.rule_for, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, partial=partial, **common
         )

@@ -79,7 +79,7 @@ class Prodigy(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            prodigy.select,
+            prodigy.rule_for,
             lr=lr,
             betas=betas,
             beta3=beta3,
@@ -158,7 +158,7 @@ class DAdaptAdam(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            dadapt.select,
+            dadapt.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -71,7 +71,7 @@ class RAdam(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            radam.CONVENTIONS.select,
+            radam.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

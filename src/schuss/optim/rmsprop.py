@@ -75,7 +75,7 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            rmsprop.select,
+            rmsprop.rule_for,
             lr=lr,
             alpha=alpha,
             eps=eps,

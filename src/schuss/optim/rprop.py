@@ -68,4 +68,6 @@ class Rprop(Optimizer):
         convention: str = "torch",
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(params, rprop.select, lr=lr, etas=etas, step_sizes=step_sizes, convention=convention, **common)
+        super().__init__(
+            params, rprop.rule_for, lr=lr, etas=etas, step_sizes=step_sizes, convention=convention, **common
+        )

@@ -153,7 +153,7 @@ class ScheduleFreeSGD(ScheduleFree):
     ) -> None:
         super().__init__(
             params,
-            schedule_free.select_sgd,
+            schedule_free.rule_for_sgd,
             lr=lr,
             momentum=momentum,
             weight_decay=weight_decay,
@@ -244,7 +244,7 @@ class ScheduleFreeAdamW(ScheduleFree):
     ) -> None:
         super().__init__(
             params,
-            schedule_free.select_adamw,
+            schedule_free.rule_for_adamw,
             lr=lr,
             betas=betas,
             eps=eps,
@@ -311,7 +311,7 @@ class ScheduleFreeRAdam(ScheduleFree):
     ) -> None:
         super().__init__(
             params,
-            schedule_free.select_radam,
+            schedule_free.rule_for_radam,
             lr=lr,
             betas=betas,
             eps=eps,

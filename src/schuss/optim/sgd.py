@@ -75,7 +75,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            sgd.select,
+            sgd.rule_for,
             lr=lr,
             momentum=momentum,
             dampening=dampening,

@@ -51,4 +51,4 @@ class SM3(Optimizer):
         eps: float = 0.0,
         **common: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(params, sm3.select, lr=lr, momentum=momentum, eps=eps, **common)
+        super().__init__(params, sm3.rule_for, lr=lr, momentum=momentum, eps=eps, **common)

@@ -92,7 +92,7 @@ class Sophia(Optimizer):
         self._waiting: list[Memory | None] = []
         super().__init__(
             params,
-            sophia.select,
+            sophia.rule_for,
             lr=lr,
             betas=betas,
             gamma=gamma,

@@ -69,7 +69,7 @@ class Yogi(Optimizer):
     ) -> None:
         super().__init__(
             params,
-            yogi.CONVENTIONS.select,
+            yogi.CONVENTIONS.rule_for,
             lr=lr,
             betas=betas,
             eps=eps,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,9 @@ NATIVE_LEVELS = []
 """The native engine at each instruction-set level that was built and that this processor runs."""
 if library.available() is None:
     NATIVE_LEVELS += [f"native {level}" for level, runs in library.library().levels if runs]
+
+BUILT = NATIVE_LEVELS or ["numba prange"]
+"""Engines, for the fixture ``backend``, whose kernels are there already; where there are none, what compiles them."""
 
 needs_native = pytest.mark.skipif(
     not NATIVE_LEVELS,
@@ -232,6 +236,18 @@ def said(value: Any) -> str:
     """A parameter of a test as text that is the same in every process: functions by their names."""
     return getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
+
+def engines(starting: str = "") -> Iterator[Any]:
+    """numba, on the C extension's launcher and on its own, and the native engine at each instruction-set level that was
+    built and that this processor runs."""
+    found = [pytest.param("numba", marks=needs_native, id="numba"), pytest.param("numba prange", id="numba prange")]
+    found += NATIVE_LEVELS or [pytest.param("native", marks=needs_native, id="native")]
+    yield from (each for each in found if getattr(each, "id", each).startswith(starting))
+
+
+READY = ["numpy", "native" if NATIVE_LEVELS else "numba"]
+"""The reference and the compiled backend that waits for no compiler, where there is one: for tests of every optimizer.
+That numba's engine steps every rule as well is for ``kernels/test_combinations.py``."""
 
 BACKENDS = ["numpy", "numba", pytest.param("native", marks=needs_native)]
 SIZES = [0, 1, 7, 8, 9, 31, 33, 63, 100, 1000, 65_537]

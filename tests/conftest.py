@@ -10,7 +10,7 @@ import tempfile
 import numba
 import pairs
 import pytest
-from cases import NATIVE_LEVELS, group_of, needs_native
+from cases import engines, group_of
 from schuss_kernels.cpu import engine as cpu_engine
 from schuss_kernels.engine import extension
 from schuss_kernels.native import library
@@ -37,14 +37,6 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("xdist_group") is None:
                 item.add_marker(pytest.mark.xdist_group(group_of(item)))
-
-
-def engines():
-    """numba, on the C extension's launcher and on its own, and the native engine at each instruction-set level that was
-    built and that this processor runs."""
-    yield pytest.param("numba", marks=needs_native)
-    yield "numba prange"
-    yield from NATIVE_LEVELS or [pytest.param("native", marks=needs_native)]
 
 
 @pytest.fixture(params=list(engines()))

@@ -1,6 +1,7 @@
 """Run as a program, under NUMBA_ENABLE_CUDASIM=1: every rule in numba's CUDA simulator against its numpy reference.
 
-Prints a JSON object: what was run -> what went wrong, an empty string where nothing did.
+Prints a JSON object: what was run -> what went wrong, an empty string where nothing did. ``full``: every rule in both
+float32 and float64, not in one of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 import traceback
 
 import numpy as np
@@ -172,7 +174,10 @@ def main():
     assert cuda_device.SIMULATED
     assert cuda_engine.available() is None
     f4, f8 = np.float32, np.float64
-    tasks = {(r.name, t.__name__): (equals_reference, r, t, t) for r in KERNELS.values() for t in (f4, f8)}
+    tasks = {}
+    for number, rule in enumerate(KERNELS.values()):  # nothing is typed here: one dtype of each shows as much as two
+        for dtype in (f4, f8) if "full" in sys.argv else [(f4, f8)[number % 2]]:
+            tasks[rule.name, dtype.__name__] = (equals_reference, rule, dtype, dtype)
     tasks["adamw", "mixed"] = (equals_reference, RULES["adamw"], f4, f8)
     tasks["adamw", "mixed64"] = (equals_reference, RULES["adamw"], f8, f4)
     if importlib.util.find_spec("ml_dtypes") is not None:

@@ -234,6 +234,12 @@ def strides_of(array):
     )
 
 
+def is_dense(case):
+    """Whether parameter and gradient lie in the same order, without gaps."""
+    shape = case.parameter.shape
+    return chunk_table.walk_of(shape, strides_of(case.parameter), strides_of(case.gradient), 1, 1) is None
+
+
 def numbers(draw, shape):
     """Numbers of very different sizes."""
     return draw.standard_normal(shape) * 10.0 ** draw.integers(-4, 3, shape)

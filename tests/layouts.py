@@ -67,3 +67,8 @@ GRADIENT_LAYOUTS = {
 def _read_only(array):
     array.flags.writeable = False
     return array
+
+
+def every_second(array):
+    """The same numbers in every second place of another array's last axis."""
+    return np.repeat(array, 2, -1)[..., ::2] if array.ndim and array.size else array

@@ -45,6 +45,7 @@ def test_the_paper(k, dtype, tolerance, backend):
     assert np.abs(optimizer.slow_params[0] - phi).max() <= tolerance * np.abs(phi).max()
 
 
+@pytest.mark.full  # in pairs with all else: test_combinations
 @pytest.mark.parametrize("case", [c for c in CASES if "ScheduleFree" not in str(c)][::6], ids=str)
 def test_around_optimizers_of_all_kinds(case):
     ours, reference = pair(case.make, "numba", **case.options)

@@ -8,7 +8,8 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import BACKENDS, CASES, arrays, assert_same_bits, assert_same_optimizers, ones, said
+from cases import BACKENDS, CASES, READY, arrays, assert_same_bits, assert_same_optimizers, ones
+from pairs import pairwise
 from schuss_kernels.native import library
 
 import schuss
@@ -220,12 +221,20 @@ def through_pickle(state):
     return pickle.loads(pickle.dumps(state))
 
 
+@pytest.mark.parametrize("kind", BACKENDS)
 @pytest.mark.parametrize(
-    ("dtype", "through"), [(np.float32, through_json), (np.float64, through_pickle), (np.float32, dict)], ids=said
+    "case", [CASES[3], CASES[17], *(c for c in CASES if c.make in (schuss.DoG, schuss.NAdam))], ids=str
 )
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_resuming_continues_bit_for_bit(case, dtype, through, backend):
+def test_resuming_on_every_backend(case, kind):
+    assert_resuming_continues_bit_for_bit(case, np.float32, through_json, kind)
+
+
+@pairwise(case=CASES, dtype=[np.float32, np.float64], through=[through_json, through_pickle, dict], kind=READY)
+def test_resuming_continues_bit_for_bit(case, dtype, through, kind):
+    assert_resuming_continues_bit_for_bit(case, dtype, through, kind)
+
+
+def assert_resuming_continues_bit_for_bit(case, dtype, through, backend):
     sizes = [(9, 4), (100,), ()]
     params = {str(n): p for n, p in enumerate(arrays(sizes, dtype, 0))}
     params["0"] = np.asfortranarray(params["0"])

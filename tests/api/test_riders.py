@@ -53,6 +53,7 @@ def run(optimizer, shapes, riders, steps=4, bad=None):
     return left, said
 
 
+@pytest.mark.full  # the pairs are in test_combinations, each on another optimizer
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
 @pytest.mark.parametrize("case", [CASES[0], CASES[5], CASES[17]], ids=str)
 def test_every_two_together(case, pair):
@@ -77,6 +78,7 @@ def test_every_two_together(case, pair):
 ALL = {k: v for rider in RIDERS.values() for k, v in rider.items()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_all_together_on_every_optimizer(case):
     ours, reference = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers, one_a_kernel
+from cases import BUILT, CASES, DTYPES, SIZES, arrays, assert_same_bits, assert_same_optimizers, engines, one_a_kernel
 from layouts import GRADIENT_LAYOUTS, like, strided_arrays
+from pairs import pairwise
 from schuss_kernels.engine.host import HostEngine
 from schuss_kernels.native import aot
 
@@ -19,9 +20,17 @@ def pair(case, params, backend, **options):
     return ours, case.make(copies, **case.options, backend="numpy")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairwise(case=CASES, dtype=DTYPES, backend=BUILT)
 def test_every_size(case, dtype, backend):
+    assert_every_size_is_the_same(case, dtype, backend)
+
+
+@pairwise(case=one_a_kernel(), backend=list(engines("numba")))
+def test_every_size_with_numba(case, backend):
+    assert_every_size_is_the_same(case, np.float32, backend)
+
+
+def assert_every_size_is_the_same(case, dtype, backend):
     ours, reference = pair(case, arrays(SIZES, dtype, 0), backend)
     for step in range(5):
         gradients = arrays(SIZES, dtype, 1 + step)
@@ -49,9 +58,12 @@ def test_one_tensor_alone_with_guards(size, dtype, backend):
     assert np.isnan(memory[guard + size :]).all()
 
 
-@pytest.mark.parametrize("chunk", [1024, 3072, 4096])
-@pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[13], CASES[19]], ids=str)
+@pairwise(
+    case=[CASES[0], CASES[3], CASES[13], CASES[19]],
+    threads=[1, 2, 7],
+    chunk=[1024, 3072, 4096],
+    backend=list(engines()),
+)
 def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
     """The bits do not depend on who runs which chunk."""
     monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
@@ -66,9 +78,7 @@ def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
     assert_same_optimizers(ours, reference)
 
 
-@pytest.mark.parametrize("layout", GRADIENT_LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", [CASES[0], CASES[19]], ids=str)
+@pairwise(layout=list(GRADIENT_LAYOUTS), backend=list(engines()), dtype=DTYPES, case=[CASES[0], CASES[19]])
 def test_layouts(case, dtype, layout, backend):
     params = strided_arrays(dtype, 0)
     ours = case.make(params, **case.options, backend=backend)
@@ -100,12 +110,10 @@ def test_layout_changes_between_steps(backend):
     assert_same_optimizers(ours, reference)
 
 
-@pytest.mark.parametrize("case", one_a_kernel(), ids=str)
+@pairwise(case=[case for case in one_a_kernel() if case.rule.name in aot.CLASSIC], backend=list(engines()))
 def test_mixed_dtypes_in_one_optimizer(case, backend):
     """Float32 and float64 parameters together, each with gradients of the other dtype: computed in the parameter's."""
     params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)
-    if backend == "native" and case.rule.name not in aot.CLASSIC:
-        pytest.skip("not compiled ahead of time: numba's kernel, which is tested too")
     ours, reference = pair(case, params, backend)
     for step in range(3):
         gradients = (
@@ -116,8 +124,7 @@ def test_mixed_dtypes_in_one_optimizer(case, backend):
     assert_same_optimizers(ours, reference)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", one_a_kernel(), ids=str)
+@pairwise(case=one_a_kernel(), dtype=DTYPES, backend=BUILT)
 def test_nan_infinity_denormals_and_zero(case, dtype, backend):
     tiny = np.finfo(dtype).smallest_subnormal
     special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, np.finfo(dtype).max, 1.0, -1.0], dtype)

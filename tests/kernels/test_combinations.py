@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bits import BFLOAT16, assert_same_everything, raw
 from cases import arrays, one_a_kernel
+from layouts import every_second
 from pairs import pairwise
 from schuss_kernels.engine.host import HostEngine
 
@@ -64,10 +65,6 @@ class Pair:
             np.testing.assert_array_equal(ours, expected)
         assert_same_everything(*self.both)
         return said[0]
-
-
-def every_second(array):
-    return np.repeat(array, 2, -1)[..., ::2] if array.ndim and array.size else array
 
 
 @pairwise(

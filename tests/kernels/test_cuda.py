@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -12,7 +13,9 @@ from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
+import pairs
 import pytest
+from cuda_forms import MIXED, cases_of, needs_compiler, needs_warps, parametrize_forms, same_bits_as_the_reference
 from cuda_models import (
     EIGHT,
     EIGHT_LARGE,
@@ -26,37 +29,32 @@ from cuda_models import (
     Model,
     dense,
     differences,
-    moved,
 )
 from distinct import KERNELS
+from pairs import pairwise
 from schuss_kernels.cpu.engine import CpuEngine
 from schuss_kernels.cuda import engine as cuda_engine
 from schuss_kernels.cuda import memory as cuda_memory
+from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.rule import Rule, RuleError
+from schuss_kernels.native.aot import CLASSIC
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage.dtypes import STORAGES
-from schuss_kernels.storage.memory import Memory
 
-try:
+with contextlib.suppress(ImportError):  # needs_compiler tells
     import cuda_on_cpu
-except ImportError as error:
-    MISSING = NO_WARPS = f"numba-cuda is not usable here: {error}"
-else:
-    MISSING, NO_WARPS = cuda_on_cpu.missing(), cuda_on_cpu.warps_missing()
+
+pytestmark = pytest.mark.xdist_group("cuda")
 
 FLOATS = [np.float32, np.float64]
 TYPES = [*((t, t) for t in FLOATS), (np.float32, np.float64), (np.float64, np.float32)]
-MIXED = "adamw"  # parameter and gradient of different types: one rule is enough
-
-needs_compiler = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-needs_warps = pytest.mark.skipif(NO_WARPS is not None, reason=str(NO_WARPS))
 every_rule = pytest.mark.parametrize("rule", KERNELS.values(), ids=KERNELS)
 
 
 def name(value):
-    return value.__name__ if isinstance(value, type) else str(value)
+    return value.__name__ if isinstance(value, type) else value.name
 
 
 def types_of(rule):
@@ -71,13 +69,17 @@ def simulated():
     """What the simulator says of every rule; it has to be switched on before numba is imported."""
     here = Path(__file__).parents[1]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
-    command = [sys.executable, str(here / "cuda_in_simulator.py")]
+    command = [sys.executable, str(here / "cuda_in_simulator.py"), *(["full"] if pairs.EVERY else [])]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
-SIMULATED = [f"{rule} {name(dtype)}" for rule in KERNELS for dtype in FLOATS]
+SIMULATED = [
+    pytest.param(f"{rule} {name(dtype)}", marks=[pytest.mark.full] * (dtype is not FLOATS[number % 2]))
+    for number, rule in enumerate(KERNELS)
+    for dtype in FLOATS
+]
 if importlib.util.find_spec("ml_dtypes") is not None:
     SIMULATED += ["equals_reference_in_16_bits"]
 SIMULATED += ["adamw mixed", "adamw mixed64", "equals_reference_in_8_bits", "memory_goes_and_comes"]
@@ -94,26 +96,13 @@ def test_simulator(task):
 # ----------------------------------------------------------------------------------------------- compiled IR on the CPU
 
 
-def same_bits_as_the_cpu(rule, types, cases, **options):
-    results = []
-    for make in (cuda_on_cpu.Engine, CpuEngine):
-        model = Model(rule, *types, cases, Host(), **options)
-        results.append(model.run(make(model.tensors)))
-    assert not differences(*results), differences(*results)
-    assert moved(results[0], Model(rule, *types, cases, Host(), **options).result())
-
-
-@needs_compiler
-@every_rule
-@pytest.mark.parametrize("dtype", FLOATS, ids=name)
-def test_compiled_ir_equals_the_cpu_kernel(rule, dtype):
-    same_bits_as_the_cpu(rule, (dtype, dtype), MEDIUM)
-
-
-@needs_compiler
-@pytest.mark.parametrize("types", TYPES[2:], ids=str)
-def test_mixed_types(types):
-    same_bits_as_the_cpu(RULES[MIXED], types, MEDIUM)
+@parametrize_forms()
+def test_compiled_ir_is_the_reference(rule, spec):
+    cases = cases_of(EIGHT if spec.in_blocks else MEDIUM, spec.strided)
+    types = spec.parameter.dtype, spec.gradient.dtype
+    if spec.master:  # a form with everything: see below
+        pytest.skip("test_storages_and_riders has it")
+    same_bits_as_the_reference(rule, types, cases, state="8bit" if spec.in_blocks else None)
 
 
 KEPT = {
@@ -135,18 +124,20 @@ KEPT = {
 }
 
 
-@needs_compiler
-@pytest.mark.parametrize("ride", [(False, False), (True, True)], ids=["plain", "clipped and zeroed"])
-@pytest.mark.parametrize("kept", [pytest.param(k, marks=needs_warps) if "8 bits" in k else k for k in KEPT])
-def test_storages_and_riders(kept, ride):
-    """Compiled IR against the CPU kernel, and the norm's squares too; both against the numpy reference elsewhere."""
+@pairwise(
+    kept=[pytest.param(k, marks=needs_warps if "8 bits" in k else needs_compiler) for k in KEPT],
+    ride={"plain": (False, False), "clipped and zeroed": (True, True)},
+    strided={"dense": False, "strided": True},
+)
+def test_storages_and_riders(kept, ride, strided):
+    """Compiled IR against the numpy reference, and the norm's squares too."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     types = {"bfloat16": ml_dtypes.bfloat16}
     p, g, options = KEPT[kept]
     options = {key: types.get(value, value) if key in ("state", "copy") else value for key, value in options.items()}
-    cases = EIGHT if options.get("state") == "8bit" else MEDIUM
+    cases = cases_of(EIGHT if options.get("state") == "8bit" else MEDIUM, strided)
     results, squares = [], []
-    for make in (cuda_on_cpu.Engine, CpuEngine):
+    for make in (cuda_on_cpu.Engine, ReferenceEngine):
         model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), cases, Host(), **options)
         engine = make(model.tensors)
         engine.configure(*ride, True)
@@ -163,19 +154,26 @@ def test_storages_and_riders(kept, ride):
 @pytest.mark.parametrize("rule", ["adamw", "sgd"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=name)
 def test_many_rows_and_slices(rule, dtype):
-    same_bits_as_the_cpu(RULES[rule], (dtype, dtype), LARGE)
+    same_bits_as_the_reference(RULES[rule], (dtype, dtype), LARGE)
 
 
 @needs_compiler
-@every_rule
-@pytest.mark.parametrize("dtype", FLOATS, ids=name)
+@pytest.mark.parametrize(
+    ("rule", "dtype"),
+    [
+        pytest.param(rule, dtype, marks=[pytest.mark.full] * (dtype is np.float64 and rule.name not in CLASSIC))
+        for rule in KERNELS.values()
+        for dtype in FLOATS
+    ],
+    ids=name,
+)
 def test_numbers_at_the_edge(rule, dtype):
-    """Infinities, NaN, both zeros, the smallest and the largest numbers go through as on the CPU."""
+    """Infinities, NaN, both zeros, the smallest and the largest numbers go through as in numpy."""
     tiny, huge = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     edge = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, tiny, -tiny, 3 * tiny, huge, -huge, 1.0, -1.0], dtype)
     p, g = (np.ascontiguousarray(a.ravel()) for a in np.meshgrid(edge, edge))
     results = []
-    for make in (cuda_on_cpu.Engine, CpuEngine):
+    for make in (cuda_on_cpu.Engine, ReferenceEngine):
         model = Model(rule, dtype, dtype, [dense(p.size)], Host())
         [tensor] = model.tensors
         gradient = model.place(Array(g.shape), model.dtype)
@@ -376,96 +374,3 @@ def test_wrong_rules_are_explained(update, said):
     f32 = STORAGES["f32"]
     with pytest.raises(RuleError, match=said):
         cuda_on_cpu.library(rule, Spec(rule, f32, f32, (f32,)))
-
-
-# ------------------------------------------------------------------------------------------- arrays, and no CUDA at all
-
-
-def interface(**changes):
-    """A device array that is nowhere: ``memory_of`` only reads what it says of itself."""
-    held = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "strides": None, "version": 3, **changes}
-    return type("Array", (), {"__cuda_array_interface__": held})()
-
-
-def test_memory_of():
-    memory = cuda_memory.memory_of(interface(), "it")
-    assert (memory.address, memory.dtype, memory.shape, memory.strides) == (4096, np.float32, (2, 3), (12, 4))
-    assert (memory.stream, memory.read_only) == (None, False)
-    assert isinstance(memory, Memory)
-    memory = cuda_memory.memory_of(interface(typestr="<f8", strides=(8, 16), stream=7, data=(8, True)), "it")
-    assert (memory.dtype, memory.strides, memory.stream, memory.read_only) == (np.float64, (8, 16), 7, True)
-    empty = cuda_memory.memory_of(interface(shape=(0,), data=(None, False)), "it")
-    assert (empty.address, empty.size) == (0, 0)
-
-
-def test_memory_of_a_tensor_that_is_differentiated():
-    def refuse(self):
-        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
-
-    tensor = type("Tensor", (), {"__cuda_array_interface__": property(refuse), "detach": lambda self: interface()})()
-    memory = cuda_memory.memory_of(tensor, "it")
-    assert memory.address == 4096
-    assert memory.array is tensor
-
-
-@pytest.mark.parametrize(
-    ("array", "kind", "said"),
-    [
-        (
-            object(),
-            TypeError,
-            r"parameter 'w': expected a device array \(float64, .* or bfloat16\), got object",
-        ),
-        (interface(mask=1), TypeError, "parameter 'w': .* mask"),
-        (interface(typestr="<i4"), TypeError, "parameter 'w': expected .* got '<i4'"),
-        (interface(typestr=">f4"), TypeError, "parameter 'w': expected .* got '>f4'"),
-        (interface(typestr="bfloat61"), TypeError, "parameter 'w': expected .* got 'bfloat61'"),
-        (interface(data=(4097, False)), ValueError, "parameter 'w': its address 0x1001 .* multiples of the 4 bytes"),
-        (interface(strides=(14, 4)), ValueError, r"parameter 'w': .*strides \(14, 4\)"),
-    ],
-)
-def test_memory_of_errors(array, kind, said):
-    with pytest.raises(kind, match=said):
-        cuda_memory.memory_of(array, "parameter 'w'")
-
-
-def without(module, program):
-    """Run a program in a Python that has no ``module``."""
-    block = f"import sys; sys.modules[{module!r}] = None; "
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment.pop("NUMBA_ENABLE_CUDASIM", None)
-    ran = subprocess.run(
-        [sys.executable, "-c", block + program], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
-
-
-def test_without_numba_cuda():
-    program = "from schuss_kernels.cuda import engine; print(engine.available()); print('numba' in sys.modules)"
-    assert without("numba_cuda", program).splitlines() == [
-        "numba-cuda is not installed; get it with: pip install 'schuss[cuda]'",
-        "False",
-    ]
-
-
-def test_only_who_asks_for_cuda_is_told():
-    program = """
-import numpy, schuss
-schuss.SGD([numpy.ones(3)], lr=0.1, backend='numpy').step([numpy.ones(3)])
-assert 'schuss_kernels.cuda.engine' not in sys.modules
-try:
-    schuss.SGD([numpy.ones(3)], lr=0.1, backend='cuda')
-except RuntimeError as error:
-    print(error)
-"""
-    assert without("numba_cuda", program) == (
-        "backend='cuda': numba-cuda is not installed; get it with: pip install 'schuss[cuda]'"
-    )
-
-
-@pytest.mark.skipif(cuda_engine.available() is None, reason="nothing is missing")
-def test_available_says_what_is_missing():
-    reason = cuda_engine.available()
-    assert "pip install 'schuss[cuda]'" in reason or reason.startswith("it needs an NVIDIA GPU and its driver: ")
-    assert "\n" not in reason

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from cuda_forms import looked_at, needs_compiler
 from distinct import KERNELS
 from schuss_kernels.native.aot import CLASSIC
-from schuss_kernels.plan.spec import Spec, in_blocks
-from schuss_kernels.storage.dtypes import BF16, F16, F32, STORAGES
-from test_cuda import MIXED, needs_compiler, types_of
+
+pytestmark = pytest.mark.xdist_group("cuda")
 
 with contextlib.suppress(ImportError):  # needs_compiler tells
     import cuda_on_cpu
@@ -39,26 +39,6 @@ every_rule_and_architecture = pytest.mark.parametrize(
         for rule in rules
     ],
 )
-
-
-def specs(rule):
-    """Every kernel of a rule that is looked at, by name."""
-    made, eight = {}, in_blocks(rule)
-    with_codes = any(storage.in_blocks for storage in eight)  # states that are weights have no such form
-    for parameter, gradient in types_of(rule):
-        p, g = (next(s for s in STORAGES.values() if s.dtype == t) for t in (parameter, gradient))
-        states = (p,) * len(rule.State._fields)
-        made[f"{p.code} {g.code}"] = Spec(rule, p, g, states)
-        if p is g:
-            made[f"{p.code} strided"] = Spec(rule, p, g, states, strided=True)
-        if p is g and with_codes:
-            made[f"{p.code} 8 bits"] = Spec(rule, p, g, eight)
-    if with_codes:
-        made["8 bits strided"] = Spec(rule, F32, F32, eight, strided=True)
-    if rule.name == MIXED:
-        riders = {"master": "remainder", "stochastic": True, "clip": True, "zero": True, "ema": True, "copy": F16}
-        made["8 bits riders"] = Spec(rule, BF16, F16, in_blocks(rule), **riders)
-    return made
 
 
 def tool(program):
@@ -88,7 +68,7 @@ def assembled(capability):
 
     All in one file: starting the disassembler takes longer than its work.
     """
-    texts = [ptx_of(rule, spec, capability) for rule in LOOKED_AT[capability] for spec in specs(rule).values()]
+    texts = [ptx_of(rule, spec, capability) for rule in LOOKED_AT[capability] for spec in looked_at(rule).values()]
     head = re.compile(r"^\.(version|target|address_size).*$", re.MULTILINE)
     top = "\n".join(match.group() for match in head.finditer(texts[0]))
     with tempfile.TemporaryDirectory() as folder:
@@ -105,14 +85,14 @@ def assembled(capability):
 @needs_compiler
 @every_rule_and_architecture
 def test_ptx(rule, capability):
-    for form, spec in specs(rule).items():
+    for form, spec in looked_at(rule).items():
         check_ptx(ptx_of(rule, spec, capability), spec, form)
 
 
 @needs_compiler
 @every_rule_and_architecture
 def test_machine_code(rule, capability):
-    for form, spec in specs(rule).items():
+    for form, spec in looked_at(rule).items():
         ptx = ptx_of(rule, spec, capability)
         [entry] = re.findall(r"\.entry (\w+)", ptx)
         check_machine_code(*assembled(capability)[entry], ptx, spec, form)

@@ -6,25 +6,17 @@ import contextlib
 
 import numpy as np
 import pytest
-from cuda_models import EIGHT, EIGHT_LARGE, Array, Host, Model, dense
-from distinct import KERNELS
+from cuda_forms import needs_warps, same_bits_as_the_reference
+from cuda_models import EIGHT_LARGE, Array, Host, Model, dense
 from schuss_kernels.cpu.engine import CpuEngine
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import quantization
-from test_cuda import FLOATS, name, needs_warps, same_bits_as_the_cpu
 
 with contextlib.suppress(ImportError):  # needs_warps tells
     import cuda_on_cpu
 
-WITH_STATES = [rule for rule in KERNELS.values() if rule.State._fields]
-
-
-@needs_warps
-@pytest.mark.parametrize("rule", WITH_STATES, ids=[rule.name for rule in WITH_STATES])
-@pytest.mark.parametrize("dtype", FLOATS, ids=name)
-def test_compiled_ir_equals_the_cpu_kernel(rule, dtype):
-    same_bits_as_the_cpu(rule, (dtype, dtype), EIGHT, state="8bit")
+pytestmark = pytest.mark.xdist_group("cuda")
 
 
 @needs_warps
@@ -32,7 +24,7 @@ def test_compiled_ir_equals_the_cpu_kernel(rule, dtype):
 def test_many_rows_and_slices(stochastic):
     """And tensors whose states are float32 beside others."""
     options = {"state": "8bit", "least": 100, "stochastic": stochastic}
-    same_bits_as_the_cpu(RULES["adamw"], (np.float32, np.float32), EIGHT_LARGE, **options)
+    same_bits_as_the_reference(RULES["adamw"], (np.float32, np.float32), EIGHT_LARGE, **options)
 
 
 @needs_warps

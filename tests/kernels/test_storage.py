@@ -156,10 +156,11 @@ KEPT = {
 SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("case", one_a_kernel(), ids=str)
 def test_every_optimizer_in_every_storage(case, kept):
-    """What runs by itself (kernels compiled ahead of time, numba's where there are none) equals the reference."""
+    """What runs by itself equals the reference. The pairs of it are in test_combinations and test_native_kernels."""
     dtype, gradient_dtype, options = KEPT[kept]
     if options.get("state_dtype") and not case.make([np.ones(1)], **case.options)._engine.tensors[0].states:
         options = {name: value for name, value in options.items() if name != "state_dtype"}

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import BACKENDS, CASES
+from cases import CASES, READY
+from pairs import pairwise
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it is the outside oracle of this file")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", [case for case in CASES if case.torch], ids=str)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_fifty_steps(case, dtype, backend):
+@pairwise(case=[case for case in CASES if case.torch], dtype=[np.float32, np.float64], kind=READY)
+def test_fifty_steps(case, dtype, kind):
     rng = np.random.default_rng(0)
     start = [np.asarray(rng.standard_normal(shape), dtype) for shape in ((17, 5), (33,), ())]
     ours = [p.copy() for p in start]
     theirs = [torch.from_numpy(p.copy()).requires_grad_() for p in start]
-    optimizer = case.make(ours, **case.options, backend=backend)
+    optimizer = case.make(ours, **case.options, backend=kind)
     oracle = getattr(torch.optim, case.torch)(theirs, **case.options, foreach=False)
     base = optimizer.param_groups[0]["lr"]
     for step in range(50):

@@ -15,6 +15,7 @@ import pytest
 import schuss_kernels
 from cases import BACKENDS, CASES, assert_same_bits, mapped, needs_native, ones, options_of
 from processes import python
+from schuss_kernels.lang import digest
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import aot, library
 from schuss_kernels.plan import chunk_table, two_pass
@@ -43,7 +44,6 @@ def looked_at_anew():
     library.library.cache_clear()
     yield
     library.library.cache_clear()
-    library._engine_checksum.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------- when it is chosen
@@ -217,7 +217,7 @@ def test_a_processor_that_runs_none_of_the_levels(monkeypatch):
 @needs_native
 def test_sources_that_are_newer_than_the_kernels(monkeypatch):
     assert library.outdated() == []
-    monkeypatch.setattr(library, "_engine_checksum", lambda: 0)
+    monkeypatch.setattr(digest, "sources", lambda: "0" * 16)
     assert library.outdated() == list(COMPILED)
     assert schuss.SGD([ones(3)]).backend == "numba"
     message = "backend='native': .* rule 'sgd' were compiled from other source files; install schuss again"
@@ -227,8 +227,8 @@ def test_sources_that_are_newer_than_the_kernels(monkeypatch):
 
 @needs_native
 def test_one_family_of_rules_that_is_newer_than_its_kernels(monkeypatch):
-    checksum = library._checksum
-    monkeypatch.setattr(library, "_checksum", lambda path: checksum(path) ^ (Path(path).name == "adam.py"))
+    of_file = digest.file
+    monkeypatch.setattr(digest, "file", lambda path: "0" * 8 if Path(path).name == "adam.py" else of_file(path))
     assert library.outdated() == [n for n, rule in RULES.items() if rule.update.__module__.endswith(".adam")]
     assert schuss.Adam([ones(3)]).backend == "numba"
     assert schuss.SGD([ones(3)]).backend == "native"
@@ -247,15 +247,14 @@ def test_rules_that_differ_in_their_numbers_share_kernels():
     assert all(len(updates) == 1 for updates in sharing.values()), "a key names one update"
 
 
-@pytest.mark.parametrize("name", library._MADE_FROM)
-def test_keys_follow_the_source_files(name, monkeypatch):
+@pytest.mark.parametrize("folder", digest.COMPILED_FROM)
+def test_keys_follow_the_source_files(folder, monkeypatch):
     rule, spec = aot.specs()[0]
-    key, checksum = library.key(rule, spec), library._checksum
+    key, source = library.key(rule, spec), digest.source
     assert key.startswith(f"{library._name(rule)}@")
-    with monkeypatch.context() as changed:
-        changed.setattr(library, "_checksum", lambda path: checksum(path) ^ path.endswith(name))
-        library._engine_checksum.cache_clear()
-        assert library.key(rule, spec) != key
+    monkeypatch.setattr(digest, "source", lambda path: source(path) + b"#" * (Path(path).parent.name == folder))
+    monkeypatch.setattr(digest, "sources", digest.sources.__wrapped__)
+    assert library.key(rule, spec) != key
 
 
 @pytest.mark.parametrize("reason", [None, "no C compiler was found when schuss was installed"])

@@ -266,11 +266,11 @@ class Cpu(cuda_device.Device):
 
         def launch(blocks, stream, *numbers):
             self.launches.append((text, blocks, stream, numbers))
-            self.do(self._walk, function, registers, meeting, blocks, numbers)
+            self.do(self._run_grid, function, registers, meeting, blocks, numbers)
 
         return launch
 
-    def _walk(self, function, registers, meeting, blocks, numbers):
+    def _run_grid(self, function, registers, meeting, blocks, numbers):
         """Call the kernel for every thread of a grid."""
         x, y = blocks
         shape = {"ntid.x": self.threads, "ntid.y": 1, "ntid.z": 1, "nctaid.x": x, "nctaid.y": y, "nctaid.z": 1}

@@ -40,7 +40,7 @@ def rates(base):
     return [base * (1.0 + 0.5 * math.sin(step)) for step in range(STEPS)]
 
 
-def walk(make, dtype, base, seen=lambda opt, params: params, **options):
+def trajectory(make, dtype, base, seen=lambda opt, params: params, **options):
     """What ``seen`` finds after every step, as one row of numbers."""
     params = start(dtype)
     opt = make(params, **options)
@@ -267,21 +267,21 @@ FREE = [
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("make", "paper", "base", "options"), PAPERS)
 def test_papers(make, paper, base, options, dtype):
-    compare(walk(make, dtype, base, backend="numpy", **options), paper(base, **options), dtype)
+    compare(trajectory(make, dtype, base, backend="numpy", **options), paper(base, **options), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("make", "paper", "base", "options"), FREE)
 def test_papers_of_schedule_free(make, paper, base, options, dtype):
     """y, and x in evaluation mode."""
-    compare(walk(make, dtype, base, backend="numpy", **options), (y for y, _ in paper(base, **options)), dtype)
+    compare(trajectory(make, dtype, base, backend="numpy", **options), (y for y, _ in paper(base, **options)), dtype)
 
     def averaged(opt, params):
         with opt.averaged():
             return [p.copy() for p in params]
 
     means_of = (x for _, x in paper(base, **options))
-    compare(walk(make, dtype, base, averaged, backend="numpy", **options), means_of, dtype)
+    compare(trajectory(make, dtype, base, averaged, backend="numpy", **options), means_of, dtype)
 
 
 def test_the_warm_up_of_optax():
@@ -316,7 +316,7 @@ def sophia(every, betas=(0.96, 0.99), gamma=0.01, eps=1e-12, weight_decay=0.2, r
         yield theta
 
 
-def sophia_walk(dtype, every, apart=False, **options):
+def sophia_trajectory(dtype, every, apart=False, **options):
     params = start(dtype)
     opt = schuss.Sophia(params, **options)
     for t, (g, estimate, lr) in enumerate(zip(gradients(dtype), hessians(dtype), rates(0.05), strict=True), 1):
@@ -335,11 +335,11 @@ def sophia_walk(dtype, every, apart=False, **options):
     [(3, {}), (1, {"gamma": 2.0, "betas": (0.8, 0.5), "eps": 0.1, "weight_decay": 0.0}), (4, {"gamma": 1.0})],
 )
 def test_sophia_against_the_paper(every, options, apart, dtype):
-    compare(sophia_walk(dtype, every, apart, **options), sophia(every, **options), dtype)
+    compare(sophia_trajectory(dtype, every, apart, **options), sophia(every, **options), dtype)
 
 
 def test_the_limit_of_sophia():
-    compare(sophia_walk(np.float64, 2, clip_threshold=0.3, gamma=1.0), sophia(2, gamma=1.0, rho=0.3), np.float64)
+    compare(sophia_trajectory(np.float64, 2, clip_threshold=0.3, gamma=1.0), sophia(2, gamma=1.0, rho=0.3), np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------- their edges

@@ -13,7 +13,7 @@ from schuss_kernels.plan.spec import in_blocks
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage import quantization, stochastic_rounding
 from schuss_kernels.storage.dtypes import CODES
-from schuss_kernels.storage.memory import Memory
+from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5
@@ -133,8 +133,8 @@ class Model:
         for number, case in enumerate(cases):
             parameter = self.place(case.parameter, self.dtype)
             initial = rule.initial_state(self.options)
-            order = chunk_table.memory_order(parameter.shape, parameter.strides)
-            strides = chunk_table.dense_strides(parameter.shape, order, 1)
+            order = memory_order(parameter.shape, parameter.strides)
+            strides = dense_strides(parameter.shape, order, 1)
             like = Array(parameter.shape, strides, case.states)
             compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
             if state == "8bit" and parameter.size >= least:
@@ -229,9 +229,7 @@ class Model:
 
 
 def strides_of(array):
-    return (
-        chunk_table.dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
-    )
+    return dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
 
 
 def numbers(draw, shape):

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..lang.interpret import _MATH, element_by_element, measured_element_by_element
 from ..lang.matrix_rule import MatrixRule
-from ..plan import chunk_table
+from ..plan.chunk_table import BLOCK
 from ..plan.reduce import LANES, folded, total
 from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, SCALE, SLOW_STEP, Floats
 from ..plan.spec import Spec
 from ..plan.tensor import Origin, Tensor
 from ..storage import quantization, stochastic_rounding
-from ..storage.memory import Memory
+from ..storage.memory import Memory, memory_order
 from .base import Engine
 from .interrupts import DeferInterrupt
 
@@ -58,13 +58,9 @@ class ReferenceEngine(Engine):
         """For every tensor the sums of the squares of its gradient by blocks; none where it has no gradient."""
         with np.errstate(all="ignore"):
             return [
-                np.zeros((0, 2)) if gradient is None else _squares(self.held(gradient).array, tensor.parameter)
+                np.zeros((0, 2)) if gradient is None else _squares(gradient.to_host().array, tensor.parameter)
                 for tensor, gradient in zip(self.tensors, self._gradients, strict=True)
             ]
-
-    def held(self, memory: Memory) -> Memory:
-        """An array, where numpy can see it."""
-        return memory
 
     def measure(self) -> list[tuple[float, ...]]:
         with np.errstate(all="ignore"):
@@ -80,7 +76,7 @@ class ReferenceEngine(Engine):
         options.pop("sums", None)
         rule = tensor.rule
         measure = rule.reference_measure or measured_element_by_element(rule)
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
+        order = memory_order(p.shape, tensor.parameter.strides)
         sums = [_lane_sums(_in_row(values, order)) for values in measure(p, g, state, step, **options)]
         return folded(np.stack(sums, axis=1))
 
@@ -110,7 +106,7 @@ class ReferenceEngine(Engine):
             most = kind(riders[CLIP])
             g = np.where(g > most, most, g)  # not numpy.clip: a NaN stays one here too, but -0.0 may not
             g = np.where(g < -most, -most, g)
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
+        order = memory_order(p.shape, tensor.parameter.strides)
         state = tensor.rule.State(*(_read(memory, order).astype(spec.compute) for memory in tensor.states))
         if tensor.rule.matrix:  # the order that numbers are added up in is then always the same
             p, g, *arrays = (np.asarray(array, order="C") for array in (p, g, *state))
@@ -121,7 +117,7 @@ class ReferenceEngine(Engine):
         """Step one of the tensors."""
         spec, p, g, state, (step, options, riders) = self._loaded(tensor, gradient.array)
         rule, kind, others = tensor.rule, spec.compute.type, tensor.others
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
+        order = memory_order(p.shape, tensor.parameter.strides)
         reference = rule.reference or element_by_element(rule)
         if isinstance(rule, MatrixRule):
             moved, state = rule.checked(reference(p, g, state, step, **options), p, state)
@@ -161,19 +157,18 @@ class ReferenceEngine(Engine):
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
     """For every BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
-    values = _in_row(gradient, chunk_table.memory_order(parameter.shape, parameter.strides)).astype(np.float64)
+    values = _in_row(gradient, memory_order(parameter.shape, parameter.strides)).astype(np.float64)
     odd = [
-        0.0 if np.isfinite(values[first : first + chunk_table.BLOCK]).all() else np.nan
-        for first in range(0, values.size, chunk_table.BLOCK)
+        0.0 if np.isfinite(values[first : first + BLOCK]).all() else np.nan for first in range(0, values.size, BLOCK)
     ]
     return np.stack([_lane_sums(values * values), np.array(odd)], axis=1)
 
 
 def _lane_sums(row: np.ndarray) -> np.ndarray:
     """For every BLOCK elements their sum in float64, added up as the kernels do."""
-    sums = np.zeros(-(-row.size // chunk_table.BLOCK))
-    for number, first in enumerate(range(0, row.size, chunk_table.BLOCK)):
-        block = row[first : first + chunk_table.BLOCK].astype(np.float64)
+    sums = np.zeros(-(-row.size // BLOCK))
+    for number, first in enumerate(range(0, row.size, BLOCK)):
+        block = row[first : first + BLOCK].astype(np.float64)
         lanes = np.zeros((1 + -(-block.size // LANES), LANES))  # kernels start from zero: no sum is -0.0
         lanes[1:].reshape(-1)[: block.size] = block
         halves = np.cumsum(lanes, axis=0)[-1]  # one after the other, as numpy.sum does not promise

@@ -9,6 +9,7 @@ import numpy as np
 from cases import options_of
 from schuss_kernels.lang.rule import PARAMETER
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.spec import in_blocks
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage import quantization, stochastic_rounding
@@ -202,7 +203,7 @@ class Model:
     def step(self, engine, step, gradients):
         """As the optimizer does: with a measure every tensor has a slot of its own, and two passes."""
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3, 0.0)
+        riders = Riders(SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3)
         if all("slow" in tensor.others for tensor in self.tensors):
             engine.sync_slow_weights(step % 2 == 0)
         there = [number for number, gradient in enumerate(gradients) if gradient is not None]

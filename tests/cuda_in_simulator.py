@@ -20,7 +20,6 @@ from schuss_kernels.cuda import engine as cuda_engine
 from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.rules import RULES
-from schuss_kernels.storage.memory import Memory
 
 import schuss
 
@@ -79,19 +78,16 @@ def memory_goes_and_comes():
     array = np.arange(24, dtype=np.float32).reshape(4, 6)
     for view in (array, array.T, array[::2, ::-1], array[:0], array[1, 1, ...]):
         memory = cuda_memory.memory_of(DeviceArray(view), "it")
-        np.testing.assert_array_equal(cuda_memory.to_host(memory), view)
-        made = cuda_memory.allocate(memory, np.float64, 0.25)
+        np.testing.assert_array_equal(memory.read(), view)
+        made = memory.allocate_like(np.float64, 0.25)
         assert made.shape == view.shape
         assert made.dtype == np.float64
-        np.testing.assert_array_equal(cuda_memory.to_host(made), np.full(view.shape, 0.25))
-        cuda_memory.from_host(view.astype(np.float64), made)
-        np.testing.assert_array_equal(cuda_memory.to_host(made), view)
-    assert (
-        cuda_memory.allocate(cuda_memory.memory_of(DeviceArray(array.T), "it"), np.float32, 0.0).strides
-        == array.T.strides
-    )
+        np.testing.assert_array_equal(made.read(), np.full(view.shape, 0.25))
+        made.write(view.astype(np.float64))
+        np.testing.assert_array_equal(made.read(), view)
+    assert cuda_memory.memory_of(DeviceArray(array.T), "it").allocate_like(np.float32, 0.0).strides == array.T.strides
     part = cuda_memory.memory_of(DeviceArray(array[::2, ::-2]), "it")
-    cuda_memory.from_host(np.full((2, 3), -1, np.float32), part)
+    part.write(np.full((2, 3), -1, np.float32))
     assert (array[::2, ::-2] == -1).all()
     assert (array == -1).sum() == 6
 
@@ -99,10 +95,8 @@ def memory_goes_and_comes():
 def large_states_are_filled():
     held, cuda_memory._FILL = cuda_memory._FILL, 1000
     try:
-        memory = Memory(None, 0, np.dtype(np.float32), (2501,), (4,))
-        np.testing.assert_array_equal(
-            cuda_memory.to_host(cuda_memory.allocate(memory, np.float32, 1.5)), np.full(2501, 1.5)
-        )
+        memory = cuda_memory.CudaMemory(None, 0, np.dtype(np.float32), (2501,), (4,))
+        np.testing.assert_array_equal(memory.allocate_like(np.float32, 1.5).read(), np.full(2501, 1.5))
     finally:
         cuda_memory._FILL = held
 

@@ -9,11 +9,12 @@ import numpy as np
 from cases import options_of
 from schuss_kernels.lang.rule import PARAMETER
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.spec import in_blocks
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage import quantization, stochastic_rounding
 from schuss_kernels.storage.dtypes import CODES
-from schuss_kernels.storage.memory import Memory
+from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
 
 GUARD = 16  # elements before and behind every array; a multiple of 16 bytes
 SCALE = -0.5
@@ -133,8 +134,8 @@ class Model:
         for number, case in enumerate(cases):
             parameter = self.place(case.parameter, self.dtype)
             initial = rule.initial_state(self.options)
-            order = chunk_table.memory_order(parameter.shape, parameter.strides)
-            strides = chunk_table.dense_strides(parameter.shape, order, 1)
+            order = memory_order(parameter.shape, parameter.strides)
+            strides = dense_strides(parameter.shape, order, 1)
             like = Array(parameter.shape, strides, case.states)
             compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
             if state == "8bit" and parameter.size >= least:
@@ -202,7 +203,7 @@ class Model:
     def step(self, engine, step, gradients):
         """As the optimizer does: with a measure every tensor has a slot of its own, and two passes."""
         compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
-        riders = (SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3, 0.0)
+        riders = Riders(SCALE, 0.01, 0.9, 0.1, *map(float, stochastic_rounding.key(7, step)), 0.3)
         if all("slow" in tensor.others for tensor in self.tensors):
             engine.sync_slow_weights(step % 2 == 0)
         there = [number for number, gradient in enumerate(gradients) if gradient is not None]
@@ -229,9 +230,7 @@ class Model:
 
 
 def strides_of(array):
-    return (
-        chunk_table.dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
-    )
+    return dense_strides(array.shape, range(len(array.shape)), 1) if array.strides is None else array.strides
 
 
 def is_dense(case):

@@ -165,7 +165,7 @@ class Optimizer:
         self._spans = AddressRanges(self._parameters, self._names)
         rules = [self._rule_for(number) for number in range(len(leaves))]
         self.backend, self._strict = backends.choose(backend, self._names, self._parameters, rules), backend != "auto"
-        self._arena = Arena(self.backend)
+        self._arena = Arena()
         self._states: list[dict[str, Memory]] = [{} for _ in leaves]
         self._others = [
             states_.beside(self._arena, self._storage, *pair) for pair in zip(self._parameters, copies, strict=True)

@@ -6,8 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from schuss_kernels.plan import chunk_table
-from schuss_kernels.storage.memory import Memory
+from schuss_kernels.storage.memory import Memory, dense_strides
 
 import schuss
 from schuss.core.arena import HUGE, LINE, PIECE, Arena
@@ -17,13 +16,13 @@ SHAPES = [(), (0,), (3,), (0, 4), (7, 5), (1000,), (513, 257), (1 << 18,), (2, 3
 
 def like(shape, order="C"):
     array = np.ones(shape, np.float32, order=order)
-    return Memory(array, array.ctypes.data, array.dtype, array.shape, array.strides)
+    return Memory.of(array)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.uint16, "bfloat16"])
 def test_arrays_are_apart_and_lined_up(dtype, order):
-    room, dtype = Arena("native"), np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    room, dtype = Arena(), np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
     made = [room.array(like(shape, order), dtype, number) for number, shape in enumerate(SHAPES)]
     for number, (memory, shape) in enumerate(zip(made, SHAPES, strict=True)):
         array = memory.array
@@ -41,9 +40,9 @@ def test_arrays_are_apart_and_lined_up(dtype, order):
 
 def test_axes_in_the_order_of_the_parameter():
     array = np.ones((3, 4, 5), np.float32).transpose(1, 2, 0)
-    memory = Memory(array, array.ctypes.data, array.dtype, array.shape, array.strides)
-    made = Arena("native").array(memory, np.dtype(np.float32), 0.0)
-    assert made.strides == array.strides == chunk_table.dense_strides((4, 5, 3), [2, 0, 1], 4)
+    memory = Memory.of(array)
+    made = Arena().array(memory, np.dtype(np.float32), 0.0)
+    assert made.strides == array.strides == dense_strides((4, 5, 3), [2, 0, 1], 4)
 
 
 def pieces(arrays):
@@ -51,7 +50,7 @@ def pieces(arrays):
 
 
 def test_small_arrays_share_pieces():
-    room, small = Arena("native"), like((1000,))
+    room, small = Arena(), like((1000,))
     made = [room.array(small, np.dtype(np.float32), 0.0).array for _ in range(20_000)]
     held = pieces(made)
     assert sum(piece.nbytes - LINE for piece in held.values()) <= 2 * sum(array.nbytes for array in made) * 4032 / 4000

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from schuss_kernels.plan import chunk_table
+from schuss_kernels.storage.memory import dense_strides, memory_order
 
 
 def part(size, parameter=1000, gradient=2000, states=(3000, 4000), walk=None, itemsize=4):
@@ -132,5 +133,5 @@ def test_dense_pairs_need_no_walk_and_axes_are_merged():
 
 def test_dense_strides():
     for array in (np.zeros((3, 4, 5)), np.asfortranarray(np.zeros((3, 4, 5))), np.zeros((3, 4, 5)).transpose(1, 0, 2)):
-        order = chunk_table.memory_order(array.shape, array.strides)
-        assert chunk_table.dense_strides(array.shape, order, 8) == array.strides
+        order = memory_order(array.shape, array.strides)
+        assert dense_strides(array.shape, order, 8) == array.strides

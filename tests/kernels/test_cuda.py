@@ -217,10 +217,10 @@ def test_gpu_memory_and_streams():
     stream = numba_cuda.stream()
     array = numba_cuda.to_device(host, stream=stream)
     memory = cuda_memory.memory_of(array, "array")
-    np.testing.assert_array_equal(cuda_memory.to_host(memory), host)
-    state = cuda_memory.allocate(memory, np.float64, 0.25)
-    np.testing.assert_array_equal(cuda_memory.to_host(state), np.full((4, 6), 0.25))
-    cuda_memory.from_host(host.T.copy().T, memory)
+    np.testing.assert_array_equal(memory.read(), host)
+    state = memory.allocate_like(np.float64, 0.25)
+    np.testing.assert_array_equal(state.read(), np.full((4, 6), 0.25))
+    memory.write(host.T.copy().T)
     np.testing.assert_array_equal(array.copy_to_host(), host)
     results = []
     for own in (None, stream, int(stream.handle)):

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from cases import assert_same_bits, assert_same_optimizers
 from matrices import many
-from schuss_kernels.cuda import memory as cuda_memory
+from schuss_kernels.cuda.memory import CudaMemory
 from schuss_kernels.engine.matrix import MatrixEngine, MixedEngine
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.matrix_rule import MatrixRule, long_loops
 from schuss_kernels.rules import COMPILED, RULES
-from schuss_kernels.storage.memory import Memory
 
 import schuss
 
@@ -242,13 +241,21 @@ class OnDevice:
         self.values = values
 
 
-def test_arrays_on_a_device_are_copied_to_the_host_and_back(monkeypatch):
-    monkeypatch.setattr(cuda_memory, "to_host", lambda memory: memory.array.values.copy(order="C"))
-    monkeypatch.setattr(cuda_memory, "from_host", lambda values, memory: memory.array.values.__setitem__(..., values))
+class DeviceMemory(CudaMemory):
+    """Device memory, without a device."""
 
+    def read(self):
+        return self.array.values.copy(order="C")
+
+    def write(self, values):
+        self.array.values[...] = values
+
+
+def test_arrays_on_a_device_are_copied_to_the_host_and_back():
     def moved(memory):
         scales = None if memory.scales is None else moved(memory.scales)
-        return replace(memory, array=OnDevice(memory.array.copy(order="K")), scales=scales)
+        array = OnDevice(memory.array.copy(order="K"))
+        return DeviceMemory(array, memory.address, memory.dtype, memory.shape, memory.strides, scales=scales)
 
     shapes = [(20, 30), (9,)]
     host = schuss.SM3(many(0, shapes=shapes), **{**MIXED, "backend": "numpy"})
@@ -267,8 +274,9 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back(monkeypatch):
     for step in range(3):
         gradients = many(1 + step, shapes=shapes)
         there = [OnDevice(g.copy()) for g in gradients]
+        single = np.dtype(np.float32)
         info = host.step(gradients, zero_grad=True, skip_nonfinite=True)
-        engine.set_gradients([Memory(g, 0, np.dtype(np.float32), g.values.shape, g.values.strides) for g in there])
+        engine.set_gradients([DeviceMemory(g, 0, single, g.values.shape, g.values.strides) for g in there])
         assert math.sqrt(engine.squares()[0]) == info.grad_norm
         engine.launch()
         assert not any(g.values.any() for g in there)

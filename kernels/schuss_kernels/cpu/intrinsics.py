@@ -24,7 +24,7 @@ from ..lowering.reductions import add_to, each_in_lanes, fold, squares
 from ..lowering.rule_types import compiled_measure, compiled_update, number_type, tuple_type
 from ..plan.chunk_table import BLOCK, STATES, TENSOR
 from ..plan.reduce import LANES
-from ..plan.riders import RIDERS
+from ..plan.riders import RIDERS, Riders
 from ..plan.spec import Spec
 from ..storage.dtypes import F32, F64, STORAGES, Storage
 from ..storage.quantization import SIZE
@@ -106,7 +106,8 @@ def row_key(typing, spec, riders, row):
         if not kernel_spec.stochastic:
             return ir.IntType(32)(0)
         tensor = load_int64(builder, args[2], INT64(TENSOR))
-        return random_bits.row_key(builder, cgutils.unpack_tuple(builder, args[1], RIDERS), tensor)
+        numbers = Riders(*cgutils.unpack_tuple(builder, args[1], RIDERS))
+        return random_bits.row_key(builder, numbers, tensor)
 
     return types.int32(spec, riders, types.int64), build
 
@@ -198,7 +199,7 @@ def load(typing, spec, parameter, p_offset, gradient, g_offset, others, index, r
     result = types.Tuple((number, number, state))
 
     def build(context, builder, signature, args):
-        numbers = cgutils.unpack_tuple(builder, args[7], RIDERS)
+        numbers = Riders(*cgutils.unpack_tuple(builder, args[7], RIDERS))
         element = _element(builder, kernel_spec, args[1:7])
         element.block = _block(builder, kernel_spec, args[8], args[6])
         p, g, *states = lowering_element.load_element(element, numbers)
@@ -218,7 +219,7 @@ def store(typing, spec, parameter, p_offset, gradient, g_offset, others, index, 
     def build(context, builder, signature, args):
         element = _element(builder, kernel_spec, args[1:7])
         states = cgutils.unpack_tuple(builder, args[8], len(kernel_spec.states))
-        numbers = cgutils.unpack_tuple(builder, args[9], RIDERS)
+        numbers = Riders(*cgutils.unpack_tuple(builder, args[9], RIDERS))
         element.block = _block(builder, kernel_spec, args[10], args[6])
         draw = (
             Draw(element.builder, element.spec, element.lanes, args[11], args[12], args[6])

@@ -23,7 +23,7 @@ from ..lowering.quantized import load_scale
 from ..lowering.random_bits import Draw
 from ..lowering.rule_types import number_type, tuple_type
 from ..plan.chunk_table import STATES, TENSOR
-from ..plan.riders import RIDERS
+from ..plan.riders import RIDERS, Riders
 from ..plan.spec import Spec, Squares
 from ..storage.dtypes import F64
 from ..storage.quantization import SIZE
@@ -61,7 +61,7 @@ class Words:
                 offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
                 here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
                 element = lowering_element.Element(builder, spec, here, width, True, GLOBAL)
-                ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
+                ride = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
                 loaded = lowering_element.load_element(element, ride)
                 results = [loaded[PARAMETER], *loaded[lowering_element.FIRST_STATE :]]
                 for lane in range(width):
@@ -121,7 +121,8 @@ class Words:
                 if not spec.stochastic:
                     return lowering_element.ir.IntType(32)(0)
                 tensor = load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
-                return random_bits.row_key(builder, cgutils.unpack_tuple(builder, args[0], RIDERS), tensor)
+                numbers_ = Riders(*cgutils.unpack_tuple(builder, args[0], RIDERS))
+                return random_bits.row_key(builder, numbers_, tensor)
 
             return types.int32(riders, types.int64), build
 
@@ -177,7 +178,8 @@ class Words:
                     scales = bases[spec.scales]
                     found = [load_scale(builder, address, block, GLOBAL) for address in scales]
                     element.block = lowering_element.Block(found, lambda *_: None)
-                p, g, *states = lowering_element.load_element(element, cgutils.unpack_tuple(builder, numbers, RIDERS))
+                ride = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
+                p, g, *states = lowering_element.load_element(element, ride)
                 if not compiled:
                     compiled.append(context.compile_subroutine(builder, measure, kind, caching=False))
                 arguments = [p, g, context.make_tuple(builder, state, states), h]

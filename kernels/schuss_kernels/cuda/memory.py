@@ -1,32 +1,86 @@
-"""Arrays in device memory: where they lie, and copies to and from the host."""
+"""Arrays in CUDA memory: their layout, allocation, and copies to and from the host; handles of streams."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..plan import chunk_table
 from ..storage import dtypes
-from ..storage.memory import Memory
+from ..storage.memory import Memory, dense_strides, memory_order
 
 _LEGACY_DEFAULT = 1  # the default stream's other handle
 
-
-_FILL = 1 << 22  # elements of host memory that a new state is filled from
+_FILL = 1 << 22
+"""Elements of the host buffer that a new array is filled from."""
 
 
 @dataclass(frozen=True)
 class CudaMemory(Memory):
-    """An array in device memory. ``stream``: what its owner says must be waited for, a handle; None: nothing."""
+    """An array in device memory.
+
+    Attributes
+    ----------
+    stream
+        Handle of the stream whose work must be waited for, as the owner says; None: nothing to wait for.
+    read_only
+        Whether the owner forbids writing.
+    """
 
     stream: int | None = None
     read_only: bool = False
 
+    on_host: ClassVar[bool] = False
+
+    @property
+    def writable(self) -> bool:
+        return not self.read_only
+
+    def read(self) -> np.ndarray:
+        """Return a copy of the values as a numpy array in C order. Waits for what is running on the device."""
+        return self._bytes_and_view(_device())[1].copy(order="C")
+
+    def write(self, values: np.ndarray) -> None:
+        """Set all values, from a numpy array of the same shape. Waits for what is running on the device."""
+        device = _device()
+        held, view = self._bytes_and_view(device)
+        view[...] = values
+        if held.size:
+            device.write(self.address + self.extent()[0], held)
+
+    def to_host(self) -> Memory:
+        scales = None if self.scales is None else self.scales.to_host()
+        return Memory(self.read(), self.address, self.dtype, self.shape, self.strides, scales=scales)
+
+    def allocate_like(self, dtype: Any, fill: float) -> CudaMemory:
+        device, dtype = _device(), np.dtype(dtype)
+        array = device.empty((max(1, self.size),), dtype)
+        address = device.address(array)
+        chunk = np.full(min(self.size, _FILL), fill, dtype).view(np.uint8)
+        for start in range(0, self.size * dtype.itemsize, chunk.size or 1):
+            device.write(address + start, chunk[: self.size * dtype.itemsize - start])
+        order = memory_order(self.shape, self.strides)
+        return CudaMemory(array, address, dtype, self.shape, dense_strides(self.shape, order, dtype.itemsize))
+
+    def _bytes_and_view(self, device: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Copy the bytes that the array spans to the host; return them, and the array as a view of them."""
+        low, high = self.extent()
+        if high == low:
+            return np.empty(0, np.uint8), np.empty(self.shape, self.dtype)
+        held = device.read(self.address + low, high - low)
+        return held, np.ndarray(self.shape, self.dtype, held, -low, self.strides)
+
+
+def _device() -> Any:
+    """The device that the calling thread works with. (Importing it takes numba.)"""
+    from . import device
+
+    return device.current()
+
 
 def memory_of(array: Any, name: str) -> CudaMemory:
-    """An array that has ``__cuda_array_interface__`` (CuPy, numba, torch). ``name`` is what messages call it.
+    """Describe an array that has ``__cuda_array_interface__`` (CuPy, numba, torch). ``name``: its name in messages.
 
     Raises
     ------
@@ -56,7 +110,7 @@ def memory_of(array: Any, name: str) -> CudaMemory:
     shape = tuple(int(extent) for extent in interface["shape"])
     strides = interface.get("strides")
     if strides is None:
-        strides = chunk_table.dense_strides(shape, range(len(shape)), dtype.itemsize)
+        strides = dense_strides(shape, range(len(shape)), dtype.itemsize)
     memory = CudaMemory(
         array, int(address or 0), dtype, shape, tuple(map(int, strides)), _stream_of(interface), read_only
     )
@@ -73,51 +127,8 @@ def _stream_of(interface: Any) -> int | None:
     return None if handle is None else int(handle)
 
 
-def allocate(memory: Memory, dtype: Any, fill: float) -> CudaMemory:
-    """A new dense device array of the shape of ``memory``, its axes in the same order, every element ``fill``."""
-    from . import device as cuda_device
-
-    device, dtype = cuda_device.current(), np.dtype(dtype)
-    array = device.empty((max(1, memory.size),), dtype)
-    address = device.address(array)
-    block = np.full(min(memory.size, _FILL), fill, dtype).view(np.uint8)
-    for start in range(0, memory.size * dtype.itemsize, block.size or 1):
-        device.write(address + start, block[: memory.size * dtype.itemsize - start])
-    order = chunk_table.memory_order(memory.shape, memory.strides)
-    return CudaMemory(
-        array, address, dtype, memory.shape, chunk_table.dense_strides(memory.shape, order, dtype.itemsize)
-    )
-
-
-def to_host(memory: Memory) -> np.ndarray:
-    """A copy of a device array, in C order. Waits for what is running on the device."""
-    from . import device as cuda_device
-
-    return _bytes_and_view(memory, cuda_device.current())[1].copy(order="C")
-
-
-def from_host(values: np.ndarray, memory: Memory) -> None:
-    """Write ``values`` to a device array of the same shape. Waits for what is running on the device."""
-    from . import device as cuda_device
-
-    device = cuda_device.current()
-    held, view = _bytes_and_view(memory, device)
-    view[...] = values
-    if held.size:
-        device.write(memory.address + memory.extent()[0], held)
-
-
-def _bytes_and_view(memory: Memory, device: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes that an array spans, copied to the host, and the array in them."""
-    low, high = memory.extent()
-    if high == low:
-        return np.empty(0, np.uint8), np.empty(memory.shape, memory.dtype)
-    held = device.read(memory.address + low, high - low)
-    return held, np.ndarray(memory.shape, memory.dtype, held, -low, memory.strides)
-
-
 def stream_handle(stream: Any) -> int:
-    """The handle of a stream: an int, None (the default stream), or a stream of torch, CuPy, numba or cuda.core.
+    """Return the handle of a stream: an int, None (the default stream), or a stream of torch, CuPy, numba or cuda.core.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from ..lowering.llvm import GLOBAL, INT64, load_int64
 from ..lowering.quantized import larger, load_scale, store_codes, store_scale
 from ..lowering.random_bits import Draw
 from ..plan.chunk_table import GRAD, PARAM
-from ..plan.riders import RIDERS
+from ..plan.riders import RIDERS, Riders
 from ..plan.spec import Spec
 from ..storage.quantization import SIZE
 from .kernels import WARP, walker
@@ -83,7 +83,7 @@ def words(
         def build(context, builder, signature, args):
             row, others, index, last, numbers, h, key, start = args
             bases = cgutils.unpack_tuple(builder, others, len(rest))
-            ride = cgutils.unpack_tuple(builder, numbers, RIDERS)
+            ride = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
             number = builder.sdiv(index, INT64(SIZE))
             scales = [load_scale(builder, base, number, GLOBAL) for base in bases[spec.scales]]
             kept: list[Any] = []

@@ -14,9 +14,9 @@ import numpy as np
 from ..lang.interpret import as_python, scalar_update
 from ..lang.rule import Rule
 from ..plan.chunk_table import GRAD, PARAM, STATES, TENSOR
-from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, RIDERS, SCALE, SLOW_STEP
+from ..plan.riders import RIDERS, Riders, load_parameter, random_bits, scaled_gradient, store, store_parameter
 from ..plan.spec import Spec, Squares
-from ..storage import quantization, stochastic_rounding
+from ..storage import quantization
 from ..storage.quantization import SIZE
 from .kernels import WARP, walker
 
@@ -44,7 +44,7 @@ class Words:
         return tuple(self.table(row, STATES + number) for number in range(len(self._dtypes) - 2))
 
     def rider_numbers(self, address: int) -> Any:
-        return tuple(_memory(address, self._compute, RIDERS))
+        return Riders(*_memory(address, self._compute, RIDERS))
 
     def rule_scalars(self, address: int) -> Any:
         values = _memory(address, self._compute, RIDERS + len(self._rule.Scalars._fields))
@@ -52,7 +52,7 @@ class Words:
 
     def row_key(self, riders: Any, row: int) -> Any:
         """The halves of the step's key, and the tensor."""
-        return int(riders[KEY_HIGH]), int(riders[KEY_LOW]), self.table(row, TENSOR)
+        return riders.key_high, riders.key_low, self.table(row, TENSOR)
 
     def no_sums(self) -> tuple[float, ...]:
         return (0.0,) * len(self._rule.Sums._fields)
@@ -92,37 +92,23 @@ class Words:
         place: int,
     ) -> list[Any]:
         """The new values of the states in 8 bits; all else is written."""
-        spec, waiting = self._spec, []
+        spec, quantized = self._spec, []
         streams = self._streams(width, parameter, gradient, others, index)
-        named = {stream.name: array for stream, array in zip(spec.streams, streams, strict=True)}
         for lane in range(width):
             one = [array[lane : lane + 1] for array in streams]
-            last = self._draws(key, int(place) + lane)
+            bits = self._bits(key, int(place) + lane)
             with np.errstate(all="ignore"):
-                p, new = self._update(*self._values(one, streams, riders), h)
-                if spec.lookahead:
-                    slow = named["slow"]
-                    slow[lane] = p = slow[lane] + riders[SLOW_STEP] * (p - slow[lane])
-                if spec.master == "remainder":
-                    high, low = stochastic_rounding.split(np.array([p], np.float32))
-                    one[0].view(np.uint16)[:], named["master"][lane] = high, low[0]
-                else:
-                    self._write(one[0], p, last.get(0))
-                    if spec.master:
-                        named["master"][lane] = p
-                for stream, value in enumerate(new, 2):
+                p, state = self._update(*self._values(one, streams, riders), h)
+                store_parameter(self._named(one), np.array([p]), spec, riders, bits.get(0))
+                for stream, value in enumerate(state, 2):
                     if spec.states[stream - 2].in_blocks:
-                        waiting.append(np.float32(value))
+                        quantized.append(np.float32(value))
                     else:
-                        self._write(one[stream], value, last.get(stream))
-                if spec.zero:
-                    one[1][:] = 0.0
-                if spec.ema:
-                    mean = named["ema"]
-                    mean[lane] = riders[EMA_KEEP] * mean[lane] + riders[EMA_ADD] * p
-                if spec.copy is not None:
-                    self._write(named["copy"][lane : lane + 1], p, None)
-        return waiting
+                        store(one[stream], np.array([value]), bits.get(stream))
+        return quantized
+
+    def _named(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return {stream.name: array for stream, array in zip(self._spec.streams, arrays, strict=True)}
 
     def _streams(
         self, width: int, parameter: int, gradient: int, others: tuple[int, ...], index: int
@@ -137,16 +123,10 @@ class Words:
 
     def _values(self, one: list[np.ndarray], streams: list[np.ndarray], riders: Any) -> tuple[Any, Any, Any]:
         """Parameter, gradient and state that a rule is given for one element."""
-        spec, number = self._spec, self._compute.type
-        p = one[0].astype(self._compute)[0]
-        if spec.master:
-            master = one[[stream.name for stream in spec.streams].index("master")]
-            p = master[0] if spec.master == "float32" else stochastic_rounding.joined(one[0].view(np.uint16), master)[0]
-        g = number(one[1].astype(self._compute)[0]) * riders[SCALE]
-        if spec.clip:
-            g = riders[CLIP] if g > riders[CLIP] else -riders[CLIP] if g < -riders[CLIP] else g
+        spec = self._spec
+        p, g = load_parameter(self._named(one), spec)[0], scaled_gradient(one[1], spec, riders)[0]
         states = [self._state(state, one, streams) for state in range(len(spec.states))]
-        return p, number(g), self._rule.State(*states)
+        return p, g, self._rule.State(*states)
 
     def _state(self, state: int, one: list[np.ndarray], streams: list[np.ndarray]) -> Any:
         held = one[2 + state]
@@ -159,11 +139,10 @@ class Words:
         number = len(streams) - self._spec.lookahead - len(self._spec.in_blocks)
         return streams[number + self._spec.in_blocks.index(state)]
 
-    def _draws(self, key: Any, place: int) -> dict[int, np.ndarray]:
-        """The random bits of an element, by stream."""
-        count = len(self._spec.at_random)
-        draws = stochastic_rounding.draws(key[:2], key[2], place + 1, count) if count else []
-        return {stream: draw[-1:] for stream, draw in zip(self._spec.at_random, draws, strict=True)}
+    def _bits(self, key: Any, place: int) -> dict[int, np.ndarray]:
+        """The random bits of the tensor's element number ``place``, by stream."""
+        high, low, tensor = key
+        return {stream: bits[-1:] for stream, bits in random_bits(self._spec, (high, low), tensor, place + 1).items()}
 
     def _dense_place(self, row: int, index: int) -> tuple[int, int]:
         sizes = [dtype.itemsize for dtype in self._dtypes[:2]]
@@ -194,7 +173,7 @@ class Words:
     ) -> None:
         count = len(self._spec.in_blocks)
         for turn, i in enumerate(range(index, last, WARP)):
-            draws = self._draws(key, start + i)
+            draws = self._bits(key, start + i)
             for number, state in enumerate(self._spec.in_blocks):
                 # Alone with the largest of its block a value has the block's scale.
                 pair = np.array([values[turn * count + number], peaks[number : number + 1].view(np.float32)[0]])
@@ -205,14 +184,6 @@ class Words:
                 _memory(others[state] + i, dtype, 1)[:] = codes[:1]
                 if i % SIZE == 0:
                     _memory(self._scale(state, others) + i // SIZE * 4, scales.dtype, 1)[:] = scales
-
-    @staticmethod
-    def _write(array: np.ndarray, value: Any, draw: np.ndarray | None) -> None:
-        values = np.array([value])
-        if draw is not None:
-            array[:] = stochastic_rounding.rounded(values.astype(np.float32), array.dtype, draw)
-        else:
-            array[:] = values if array.dtype.itemsize > 2 else values.astype(np.float32)
 
 
 class SquaresWords:

@@ -131,8 +131,8 @@ class MatrixEngine(ReferenceEngine):
         together: list[tuple[int, Tensor, Memory]] = []
         alone: list[tuple[int, Tensor, Memory]] = []
         for item in work:
-            rule, array = item[1].rule, item[1].parameter.array
-            free = isinstance(rule, MatrixRule) and rule.side_by_side and isinstance(array, np.ndarray)
+            rule = item[1].rule
+            free = isinstance(rule, MatrixRule) and rule.side_by_side and item[1].parameter.on_host
             (together if free else alone).append(item)
         if self._threads == 1 or len(together) == 1 or sum(t.parameter.size for _, t, _ in together) < SERIAL_BELOW:
             super().step_all([*together, *alone])
@@ -146,28 +146,18 @@ class MatrixEngine(ReferenceEngine):
         super().step_all(alone)
 
     def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
-        there = [tensor.parameter, *tensor.states, *tensor.others.values(), *tensor.scales()]
-        if all(isinstance(memory.array, np.ndarray) for memory in there):
+        memories = [tensor.parameter, *tensor.states, *tensor.others.values(), *tensor.scales()]
+        if all(memory.on_host for memory in memories):
             super().step_tensor(number, tensor, gradient)
             return
-        here = replace(
+        copy = replace(
             tensor,
-            parameter=self.held(tensor.parameter),
-            states=tuple(map(self.held, tensor.states)),
-            others={name: self.held(memory) for name, memory in tensor.others.items()},
+            parameter=tensor.parameter.to_host(),
+            states=tuple(state.to_host() for state in tensor.states),
+            others={name: memory.to_host() for name, memory in tensor.others.items()},
         )
-        taken = self.held(gradient)
-        super().step_tensor(number, here, taken)
-        from ..cuda import memory as cuda_memory
-
-        made = [here.parameter, *here.states, *here.others.values(), *here.scales()]
-        for memory, values in [*zip(there, made, strict=True), *([(gradient, taken)] if self.zero else [])]:
-            cuda_memory.from_host(values.array, memory)
-
-    def held(self, memory: Memory) -> Memory:
-        if isinstance(memory.array, np.ndarray):
-            return memory
-        from ..cuda import memory as cuda_memory
-
-        scales = None if memory.scales is None else self.held(memory.scales)
-        return replace(memory, array=cuda_memory.to_host(memory), scales=scales)
+        gradient_copy = gradient.to_host()
+        super().step_tensor(number, copy, gradient_copy)
+        changed = [copy.parameter, *copy.states, *copy.others.values(), *copy.scales()]
+        for memory, new in [*zip(memories, changed, strict=True), *([(gradient, gradient_copy)] if self.zero else [])]:
+            memory.write(new.array)

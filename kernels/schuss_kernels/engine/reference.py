@@ -6,19 +6,28 @@ Slow, and the statement of what every kernel has to produce, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..lang.interpret import _MATH, element_by_element, measured_element_by_element
 from ..lang.matrix_rule import MatrixRule
-from ..plan import chunk_table
+from ..plan.chunk_table import BLOCK
 from ..plan.reduce import LANES, folded, total
-from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, KEY_HIGH, KEY_LOW, SCALE, SLOW_STEP, Floats
+from ..plan.riders import (
+    Floats,
+    Riders,
+    load_parameter,
+    random_bits,
+    scaled_gradient,
+    store,
+    store_parameter,
+)
 from ..plan.spec import Spec
 from ..plan.tensor import Origin, Tensor
-from ..storage import quantization, stochastic_rounding
-from ..storage.memory import Memory
+from ..storage import quantization
+from ..storage.memory import Memory, memory_order
 from .base import Engine
 from .interrupts import DeferInterrupt
 
@@ -58,13 +67,9 @@ class ReferenceEngine(Engine):
         """For every tensor the sums of the squares of its gradient by blocks; none where it has no gradient."""
         with np.errstate(all="ignore"):
             return [
-                np.zeros((0, 2)) if gradient is None else _squares(self.held(gradient).array, tensor.parameter)
+                np.zeros((0, 2)) if gradient is None else _squares(gradient.to_host().array, tensor.parameter)
                 for tensor, gradient in zip(self.tensors, self._gradients, strict=True)
             ]
-
-    def held(self, memory: Memory) -> Memory:
-        """An array, where numpy can see it."""
-        return memory
 
     def measure(self) -> list[tuple[float, ...]]:
         with np.errstate(all="ignore"):
@@ -76,12 +81,12 @@ class ReferenceEngine(Engine):
             ]
 
     def _measured(self, tensor: Tensor, gradient: np.ndarray) -> tuple[float, ...]:
-        _, p, g, state, (step, options, _) = self._loaded(tensor, gradient)
-        options.pop("sums", None)
+        step, p, g, state = self._loaded(tensor, gradient)
+        step.options.pop("sums", None)
         rule = tensor.rule
         measure = rule.reference_measure or measured_element_by_element(rule)
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
-        sums = [_lane_sums(_in_row(values, order)) for values in measure(p, g, state, step, **options)]
+        measured = measure(p, g, state, step.number, **step.options)
+        sums = [_lane_sums(_in_row(values, step.order)) for values in measured]
         return folded(np.stack(sums, axis=1))
 
     def launch(self) -> None:
@@ -99,81 +104,70 @@ class ReferenceEngine(Engine):
             for number, tensor, gradient in work:
                 self.step_tensor(number, tensor, gradient)
 
-    def _loaded(self, tensor: Tensor, gradient: np.ndarray) -> tuple[Spec, np.ndarray, np.ndarray, Any, Any]:
-        """What a rule is given: parameter, gradient (scaled, limited) and state in the compute type."""
-        step, options, riders = self._slots[tensor.slot]
-        spec = tensor.spec(False, self.clip, self.zero)
-        kind = spec.compute.type
-        p = _parameter(tensor, spec)
-        g = gradient.astype(spec.compute) * kind(riders[SCALE])
-        if self.clip:
-            most = kind(riders[CLIP])
-            g = np.where(g > most, most, g)  # not numpy.clip: a NaN stays one here too, but -0.0 may not
-            g = np.where(g < -most, -most, g)
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
+    def _loaded(self, tensor: Tensor, gradient: np.ndarray) -> tuple[_Step, np.ndarray, np.ndarray, Any]:
+        """What a rule is given: the step, and parameter, gradient (scaled, clipped) and state in the compute type."""
+        number, options, given = self._slots[tensor.slot]
+        spec = replace(tensor.spec(False, self.clip, self.zero), lookahead=self.syncs)
+        riders = Riders(*map(spec.compute.type, given))
+        arrays = {name: memory.array for name, memory in tensor.others.items()}
+        arrays |= {"parameter": tensor.parameter.array, "gradient": gradient}
+        p = load_parameter(arrays, spec)
+        g = scaled_gradient(gradient, spec, riders)
+        order = memory_order(p.shape, tensor.parameter.strides)
         state = tensor.rule.State(*(_read(memory, order).astype(spec.compute) for memory in tensor.states))
         if tensor.rule.matrix:  # the order that numbers are added up in is then always the same
-            p, g, *arrays = (np.asarray(array, order="C") for array in (p, g, *state))
-            state = tensor.rule.State(*arrays)
-        return spec, p, g, state, (step, dict(options), riders)
+            p, g, *states = (np.asarray(array, order="C") for array in (p, g, *state))
+            state = tensor.rule.State(*states)
+        return _Step(number, dict(options), spec, riders, arrays, order), p, g, state
 
     def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
-        """Step one of the tensors."""
-        spec, p, g, state, (step, options, riders) = self._loaded(tensor, gradient.array)
-        rule, kind, others = tensor.rule, spec.compute.type, tensor.others
-        order = chunk_table.memory_order(p.shape, tensor.parameter.strides)
+        """Step one tensor. ``number``: its number in the plan."""
+        step, p, g, state = self._loaded(tensor, gradient.array)
+        rule, spec = tensor.rule, step.spec
         reference = rule.reference or element_by_element(rule)
+        new_p, new_state = reference(p, g, state, step.number, **step.options)
         if isinstance(rule, MatrixRule):
-            moved, state = rule.checked(reference(p, g, state, step, **options), p, state)
-        else:
-            moved, state = reference(p, g, state, step, **options)
+            new_p, new_state = rule.checked((new_p, new_state), p, state)
+        bits = random_bits(spec, (step.riders.key_high, step.riders.key_low), number, p.size)
+        store_parameter(step.arrays, new_p, spec, step.riders, _laid_out(bits.get(0), p.shape, step.order))
+        for stream, (memory, values) in enumerate(zip(tensor.states, new_state, strict=True), 2):
+            _write(memory, values, bits.get(stream), step.order)
 
-        if self.syncs:
-            slow = others["slow"].array
-            moved = slow + kind(riders[SLOW_STEP]) * (moved - slow)
-            slow[...] = moved
 
-        halves = int(riders[KEY_HIGH]), int(riders[KEY_LOW])
-        streams = spec.at_random
-        draws = (
-            dict(zip(streams, stochastic_rounding.draws(halves, number, p.size, len(streams)), strict=True))
-            if streams
-            else {}
-        )
-        if spec.master == "remainder":
-            high, low = stochastic_rounding.split(moved)
-            tensor.parameter.array[...] = high.view(tensor.parameter.dtype)
-            others["master"].array[...] = low
-        else:
-            _write(tensor.parameter, moved, draws.get(0), order)
-            if spec.master:
-                others["master"].array[...] = moved
-        for stream, (memory, value) in enumerate(zip(tensor.states, state, strict=True), 2):
-            _write(memory, value, draws.get(stream), order)
-        if self.zero:
-            gradient.array[...] = 0.0
-        if "ema" in others:
-            mean = others["ema"].array
-            mean[...] = kind(riders[EMA_KEEP]) * mean + kind(riders[EMA_ADD]) * moved
-        if "copy" in others:
-            _write(others["copy"], moved, None, order)
+class _Step(NamedTuple):
+    """What a tensor's step goes by."""
+
+    number: int
+    """The number of the step, from 1."""
+
+    options: dict[str, Any]
+    """The rule's hyper-parameters, and its running numbers and sums where it has some."""
+
+    spec: Spec
+    riders: Riders
+    """In the compute type."""
+
+    arrays: dict[str, np.ndarray]
+    """Parameter, gradient and what the riders write, by the names of the spec's streams."""
+
+    order: list[int]
+    """The parameter's axes, outermost in memory first: the order of the walk."""
 
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
     """For every BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
-    values = _in_row(gradient, chunk_table.memory_order(parameter.shape, parameter.strides)).astype(np.float64)
+    values = _in_row(gradient, memory_order(parameter.shape, parameter.strides)).astype(np.float64)
     odd = [
-        0.0 if np.isfinite(values[first : first + chunk_table.BLOCK]).all() else np.nan
-        for first in range(0, values.size, chunk_table.BLOCK)
+        0.0 if np.isfinite(values[first : first + BLOCK]).all() else np.nan for first in range(0, values.size, BLOCK)
     ]
     return np.stack([_lane_sums(values * values), np.array(odd)], axis=1)
 
 
 def _lane_sums(row: np.ndarray) -> np.ndarray:
     """For every BLOCK elements their sum in float64, added up as the kernels do."""
-    sums = np.zeros(-(-row.size // chunk_table.BLOCK))
-    for number, first in enumerate(range(0, row.size, chunk_table.BLOCK)):
-        block = row[first : first + chunk_table.BLOCK].astype(np.float64)
+    sums = np.zeros(-(-row.size // BLOCK))
+    for number, first in enumerate(range(0, row.size, BLOCK)):
+        block = row[first : first + BLOCK].astype(np.float64)
         lanes = np.zeros((1 + -(-block.size // LANES), LANES))  # kernels start from zero: no sum is -0.0
         lanes[1:].reshape(-1)[: block.size] = block
         halves = np.cumsum(lanes, axis=0)[-1]  # one after the other, as numpy.sum does not promise
@@ -183,49 +177,37 @@ def _lane_sums(row: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _parameter(tensor: Tensor, spec: Spec) -> np.ndarray:
-    """The parameter in the compute type, or its master weight."""
-    array = tensor.parameter.array
-    if spec.master == "float32":
-        return tensor.others["master"].array.copy()
-    if spec.master:
-        return stochastic_rounding.joined(array.view(np.uint16), tensor.others["master"].array)
-    return array.astype(spec.compute)
-
-
 def _read(memory: Memory, order: Sequence[int]) -> np.ndarray:
-    """What the memory holds."""
+    """The values of a state; those of a quantized one in float32."""
     if memory.scales is None:
         return np.asarray(memory.array)
     decoded = quantization.decode(_in_row(memory.array, order), memory.scales.array)
     return _out_of_row(decoded, memory.shape, order)
 
 
+def _write(memory: Memory, values: np.ndarray, bits: np.ndarray | None, order: Sequence[int]) -> None:
+    """Write a state, rounded or quantized. ``bits``: random ones, elements in the order of the walk."""
+    if memory.scales is None:
+        store(memory.array, values, _laid_out(bits, memory.shape, order))
+        return
+    signed = memory.dtype == np.int8
+    codes, scales = quantization.encode(_in_row(values, order).astype(np.float32), signed, bits)
+    memory.array[...] = _out_of_row(codes, memory.shape, order)
+    memory.scales.array[...] = scales
+
+
 def _in_row(values: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Values one after the other, in the order of the walk."""
+    """The elements of an array in one row, in the order of the walk."""
     return np.ascontiguousarray(values.transpose(order) if values.ndim else values).reshape(-1)
 
 
 def _out_of_row(values: np.ndarray, shape: Sequence[int], order: Sequence[int]) -> np.ndarray:
-    """The other way round."""
+    """Undo :func:`_in_row`."""
     return values.reshape([shape[axis] for axis in order]).transpose(np.argsort(order)) if order else values.reshape(())
 
 
-def _write(memory: Memory, values: np.ndarray, draw: np.ndarray | None, order: Sequence[int]) -> None:
-    """Round values to what the memory holds; ``draw``: at random, its bits in the order of the walk."""
-    if memory.scales is not None:
-        signed = memory.dtype == np.int8
-        codes, scales = quantization.encode(_in_row(values, order).astype(np.float32), signed, draw)
-        memory.array[...] = _out_of_row(codes, memory.shape, order)
-        memory.scales.array[...] = scales
-        return
-    if draw is None:
-        memory.array[...] = (
-            values if values.dtype.itemsize < 8 or memory.dtype.itemsize > 2 else values.astype(np.float32)
-        )
-        return
-    made = stochastic_rounding.rounded(_in_row(values, order), memory.dtype, draw)
-    memory.array[...] = _out_of_row(made, memory.shape, order)
+def _laid_out(bits: np.ndarray | None, shape: Sequence[int], order: Sequence[int]) -> np.ndarray | None:
+    return None if bits is None else _out_of_row(bits, shape, order)
 
 
 _MATH.fabs, _MATH.pow = np.fabs, np.power

@@ -16,7 +16,6 @@ import numpy as np
 from llvmlite import ir
 
 from ..lang.scalar_math import GUESS_FACTOR, GUESS_FROM
-from ..plan.riders import CLIP, EMA_ADD, EMA_KEEP, SCALE, SLOW_STEP
 from ..plan.spec import Spec
 from ..storage.dtypes import CODES, F32
 from . import conversions
@@ -83,8 +82,11 @@ class Element:
         return pointer_to(self.builder, *self.places[stream], type_, self.space), size
 
 
-def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
-    """Parameter, gradient (scaled, limited) and states, in the compute type."""
+def load_element(element: Element, riders: Any) -> list[Any]:
+    """Load the parameter, the gradient (scaled, clipped) and the states, in the compute type.
+
+    ``riders``: a :class:`.Riders` of LLVM values.
+    """
     builder, spec = element.builder, element.spec
     values = [
         _widened(element, number) if stream.reads else None
@@ -96,9 +98,9 @@ def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
         values[PARAMETER] = conversions.joined(builder, element.load(PARAMETER), element.load(spec.number("master")))
 
     def taken(gradient: Any) -> Any:
-        gradient = builder.fmul(gradient, riders[SCALE])
+        gradient = builder.fmul(gradient, riders.scale)
         if spec.clip:
-            most = riders[CLIP]
+            most = riders.clip
             least = builder.fsub(most.type(-0.0), most)  # NVVM has no fneg
             gradient = builder.select(builder.fcmp_ordered(">", gradient, most), most, gradient)  # a NaN is neither
             gradient = builder.select(builder.fcmp_ordered("<", gradient, least), least, gradient)
@@ -108,15 +110,19 @@ def load_element(element: Element, riders: Sequence[Any]) -> list[Any]:
     return values
 
 
-def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any], draw: Draw | None) -> None:
-    """Write the new parameter and states, and what rides along. ``values``: parameter, then states."""
+def store_element(element: Element, values: Sequence[Any], riders: Any, draw: Draw | None) -> None:
+    """Store the new parameter and states, and do what the riders ask for.
+
+    ``values``: parameter, then states. ``riders``: a :class:`.Riders` of LLVM values. ``draw``: the element's random
+    bits, None where nothing is rounded stochastically.
+    """
     builder, spec = element.builder, element.spec
     parameter, states = values[0], values[1:]
     if spec.lookahead:
         number = spec.number("slow")
 
         def met(slow: Any, value: Any) -> Any:
-            return builder.fadd(slow, builder.fmul(riders[SLOW_STEP], builder.fsub(value, slow)))
+            return builder.fadd(slow, builder.fmul(riders.slow_step, builder.fsub(value, slow)))
 
         parameter = _each(builder, met, element.load(number), parameter)
         element.store(number, parameter)
@@ -140,7 +146,7 @@ def store_element(element: Element, values: Sequence[Any], riders: Sequence[Any]
         number = spec.number("ema")
 
         def moved(mean: Any, value: Any) -> Any:
-            return builder.fadd(builder.fmul(riders[EMA_KEEP], mean), builder.fmul(riders[EMA_ADD], value))
+            return builder.fadd(builder.fmul(riders.ema_keep, mean), builder.fmul(riders.ema_add, value))
 
         element.store(number, _each(builder, moved, element.load(number), parameter))
     if spec.copy is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 
-from ..plan.riders import KEY_HIGH, KEY_LOW
 from ..plan.spec import Spec
 from ..storage.stochastic_rounding import KEY_FACTORS, MIX_FIRST, MIX_NEXT, MIX_SECOND
 from . import conversions
@@ -22,10 +20,10 @@ def _spread(builder: Any, value: Any, like: Any) -> Any:
     return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), like.type.count), None))
 
 
-def row_key(builder: Any, riders: Sequence[Any], tensor: Any) -> Any:
-    """What the random bits of a tensor in a step start from, 32 bits."""
+def row_key(builder: Any, riders: Any, tensor: Any) -> Any:
+    """Compute the 32 bits that the random bits of a tensor in a step start from. ``riders``: of LLVM values."""
     kind = ir.IntType(32)
-    words = [builder.fptoui(riders[rider], kind) for rider in (KEY_HIGH, KEY_LOW)]
+    words = [builder.fptoui(half, kind) for half in (riders.key_high, riders.key_low)]
     words.append(builder.trunc(tensor, kind))
     total = kind(0)
     for word, factor in zip(words, KEY_FACTORS, strict=True):

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..storage.memory import memory_order
 from ..storage.quantization import SIZE
 
 KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, MEASURE, MEASURED, STATES = range(13)
@@ -115,20 +116,6 @@ def walk_of(
     if not merged or (len(merged) == 1 and merged[0][1:] == [parameter_itemsize, gradient_itemsize]):
         return None
     return np.array([len(merged), *(number for axis in merged for number in axis)], dtype=np.int64)
-
-
-def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
-    """Axes from the outermost in memory to the innermost."""
-    return sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), axis))
-
-
-def dense_strides(shape: Sequence[int], order: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Strides in bytes of a dense array whose axes lie in memory in ``order``, outermost first."""
-    strides = [0] * len(shape)
-    for axis in reversed(order):
-        strides[axis] = itemsize
-        itemsize *= shape[axis]
-    return tuple(strides)
 
 
 def grain(elements: int, shares: int = SHARES) -> int:

@@ -1,18 +1,30 @@
-"""An array as a kernel sees it."""
+"""Arrays as kernels see them: an address, a dtype, a shape, strides; and the owner, who allocates, reads and writes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Memory:
-    """An array as a kernel sees it. ``strides`` in bytes; ``array`` is what owns the memory.
+    """An array in host memory. A subclass holds arrays elsewhere (:class:`.cuda.memory.CudaMemory`).
 
-    ``scales``: of a state in 8 bits, one float32 for every block of its codes in the order of the walk.
+    Attributes
+    ----------
+    array
+        What owns the memory: a numpy array, or None where only the layout matters.
+    address
+        Of the first element.
+    dtype, shape
+        As numpy's.
+    strides
+        In bytes.
+    scales
+        For a state in 8-bit codes: one float32 for every quantization block, blocks in the order of the plan's walk.
     """
 
     array: Any
@@ -22,8 +34,18 @@ class Memory:
     strides: tuple[int, ...]
     scales: Memory | None = field(default=None, kw_only=True)
 
+    on_host: ClassVar[bool] = True
+    """Whether the array lies in host memory, so that ``array`` is a numpy array."""
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Memory:
+        """Describe a numpy array. Its dtype's metadata is dropped."""
+        address = int(array.__array_interface__["data"][0])
+        return cls(array, address, np.dtype(array.dtype.type), array.shape, array.strides)
+
     @property
     def size(self) -> int:
+        """Number of elements."""
         size = 1
         for extent in self.shape:
             size *= extent
@@ -31,7 +53,13 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the elements."""
         return self.size * self.dtype.itemsize
+
+    @property
+    def writable(self) -> bool:
+        """Whether the owner allows writing."""
+        return bool(self.array.flags.writeable)
 
     def extent(self) -> tuple[int, int]:
         """First byte and one past the last, relative to ``address``; (0, 0) where there is no element."""
@@ -39,3 +67,45 @@ class Memory:
             return 0, 0
         reach = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
         return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """Return a copy of the values as a numpy array in C order."""
+        copy: np.ndarray = self.array.copy()
+        return copy
+
+    def write(self, values: np.ndarray) -> None:
+        """Set all values, from an array of the same shape, rounded to the dtype."""
+        self.array[...] = values
+
+    def to_host(self) -> Memory:
+        """Return this memory, or a copy of the values in host memory where they lie elsewhere.
+
+        Address and strides stay those of the original: they say in what order its elements are walked.
+        """
+        return self
+
+    def allocate_like(self, dtype: Any, fill: float) -> Memory:
+        """Make a dense array of this shape where this one lies, its axes in the same order, every element ``fill``."""
+        dtype = np.dtype(dtype)
+        return self.carve_like(np.empty(self.size * dtype.itemsize, np.uint8), dtype, fill)
+
+    def carve_like(self, data: np.ndarray, dtype: np.dtype, fill: float) -> Memory:
+        """Do as :meth:`allocate_like` does, in host bytes that are given."""
+        order = memory_order(self.shape, self.strides)
+        dense = data.view(dtype).reshape([self.shape[axis] for axis in order])
+        dense[...] = fill
+        return Memory.of(dense.transpose(np.argsort(order)) if order else dense)
+
+
+def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Axes from the outermost in memory to the innermost."""
+    return sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), axis))
+
+
+def dense_strides(shape: Sequence[int], order: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Strides in bytes of a dense array whose axes lie in memory in ``order``, outermost first."""
+    strides = [0] * len(shape)
+    for axis in reversed(order):
+        strides[axis] = itemsize
+        itemsize *= shape[axis]
+    return tuple(strides)

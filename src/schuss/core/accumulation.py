@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import DeferInterrupt
+from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules.accumulate import ACCUMULATE
 from schuss_kernels.storage.memory import Memory
 
-_RIDERS = (1.0, *(0.0,) * 7)
+_RIDERS = Riders()
 
 
 class GradientSums:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from schuss_kernels.plan import chunk_table
 from schuss_kernels.storage import dtypes
-from schuss_kernels.storage.memory import Memory
+from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
 
 from .overlap import _overlaps_itself
 
@@ -33,7 +32,7 @@ def parameter(array: Any, name: str) -> Memory:
         When it is read-only or overlaps itself.
     """
     memory = _memory(array, f"parameter {name!r}", f"float array ({dtypes.names()})")
-    if not _is_writable(memory):
+    if not memory.writable:
         raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
     if _overlaps_itself(memory):
         raise ValueError(
@@ -58,11 +57,11 @@ def gradient(array: Any, name: str, like: Memory, written: bool = False) -> Memo
     memory = _memory(array, f"gradient of {name!r}", f"float array ({dtypes.names()}) or None")
     if memory.shape != like.shape:
         raise ValueError(f"gradient of {name!r}: expected shape {like.shape}, got {memory.shape}")
-    if isinstance(memory.array, np.ndarray) != isinstance(like.array, np.ndarray):
+    if memory.on_host != like.on_host:
         places = {True: "host memory", False: "CUDA memory"}
-        there, here = (places[isinstance(m.array, np.ndarray)] for m in (like, memory))
+        there, here = (places[m.on_host] for m in (like, memory))
         raise TypeError(f"gradient of {name!r}: the parameter is in {there}, the gradient in {here}")
-    if written and not _is_writable(memory):
+    if written and not memory.writable:
         raise ValueError(f"zero_grad: the gradient of {name!r} is read-only")
     if written and _overlaps_itself(memory):
         raise ValueError(f"zero_grad: the gradient of {name!r} overlaps itself (strides {memory.strides}); pass a copy")
@@ -81,24 +80,18 @@ def copy(array: Any, name: str, like: Memory) -> Memory:
     memory = _memory(array, what, f"float array ({dtypes.names()})")
     if memory.shape != like.shape:
         raise ValueError(f"{what}: expected shape {like.shape}, got {memory.shape}")
-    if isinstance(memory.array, np.ndarray) != isinstance(like.array, np.ndarray):
+    if memory.on_host != like.on_host:
         raise TypeError(f"{what}: it and the parameter must both be in host memory, or both in CUDA memory")
-    if not _is_writable(memory):
+    if not memory.writable:
         raise ValueError(f"{what} is read-only; it is written in every step")
-    order = chunk_table.memory_order(like.shape, like.strides)
-    dense = chunk_table.dense_strides(memory.shape, order, memory.dtype.itemsize)
+    order = memory_order(like.shape, like.strides)
+    dense = dense_strides(memory.shape, order, memory.dtype.itemsize)
     if memory.size and any(n > 1 and s != d for n, s, d in zip(memory.shape, memory.strides, dense, strict=True)):
         raise ValueError(
             f"{what}: expected a dense array with its axes in memory in the order of the parameter's "
             f"(strides {dense}), got strides {memory.strides}"
         )
     return memory
-
-
-def _is_writable(memory: Memory) -> bool:
-    if isinstance(memory.array, np.ndarray):
-        return memory.array.flags.writeable
-    return not getattr(memory, "read_only", False)
 
 
 def _memory(array: Any, what: str, expected: str) -> Memory:
@@ -111,8 +104,7 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
         raise TypeError(f"{what}: expected a {expected}, got {array.dtype.str!r}, a float of the other byte order")
     if array.dtype.names is not None or dtypes.storage_of(array.dtype) is None:
         raise TypeError(f"{what}: expected a {expected}, got {array.dtype}")
-    dtype = np.dtype(array.dtype.type)  # without metadata
-    return Memory(array, int(array.__array_interface__["data"][0]), dtype, array.shape, array.strides)
+    return Memory.of(array)
 
 
 def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
@@ -137,18 +129,9 @@ def _described(value: Any) -> str:
 
 def read(memory: Memory) -> np.ndarray:
     """A copy of an array, on the host."""
-    if isinstance(memory.array, np.ndarray):
-        return memory.array.copy()
-    from schuss_kernels.cuda import memory as cuda_memory
-
-    return cuda_memory.to_host(memory)
+    return memory.read()
 
 
 def write(memory: Memory, values: np.ndarray) -> None:
     """Put values into an array, rounded to its dtype."""
-    if isinstance(memory.array, np.ndarray):
-        memory.array[...] = values
-        return
-    from schuss_kernels.cuda import memory as cuda_memory
-
-    cuda_memory.from_host(values, memory)
+    memory.write(values)

@@ -30,7 +30,7 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
     TypeError, ValueError
         When the parameters do not lie where it works.
     """
-    device = [not isinstance(p.array, np.ndarray) for p in parameters]
+    device = [not p.on_host for p in parameters]
     if any(device) and not all(device):
         here, there = names[device.index(False)], names[device.index(True)]
         raise ValueError(

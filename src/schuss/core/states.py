@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from schuss_kernels.lang.matrix_rule import MatrixRule
 from schuss_kernels.lang.rule import PARAMETER, Rule
-from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import in_blocks
 from schuss_kernels.storage import quantization
 from schuss_kernels.storage.dtypes import CODES, storage_of
-from schuss_kernels.storage.memory import Memory
+from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
 from schuss_kernels.storage.stochastic_rounding import joined
 
 from . import arrays
@@ -35,13 +34,13 @@ def state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, 
         return _like(arena, parameter, compute(parameter))
     shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     if shape is not None:
-        return arena.array(_dense(shape, compute(parameter)), compute(parameter), fill)
+        return arena.array(_dense(parameter, shape, compute(parameter)), compute(parameter), fill)
     if not options.in_blocks(parameter.size):
         return arena.array(parameter, compute(parameter) if options.state is None else options.state.dtype, fill)
     storage = in_blocks(rule)[rule.State._fields.index(field)]
     code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
     row = quantization.count(parameter.size)
-    scales = arena.array(_dense((row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
+    scales = arena.array(_dense(parameter, (row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
     return replace(arena.array(parameter, storage.dtype, code[0]), scales=scales)
 
 
@@ -51,9 +50,10 @@ def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
     return parameter.shape if own is None else own
 
 
-def _dense(shape: tuple[int, ...], dtype: np.dtype) -> Memory:
-    """What is known of an array in C order before it is there."""
-    return Memory(None, 0, dtype, shape, chunk_table.dense_strides(shape, range(len(shape)), dtype.itemsize))
+def _dense(parameter: Memory, shape: tuple[int, ...], dtype: np.dtype) -> Memory:
+    """The layout of an array in C order, where the parameter lies."""
+    strides = dense_strides(shape, range(len(shape)), dtype.itemsize)
+    return replace(parameter, array=None, address=0, dtype=dtype, shape=shape, strides=strides)
 
 
 def _like(arena: Arena, parameter: Memory, dtype: np.dtype) -> Memory:
@@ -123,7 +123,7 @@ def shown(states: dict[str, Memory]) -> dict[str, Memory]:
 
 def expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
     """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
-    order = chunk_table.memory_order(parameter.shape, parameter.strides)
-    if chunk_table.dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
+    order = memory_order(parameter.shape, parameter.strides)
+    if dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
         order = list(range(len(parameter.shape)))
-    return parameter.dtype, chunk_table.dense_strides(parameter.shape, order, parameter.dtype.itemsize)
+    return parameter.dtype, dense_strides(parameter.shape, order, parameter.dtype.itemsize)

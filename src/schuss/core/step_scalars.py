@@ -10,6 +10,7 @@ import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.reduce import folded
+from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.two_pass import SharedRow, TwoPassTable
 from schuss_kernels.rules import is_built_in
 from schuss_kernels.storage.stochastic_rounding import key as random_key
@@ -137,11 +138,11 @@ class StepScalars:
         """The tensors of a group that have gradients."""
         return sorted(number for block in self._counts.blocks if block.group == group for number in block.members)
 
-    def _riders(self, scale: float, clip: float | None, step: int) -> tuple[float, ...]:
-        """The numbers of :data:`schuss_kernels.engine.RIDERS`."""
+    def _riders(self, scale: float, clip: float | None, step: int) -> Riders:
+        """The riders' numbers of a step."""
         kept = self._storage
         if clip is None and kept.ema is None and not kept.stochastic:
-            return scale, 0.0, 0.0, 0.0, 0.0, 0.0, self._share, 0.0
+            return Riders(scale, slow_step=self._share)
         keep = 0.0 if kept.ema is None else kept.ema
         high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
-        return scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), self._share, 0.0
+        return Riders(scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), self._share)

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import DeferInterrupt
+from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules import sophia
 from schuss_kernels.storage.memory import Memory
@@ -238,7 +239,7 @@ class Sophia(Optimizer):
         high, low = random_key(self._storage.seed, -1 - self.steps)  # other bits than those of any step
         for group, slot in slots.items():
             options = {"betas": self._groups[group]["betas"]}
-            riders = (1.0, 0.0, 0.0, 0.0, float(high), float(low), 0.0, 0.0)
+            riders = Riders(key_high=float(high), key_low=float(low))
             rule, computed = sophia.SOPHIA_HESSIAN, list(dict.fromkeys(kinds[group]))
             engine.prepare([slot], computed, riders, rule.begin(1, options)[0], (rule, 1, options, None, None))
         engine.step(list(memories))

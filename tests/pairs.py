@@ -48,8 +48,8 @@ def pairwise(allowed: Callable[[dict[str, Any]], bool] | None = None, full: bool
 
 def chosen_rows(axes: list[Any], allowed: Callable[[Any], bool] | None = None) -> list[tuple[Any, ...]]:
     """The fewest rows found in which all pairs that are allowed meet; of two axes, all combinations."""
-    if len(axes) < 2:
-        return [(value,) for value in axes[0]]
+    if len(axes) <= 2:
+        return [row for row in itertools.product(*axes) if allowed is None or allowed(row)]
     return [tuple(row) for row in AllPairs([list(axis) for axis in axes], filter_func=allowed or (lambda row: True))]
 
 

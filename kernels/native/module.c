@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "columns.h"
 #include "isa_levels.h"
 #include "kernels.h"
 #include "openmp.h"

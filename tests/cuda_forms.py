@@ -7,7 +7,7 @@ from cuda_models import Host, Model, differences, is_dense, moved
 from distinct import KERNELS
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.native.aot import CLASSIC
-from schuss_kernels.plan.spec import Spec, in_blocks
+from schuss_kernels.plan.spec import Spec, quantized_storages
 from schuss_kernels.storage.dtypes import BF16, F16, F32, F64
 
 try:
@@ -40,11 +40,11 @@ each dtype, layout and kind of states. Of the classic rules it is all, so that e
 def looked_at(rule, every=False):
     """The forms of a rule whose kernels are looked at: name -> spec. ``every``: all that there are."""
     names = list(FORMS)[: 7 if every or rule.name in CLASSIC else 3] + (["f32 f64", "f64 f32"] * (rule.name == MIXED))
-    eight = in_blocks(rule)
+    eight = quantized_storages(rule)
     made = {}
     for name in names:
         parameter, gradient, strided, codes = FORMS[name]
-        if codes and not any(storage.in_blocks for storage in eight):
+        if codes and not any(storage.is_quantized for storage in eight):
             continue  # states that are weights have no such form
         states = eight if codes else (parameter,) * len(rule.State._fields)
         made[name] = Spec(rule, parameter, gradient, states, strided=strided)
@@ -61,7 +61,7 @@ def parametrize_forms():
         short = looked_at(rule)
         for name, spec in looked_at(rule, every=True).items():
             marks = [] if name in short else [pytest.mark.full]
-            marks += [needs_warps if spec.in_blocks else needs_compiler]
+            marks += [needs_warps if spec.quantized_states else needs_compiler]
             rows.append(pytest.param(rule, spec, marks=marks, id=f"{rule.name}-{name}"))
     return pytest.mark.parametrize(("rule", "spec"), rows)
 

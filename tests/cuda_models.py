@@ -10,7 +10,7 @@ from cases import options_of
 from schuss_kernels.lang.rule import PARAMETER
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.riders import Riders
-from schuss_kernels.plan.spec import in_blocks
+from schuss_kernels.plan.spec import quantized_storages
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage import quantization, stochastic_rounding
 from schuss_kernels.storage.dtypes import CODES
@@ -140,8 +140,8 @@ class Model:
             compute = np.dtype(np.float64 if self.dtype.itemsize == 8 else np.float32)
             if state == "8bit" and parameter.size >= least:
                 states = tuple(
-                    self.codes(like, storage, fill) if storage.in_blocks else self.place(like, storage.dtype)
-                    for storage, fill in zip(in_blocks(rule), initial, strict=True)
+                    self.codes(like, storage, fill) if storage.is_quantized else self.place(like, storage.dtype)
+                    for storage, fill in zip(quantized_storages(rule), initial, strict=True)
                 )
             else:
                 kind = compute if state in (None, "8bit") else state
@@ -187,7 +187,7 @@ class Model:
     def codes(self, like, storage, fill):
         """A new state in 8 bits, and its scales."""
         code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
-        scales = self.place(Array((quantization.count(math.prod(like.shape)),)), np.float32, scale[0])
+        scales = self.place(Array((quantization.scale_count(math.prod(like.shape)),)), np.float32, scale[0])
         return replace(self.place(like, storage.dtype, code[0]), scales=scales)
 
     def run(self, engine):

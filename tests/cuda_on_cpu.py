@@ -215,7 +215,7 @@ class Cpu(cuda_device.Device):
     """
 
     threads = _THREADS
-    most_blocks = 3  # fewer than rows: blocks have to stride
+    max_blocks = 3  # fewer than rows: blocks have to stride
 
     def __init__(self, lazy=False):
         self.lazy, self.queue = lazy, collections.deque()
@@ -256,12 +256,12 @@ class Cpu(cuda_device.Device):
         self.followed.append((stream, set(handles)))
 
     def kernel(self, rule, spec):
-        return self._started(str(spec), library(rule, spec))
+        return self._launcher(str(spec), library(rule, spec))
 
     def squares_kernel(self, wanted):
-        return self._started(wanted.form, squares_library(wanted))
+        return self._launcher(wanted.form, squares_library(wanted))
 
-    def _started(self, text, held):
+    def _launcher(self, text, held):
         function, registers, meeting, _ = executable(held)
 
         def launch(blocks, stream, *numbers):

@@ -34,9 +34,9 @@ def test_rows_cover_every_element_once():
             rows[:, [chunk_table.KERNEL, chunk_table.SQUARES, chunk_table.SCALARS, chunk_table.LAYOUT]] == [7, 8, 9, 0]
         ).all()
         assert (rows[:, chunk_table.TENSOR] == number).all()
-        blocks = sum(-(-before // chunk_table.BLOCK) for before in sizes[:number])
+        blocks = sum(-(-before // chunk_table.REDUCE_BLOCK) for before in sizes[:number])
         first = made.sums.ctypes.data + 16 * blocks
-        np.testing.assert_array_equal(rows[:, chunk_table.SUMS], first + 16 * (starts // chunk_table.BLOCK))
+        np.testing.assert_array_equal(rows[:, chunk_table.SUMS], first + 16 * (starts // chunk_table.REDUCE_BLOCK))
     assert made.spans[0] == 0
     assert made.spans[-1] == len(made.rows)
     assert (np.diff(made.spans) > 0).all()

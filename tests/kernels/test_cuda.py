@@ -98,11 +98,11 @@ def test_simulator(task):
 
 @parametrize_forms()
 def test_compiled_ir_is_the_reference(rule, spec):
-    cases = cases_of(EIGHT if spec.in_blocks else MEDIUM, spec.strided)
+    cases = cases_of(EIGHT if spec.quantized_states else MEDIUM, spec.strided)
     types = spec.parameter.dtype, spec.gradient.dtype
     if spec.master:  # a form with everything: see below
         pytest.skip("test_storages_and_riders has it")
-    same_bits_as_the_reference(rule, types, cases, state="8bit" if spec.in_blocks else None)
+    same_bits_as_the_reference(rule, types, cases, state="8bit" if spec.quantized_states else None)
 
 
 KEPT = {
@@ -270,7 +270,7 @@ def test_large_rows_are_shared_by_blocks():
     model.step(engine, 1, gradients_of(model))
     [(_, blocks, _, _)] = engine.device.launches
     rows, slices = -(-(chunk_table.CHUNK + 1) // engine.chunk), engine.chunk // engine.device.slice
-    assert blocks == (min(rows, engine.device.most_blocks), slices)
+    assert blocks == (min(rows, engine.device.max_blocks), slices)
     assert slices > 1
 
 

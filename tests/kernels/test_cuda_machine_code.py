@@ -102,7 +102,7 @@ def check_ptx(ptx, spec, form):
     sizes = [storage.itemsize for storage in (spec.parameter, spec.gradient, *spec.states)]
     lanes, written = 16 // max(sizes), len(sizes) - 1
     instructions = re.findall(r"^\s*(?:@!?%p\d+ )?([a-z]\w*(?:\.\w+)*)", ptx, re.MULTILINE)
-    if spec.in_blocks:
+    if spec.quantized_states:
         check_blocks(instructions, spec, form)
     elif not spec.strided:
         # Values that are passed on as they are may go in two words of 64 bits.
@@ -131,7 +131,7 @@ def check_blocks(instructions, spec, form):
         [i for i in instructions if re.match(pattern, i)]
         for pattern in (r"ld\.global\.[sub]8", r"st\.global\.[ub]8", r"shfl\.sync\.bfly")
     )
-    states = len(spec.in_blocks)
+    states = len(spec.quantized_states)
     assert (len(loads), len(stores), len(exchanges)) == (8 * states, 8 * states, 5 * states), form
     assert not [i for i in instructions if re.match(r"(bar|barrier|atom|red)\.|\w+\.shared", i)], form
 
@@ -139,9 +139,9 @@ def check_blocks(instructions, spec, form):
 def most_registers(spec):
     """128: two blocks of 256 threads a multiprocessor, at the very least. One block has to do where the new values of
     more than two states wait in registers for their block's scale, and may have to in float64."""
-    if len(spec.in_blocks) > 2 or spec.compute.itemsize == 8:
+    if len(spec.quantized_states) > 2 or spec.compute.itemsize == 8:
         return 255  # a power in float64 takes 178
-    return 144 if spec.in_blocks and spec.strided else 128
+    return 144 if spec.quantized_states and spec.strided else 128
 
 
 def check_machine_code(log, code, ptx, spec, form):
@@ -149,7 +149,7 @@ def check_machine_code(log, code, ptx, spec, form):
     [registers] = re.findall(r"Used (\d+) registers", log)
     assert int(registers) <= most_registers(spec), (form, log)
     words = set(re.findall(r"\b([A-Z][A-Z0-9]+(?:\.[A-Z0-9_]+)*)\b", code))
-    if not spec.strided and not spec.in_blocks and spec.parameter is spec.gradient:
+    if not spec.strided and not spec.quantized_states and spec.parameter is spec.gradient:
         assert [word for word in words if re.match(r"LDG\..*128", word)], form
         assert [word for word in words if re.match(r"STG\..*128", word)], form
     assert not [word for word in words if re.match(r"(LDL|STL)\b", word)], form

@@ -34,9 +34,9 @@ def test_numbers_at_the_edge(rule, reference):
     """Blocks of zeros, with an infinity, a NaN, or nothing but the smallest and the largest numbers."""
     tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
     odd = [[], [np.nan], [np.inf, 1.0], [-np.inf, np.nan], [tiny, -tiny], [huge, -huge, tiny], [1e-30, 1.0, -0.0]]
-    g = np.zeros(len(odd) * quantization.SIZE - 9, np.float32)
+    g = np.zeros(len(odd) * quantization.QUANT_BLOCK - 9, np.float32)
     for number, values in enumerate(odd):
-        g[number * quantization.SIZE + 100 :][: len(values)] = values
+        g[number * quantization.QUANT_BLOCK + 100 :][: len(values)] = values
     results = []
     for make in (cuda_on_cpu.Engine, reference):
         model = Model(RULES[rule], np.float32, np.float32, [dense(g.size)], Host(), state="8bit")

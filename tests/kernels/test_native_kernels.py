@@ -26,7 +26,7 @@ def options_of(rule, spec):
     if spec.ema:
         options["ema"] = 0.9
     kept = [state for name, state in zip(rule.State._fields, spec.states, strict=True) if name not in rule.weights]
-    if spec.in_blocks:
+    if spec.quantized_states:
         options |= {"state_dtype": "8bit", "min_8bit_size": 0}
     elif kept and kept[0].dtype != spec.compute:
         options["state_dtype"] = kept[0].dtype

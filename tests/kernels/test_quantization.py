@@ -57,7 +57,7 @@ def test_any_length(size, signed):
     values = normal(size) if signed else normal(size) ** 2
     codes, scales = quantization.encode(values, signed)
     assert codes.shape == (size,)
-    assert scales.shape == (quantization.count(size),) == (-(-size // 256),)
+    assert scales.shape == (quantization.scale_count(size),) == (-(-size // 256),)
     near = quantization.decode(codes, scales)
     peaks = np.repeat([np.abs(values[i : i + 256]).max() for i in range(0, size, 256)], 256)[:size]
     assert (np.abs(near - values) <= peaks * (0.009 if signed else 0.0091)).all()

@@ -11,7 +11,7 @@ from numba import types
 from ..lang.rule import Rule
 from ..lowering import diagnostics
 from ..plan.spec import Spec, Squares
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 from . import finish, intrinsics
 from .kernels import (
     dense_kernel,
@@ -97,9 +97,9 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
                 sums = 8 * len(rule.Sums._fields)
                 made = strided_measure_kernel(text, sums) if spec.strided else dense_measure_kernel(text, *sizes, sums)
             elif spec.strided:
-                made = strided_kernel(text, SIZE if spec.in_blocks else 1 << 62)
+                made = strided_kernel(text, QUANT_BLOCK if spec.quantized_states else 1 << 62)
             else:
-                made = (quantized_kernel if spec.in_blocks else dense_kernel)(text, *sizes)
+                made = (quantized_kernel if spec.quantized_states else dense_kernel)(text, *sizes)
             _check_before_saving(made, rule, spec)
             _kernels[text] = made, _address(made)
         return _kernels[text]

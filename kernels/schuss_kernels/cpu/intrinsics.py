@@ -17,17 +17,17 @@ from numba.extending import intrinsic, overload
 from ..lang.rule import Rule
 from ..lowering import element as lowering_element
 from ..lowering import quantized, random_bits
-from ..lowering.llvm import INT64, load_int64, load_scalar, mark, pointer_to, store_double, stored_type
-from ..lowering.quantized import Scratch, load_scale
+from ..lowering.llvm import INT64, load_int64, load_scalar, pointer_to, set_alias_scope, store_double, stored_type
+from ..lowering.quantized import ValueBuffer, load_scale
 from ..lowering.random_bits import Draw
 from ..lowering.reductions import add_to, each_in_lanes, fold, squares
 from ..lowering.rule_types import compiled_measure, compiled_update, number_type, tuple_type
-from ..plan.chunk_table import BLOCK, STATES, TENSOR
+from ..plan.chunk_table import REDUCE_BLOCK, STATES, TENSOR
 from ..plan.reduce import LANES
 from ..plan.riders import RIDERS, Riders
 from ..plan.spec import Spec
 from ..storage.dtypes import F32, F64, STORAGES, Storage
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 
 GRADIENTS: dict[str, Storage] = {storage.code: storage for storage in STORAGES.values()}
 """Storage code -> storage, for kernels that add up squares."""
@@ -114,7 +114,7 @@ def row_key(typing, spec, riders, row):
 
 def _block_type(spec: Spec) -> Any:
     """Return the numba type of what :func:`open_block` returns."""
-    count = len(spec.in_blocks)
+    count = len(spec.quantized_states)
     return types.Tuple([types.int64, *[types.float32] * count]) if count else types.Tuple(())
 
 
@@ -129,10 +129,10 @@ def open_block(typing, spec, others, buffer, first):
     result = _block_type(kernel_spec)
 
     def build(context, builder, signature, args):
-        count = len(kernel_spec.in_blocks)
+        count = len(kernel_spec.quantized_states)
         if not count:
             return context.make_tuple(builder, result, [])
-        number = builder.sdiv(args[3], INT64(SIZE))
+        number = builder.sdiv(args[3], INT64(QUANT_BLOCK))
         scales = cgutils.unpack_tuple(builder, args[1], len(others))[kernel_spec.scales]
         loaded = [load_scale(builder, address, number) for address in scales]
         base = builder.sub(args[2], builder.mul(args[3], INT64(4)))
@@ -147,9 +147,9 @@ def close_block(typing, spec, others, block, first, last, key, start):
     kernel_spec, _ = KNOWN[spec.literal_value]
 
     def build(context, builder, signature, args):
-        if kernel_spec.in_blocks:
+        if kernel_spec.quantized_states:
             _, streams, block_, first_, last_, key_, start_ = args
-            scratch = Scratch(kernel_spec, builder.extract_value(block_, 0))
+            buffer = ValueBuffer(kernel_spec, builder.extract_value(block_, 0))
 
             def draws(element, index):
                 return (
@@ -159,18 +159,22 @@ def close_block(typing, spec, others, block, first, last, key, start):
                 )
 
             unpacked = cgutils.unpack_tuple(builder, streams, len(others))
-            quantized.close_block(builder, kernel_spec, scratch, unpacked, first_, last_, draws)
+            quantized.store_block(builder, kernel_spec, buffer, unpacked, first_, last_, draws)
         return context.get_dummy_value()
 
     return types.void(spec, others, block, types.int64, types.int64, types.int32, types.int64), build
 
 
-def _block(builder: Any, kernel_spec: Spec, value: Any, index: Any) -> lowering_element.Block | None:
-    if not kernel_spec.in_blocks:
+def _block(builder: Any, kernel_spec: Spec, value: Any, index: Any) -> lowering_element.QuantBlock | None:
+    if not kernel_spec.quantized_states:
         return None
-    base, *scales = cgutils.unpack_tuple(builder, value, 1 + len(kernel_spec.in_blocks))
-    scratch = Scratch(kernel_spec, base)
-    return lowering_element.Block(scales, lambda builder, number, value: scratch.store(builder, number, index, value))
+    base, *scales = cgutils.unpack_tuple(builder, value, 1 + len(kernel_spec.quantized_states))
+    buffer = ValueBuffer(kernel_spec, base)
+
+    def collect(builder: Any, number: int, value: Any) -> None:
+        buffer.store(builder, number, index, value)
+
+    return lowering_element.QuantBlock(scales, collect)
 
 
 def _element(builder: Any, kernel_spec: Spec, args: Sequence[Any]) -> lowering_element.Element:
@@ -263,10 +267,10 @@ def copy_gradient(typing, code, address, into, index):
 
 @intrinsic
 def block_buffer(typing):
-    """Return the address of a buffer on the stack for BLOCK numbers of 8 bytes."""
+    """Return the address of a buffer on the stack for REDUCE_BLOCK numbers of 8 bytes."""
 
     def build(context, builder, signature, args):
-        kind = ir.ArrayType(INT64, BLOCK)  # of integers: tests look for float64 in the code
+        kind = ir.ArrayType(INT64, REDUCE_BLOCK)  # of integers: tests look for float64 in the code
         with builder.goto_entry_block():  # not cgutils.alloca_once, which fills it with zeros
             place = builder.alloca(kind)
         return builder.ptrtoint(place, INT64)
@@ -276,14 +280,14 @@ def block_buffer(typing):
 
 @intrinsic(prefer_literal=True)
 def measure_buffer(typing, spec):
-    """Return the address of a buffer on the stack for the measures of SIZE elements.
+    """Return the address of a buffer on the stack for the measures of QUANT_BLOCK elements.
 
-    It holds SIZE values of each sum, one sum after the other, then LANES float64 partial sums of each.
+    It holds QUANT_BLOCK values of each sum, one sum after the other, then LANES float64 partial sums of each.
     """
     kernel_spec, rule = KNOWN[spec.literal_value]
 
     def build(context, builder, signature, args):
-        values = SIZE * kernel_spec.compute.itemsize // 8
+        values = QUANT_BLOCK * kernel_spec.compute.itemsize // 8
         kind = ir.ArrayType(INT64, (values + LANES) * len(rule.Sums._fields))
         with builder.goto_entry_block():
             place = builder.alloca(kind)
@@ -296,7 +300,7 @@ def measure_buffer(typing, spec):
 def _lanes(builder, kernel_spec, rule, address, number):
     """Return a pointer to the partial sums of sum ``number`` in a measure buffer."""
     kind = ir.VectorType(ir.DoubleType(), LANES)
-    values = SIZE * kernel_spec.compute.itemsize * len(rule.Sums._fields)
+    values = QUANT_BLOCK * kernel_spec.compute.itemsize * len(rule.Sums._fields)
     return pointer_to(builder, address, INT64(values + 8 * LANES * number), kind)
 
 
@@ -307,12 +311,12 @@ def store_measure(typing, spec, address, index, sums):
     count = len(rule.Sums._fields)
 
     def build(context, builder, signature, args):
-        size, first = kernel_spec.compute.itemsize, len(kernel_spec.streams) + len(kernel_spec.in_blocks)
+        size, first = kernel_spec.compute.itemsize, len(kernel_spec.streams) + len(kernel_spec.quantized_states)
         kind = ir.FloatType() if size == 4 else ir.DoubleType()
         for number, value in enumerate(cgutils.unpack_tuple(builder, args[3], count)):
-            offset = builder.add(builder.mul(args[2], INT64(size)), INT64(number * SIZE * size))
+            offset = builder.add(builder.mul(args[2], INT64(size)), INT64(number * QUANT_BLOCK * size))
             place = pointer_to(builder, args[1], offset, kind)  # not by adding: LLVM has to see neighbours
-            mark(builder, builder.store(value, place, align=size), first + number, first + count)
+            set_alias_scope(builder, builder.store(value, place, align=size), first + number, first + count)
         return context.get_dummy_value()
 
     return types.void(spec, types.int64, types.int64, sums), build
@@ -329,7 +333,7 @@ def add_measures(typing, spec, address, count, before):
 
     def build(context, builder, signature, args):
         numbers = range(len(rule.Sums._fields))
-        rows = [builder.add(args[1], INT64(number * SIZE * storage.itemsize)) for number in numbers]
+        rows = [builder.add(args[1], INT64(number * QUANT_BLOCK * storage.itemsize)) for number in numbers]
         partial = [_lanes(builder, kernel_spec, rule, args[1], number) for number in numbers]
         zero, fresh = (
             ir.Constant(partial[0].type.pointee, [0.0] * LANES),

@@ -10,17 +10,17 @@ from typing import Any
 
 from ..plan import two_pass
 from ..plan.chunk_table import (
-    BLOCK,
     COUNT,
     GRAD,
     LAYOUT,
     MEASURED,
     PARAM,
+    REDUCE_BLOCK,
     SCALARS,
     START,
     SUMS,
 )
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 from .finish import all_running, all_scalars, all_sums, finished, write_finished
 from .intrinsics import (
     add_measures,
@@ -83,8 +83,8 @@ def quantized_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> An
         key, start = row_key(spec, r, row), table(row, START)
         parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
         buffer, count = block_buffer(), table(row, COUNT)
-        for first in range(0, count, SIZE):
-            last = min(first + SIZE, count)
+        for first in range(0, count, QUANT_BLOCK):
+            last = min(first + QUANT_BLOCK, count)
             block = open_block(spec, others, buffer, first)
             for i in range(first, last):
                 p_at, g_at = i * parameter_bytes, i * gradient_bytes
@@ -147,17 +147,17 @@ def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, s
         r = rider_numbers(spec, table(row, SCALARS))
         parameter, gradient, others = table(row, PARAM), table(row, GRAD), addresses(spec, row)
         buffer, count = measure_buffer(spec), table(row, COUNT)
-        for first in range(0, count, BLOCK):
-            last = min(first + BLOCK, count)
-            for opened in range(first, last, SIZE):
-                closes = min(opened + SIZE, last)
+        for first in range(0, count, REDUCE_BLOCK):
+            last = min(first + REDUCE_BLOCK, count)
+            for opened in range(first, last, QUANT_BLOCK):
+                closes = min(opened + QUANT_BLOCK, last)
                 block = open_block(spec, others, 0, opened)
                 for i in range(opened, closes):
                     p_at, g_at = i * parameter_bytes, i * gradient_bytes
                     p, g, s = load(spec, parameter, p_at, gradient, g_at, others, i, r, block)
                     store_measure(spec, buffer, i - opened, measure_element(spec, p, g, s, h))
                 add_measures(spec, buffer, closes - opened, opened - first)
-            store_sums(spec, buffer, table(row, MEASURED) + first // BLOCK * sum_bytes)
+            store_sums(spec, buffer, table(row, MEASURED) + first // REDUCE_BLOCK * sum_bytes)
 
     return measure_dense
 
@@ -169,10 +169,10 @@ def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
         r = rider_numbers(spec, table(row, SCALARS))
         start, others, walk = table(row, START), addresses(spec, row), table(row, LAYOUT)
         buffer, count = measure_buffer(spec), table(row, COUNT)
-        for first in range(0, count, BLOCK):
-            last = min(first + BLOCK, count)
-            for opened in range(first, last, SIZE):
-                closes = min(opened + SIZE, last)
+        for first in range(0, count, REDUCE_BLOCK):
+            last = min(first + REDUCE_BLOCK, count)
+            for opened in range(first, last, QUANT_BLOCK):
+                closes = min(opened + QUANT_BLOCK, last)
                 block = open_block(spec, others, 0, opened)
                 for i in range(opened, closes):
                     rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
@@ -185,7 +185,7 @@ def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
                     p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
                     store_measure(spec, buffer, i - opened, measure_element(spec, p, g, s, h))
                 add_measures(spec, buffer, closes - opened, opened - first)
-            store_sums(spec, buffer, table(row, MEASURED) + first // BLOCK * sum_bytes)
+            store_sums(spec, buffer, table(row, MEASURED) + first // REDUCE_BLOCK * sum_bytes)
 
     return measure_strided
 
@@ -194,8 +194,9 @@ def dense_squares_kernel(code: str, size: int) -> Any:
     @_cached(code)
     def squares(row):
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
-        for first in range(0, count, BLOCK):
-            store_squares(code, gradient + first * size, min(BLOCK, count - first), sums + first // BLOCK * 16)
+        for first in range(0, count, REDUCE_BLOCK):
+            here = min(REDUCE_BLOCK, count - first)
+            store_squares(code, gradient + first * size, here, sums + first // REDUCE_BLOCK * 16)
 
     return squares
 
@@ -204,8 +205,8 @@ def strided_squares_kernel(code: str) -> Any:
     @_cached(code)
     def squares(row):
         walk, count, dense = table(row, LAYOUT), table(row, COUNT), block_buffer()
-        for first in range(0, count, BLOCK):
-            here = min(BLOCK, count - first)
+        for first in range(0, count, REDUCE_BLOCK):
+            here = min(REDUCE_BLOCK, count - first)
             for i in range(here):
                 rest, gradient = table(row, START) + first + i, table(row, GRAD)
                 for axis in range(table(walk, 0) - 1, -1, -1):
@@ -213,7 +214,7 @@ def strided_squares_kernel(code: str) -> Any:
                     gradient += (rest - outer * table(walk, 1 + 3 * axis)) * table(walk, 3 + 3 * axis)
                     rest = outer
                 copy_gradient(code, gradient, dense, i)
-            store_squares(code, dense, here, table(row, SUMS) + first // BLOCK * 16)
+            store_squares(code, dense, here, table(row, SUMS) + first // REDUCE_BLOCK * 16)
 
     return squares
 

@@ -19,7 +19,10 @@ from ..plan.spec import Spec, Squares
 from .kernels import SLICE, source, squares_source
 
 Launch = Callable[..., None]
-"""``launch(blocks, stream, rows, width, count)``: a kernel on a grid of ``(x, y)`` blocks."""
+"""``launch(blocks, stream, rows, width, count)`` starts a kernel on a grid of ``(x, y)`` thread blocks.
+
+``rows``: the address of the plan's rows; ``width``: bytes from row to row; ``count``: rows.
+"""
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -29,7 +32,7 @@ _kernels: dict[tuple[str, int], Launch] = {}
 
 
 def unusable() -> str | None:
-    """Why nothing can run here, None where it can."""
+    """Return why nothing can run here, None where it can."""
     if SIMULATED:
         return None
     if not cuda.nvvm.is_available():
@@ -41,32 +44,32 @@ def unusable() -> str | None:
 
 
 def current() -> Device:
-    """The device that the calling thread works with."""
+    """Return the device that the calling thread works with."""
     return Simulator() if SIMULATED else Device()
 
 
 def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
-    """The code library of a kernel: NVVM IR (``llvm_strs``), PTX (``get_asm_str(cc=...)``). Needs no GPU.
+    """Compile a kernel. The library has its NVVM IR (``llvm_strs``) and PTX (``get_asm_str(cc=...)``). Needs no GPU.
 
     Raises
     ------
     RuleError
         When the rule's update cannot be compiled, returns other states than it has, or computes in float64.
     """
-    from .intrinsics import Words
+    from .intrinsics import Intrinsics
 
     with diagnostics.explain_compile_errors(rule, spec):
-        library = _compiled(source(Words(rule, spec), spec), capability)
-    if diagnostics.single(spec) and ".f64" in library.get_asm_str(cc=capability):
+        library = _compiled(source(Intrinsics(rule, spec), spec), capability)
+    if diagnostics.only_float32(spec) and ".f64" in library.get_asm_str(cc=capability):
         raise diagnostics.float64_error(rule, spec)
     return library
 
 
 def compiled_squares(wanted: Squares, capability: tuple[int, int]) -> Any:
-    """The same for a kernel that adds up the squares of gradients."""
-    from .intrinsics import SquaresWords
+    """Compile the kernel that sums the squares of gradients. Needs no GPU."""
+    from .intrinsics import SquaresIntrinsics
 
-    return _compiled(squares_source(SquaresWords(wanted), wanted), capability)
+    return _compiled(squares_source(SquaresIntrinsics(wanted), wanted), capability)
 
 
 def _compiled(function: Any, capability: tuple[int, int]) -> Any:
@@ -86,19 +89,23 @@ class Device:
     """The current CUDA device."""
 
     threads = 256
-    most_blocks = 1 << 16
+    """Threads of a thread block."""
+
+    max_blocks = 1 << 16
+    """Thread blocks of a grid along x, at most."""
+
     slice = SLICE
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array on the device."""
+        """Allocate an array on the device."""
         return cuda.device_array(shape, dtype)
 
     def staging(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """An array on the host that the device can copy from by itself."""
+        """Allocate a pinned array on the host."""
         return cuda.pinned_array(shape, dtype)
 
     def address(self, array: Any) -> int:
-        """Where an array of :meth:`empty` lies."""
+        """Return the address of an array of :meth:`empty`."""
         return int(array.__cuda_array_interface__["data"][0])
 
     def copy(self, array: Any, host: np.ndarray, stream: Any) -> None:
@@ -106,53 +113,53 @@ class Device:
         array.copy_to_device(host, stream=stream)
 
     def event(self) -> Any:
-        """An event: ``record(stream)``, ``wait(stream)``, ``synchronize()``."""
+        """Make an event: ``record(stream)``, ``wait(stream)``, ``synchronize()``."""
         return cuda.event(timing=False)
 
     def stream(self, handle: int) -> Any:
-        """The stream that a handle stands for; 0 is the default stream."""
+        """Return the stream of a handle; 0 is the default stream."""
         return cuda.external_stream(handle) if handle else cuda.default_stream()
 
     def follow(self, stream: Any, handles: Iterable[int]) -> None:
-        """Let the stream wait for what other streams have been given so far."""
+        """Let the stream wait for the work that other streams, given by handle, have so far."""
         for handle in handles:
             event = self.event()
             event.record(self.stream(handle))
             event.wait(stream)
 
     def synchronize(self) -> None:
-        """Wait for everything."""
+        """Wait for all work on the device."""
         cuda.synchronize()
 
     def read(self, address: int, size: int) -> np.ndarray:
-        """The bytes at a device address."""
+        """Copy bytes at a device address to the host."""
         self.synchronize()
         return cuda.as_cuda_array(_Bytes(address, size), sync=False).copy_to_host()
 
     def write(self, address: int, values: np.ndarray) -> None:
-        """Write bytes to a device address."""
+        """Copy bytes (uint8) of the host to a device address."""
         self.synchronize()
         cuda.as_cuda_array(_Bytes(address, values.size), sync=False).copy_to_device(values)
         self.synchronize()  # a copy from ordinary memory may return before it has arrived
 
     def kernel(self, rule: Rule, spec: Spec) -> Launch:
-        """The kernel, compiled and loaded on first use."""
+        """Return a rule's kernel, compiled and loaded on first use."""
         device = cuda.get_current_device()
         return _once((str(spec), device.id), lambda: self._load(rule, spec, device.compute_capability))
 
     def squares_kernel(self, wanted: Squares) -> Launch:
-        """The kernel that adds up squares, compiled and loaded on first use."""
+        """Return the kernel that sums squares, compiled and loaded on first use."""
         device = cuda.get_current_device()
         return _once(
-            (wanted.form, device.id), lambda: self._started(compiled_squares(wanted, device.compute_capability))
+            (wanted.form, device.id), lambda: self._launcher(compiled_squares(wanted, device.compute_capability))
         )
 
     def _load(self, rule: Rule, spec: Spec, capability: tuple[int, int]) -> Launch:
-        return self._started(compiled(rule, spec, capability))
+        return self._launcher(compiled(rule, spec, capability))
 
-    def _started(self, library: Any) -> Launch:
+    def _launcher(self, library: Any) -> Launch:
         from cuda.core import LaunchConfig
-        from cuda.core import launch as start
+        from cuda.core import launch as core_launch
         from numba.cuda.cudadrv import devices, driver
 
         function = library.get_cufunc()
@@ -160,16 +167,16 @@ class Device:
         @devices.require_context
         def launch(blocks: tuple[int, int], stream: Any, *numbers: int) -> None:
             grid = LaunchConfig(grid=blocks, block=self.threads)
-            start(driver._to_core_stream(stream), grid, function.kernel, *map(ctypes.c_int64, numbers))
+            core_launch(driver._to_core_stream(stream), grid, function.kernel, *map(ctypes.c_int64, numbers))
 
         return launch
 
 
 class Simulator(Device):
-    """Numba's simulator: the kernel as Python, a host thread for each of the grid's, host memory."""
+    """Numba's simulator: kernels run as Python on host memory, one host thread for each of a thread block's."""
 
     threads = 32
-    most_blocks = 4
+    max_blocks = 4
 
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
@@ -190,19 +197,19 @@ class Simulator(Device):
         _host_bytes(address, values.size)[:] = values
 
     def kernel(self, rule: Rule, spec: Spec) -> Launch:
-        from .simulator import Words
+        from .simulator import Intrinsics
 
         def load() -> Launch:
-            kernel = cuda.jit(source(Words(rule, spec), spec))
+            kernel = cuda.jit(source(Intrinsics(rule, spec), spec))
             return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
 
         return _once((str(spec), -1), load)
 
     def squares_kernel(self, wanted: Squares) -> Launch:
-        from .simulator import SquaresWords
+        from .simulator import SquaresIntrinsics
 
         def load() -> Launch:
-            kernel = cuda.jit(squares_source(SquaresWords(wanted), wanted))
+            kernel = cuda.jit(squares_source(SquaresIntrinsics(wanted), wanted))
             return lambda blocks, stream, *numbers: kernel[blocks, self.threads, stream](*numbers)
 
         return _once((wanted.form, -1), load)
@@ -220,9 +227,9 @@ def _host_bytes(address: int, size: int) -> np.ndarray:
 
 
 def _once(key: tuple[str, int], load: Callable[[], Launch]) -> Launch:
-    held = _kernels.get(key)
-    if held is None:
+    launch = _kernels.get(key)
+    if launch is None:
         with _lock:
-            held = _kernels.get(key) or load()
-            _kernels[key] = held
-    return held
+            launch = _kernels.get(key) or load()
+            _kernels[key] = launch
+    return launch

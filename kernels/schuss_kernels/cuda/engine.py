@@ -200,7 +200,7 @@ class CudaEngine(PlanEngine):
         for run in self._runs[column]:
             if column == MEASURE and not run.kernel:
                 continue  # the rule has no measure
-            blocks = (min(run.count, self.device.most_blocks), run.slices)
+            blocks = (min(run.count, self.device.max_blocks), run.slices)
             self._launches[run.kernel](blocks, stream, self._rows.address + run.first * width, width, run.count)
 
     def _send(self, stream: Any) -> None:

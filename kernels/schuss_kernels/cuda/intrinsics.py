@@ -1,6 +1,6 @@
-"""The words a CUDA kernel is written in, compiled: numba-cuda intrinsics on plain device addresses.
+"""The intrinsics that CUDA kernels are written in: numba-cuda functions on plain device addresses.
 
-:mod:`.cuda_simulated` has the same words in Python, for numba's simulator.
+:mod:`.simulator` has functions of the same names in Python, for numba's simulator.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import cuda, types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
@@ -15,10 +16,10 @@ from numba.cuda.extending import intrinsic
 from ..lang import scalar_math
 from ..lang.rule import Rule
 from ..lang.specialize import specialize
-from ..lowering import conversions, random_bits
+from ..lowering import conversions, llvm, random_bits
 from ..lowering import element as lowering_element
 from ..lowering.element import PARAMETER
-from ..lowering.llvm import GLOBAL, INT64, load_int64, load_scalar, stored_type
+from ..lowering.llvm import GLOBAL, INT64, load_scalar, stored_type
 from ..lowering.quantized import load_scale
 from ..lowering.random_bits import Draw
 from ..lowering.rule_types import number_type, tuple_type
@@ -26,12 +27,38 @@ from ..plan.chunk_table import STATES, TENSOR
 from ..plan.riders import RIDERS, Riders
 from ..plan.spec import Spec, Squares
 from ..storage.dtypes import F64
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 from . import quantized
 
 
-class Words:
-    """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""
+class Intrinsics:
+    """The intrinsics for one rule and spec.
+
+    Attributes
+    ----------
+    lanes
+        Number of elements in a 16-byte access of the widest stream.
+    load_int64
+        ``(address, index)``: integer number ``index`` of a table.
+    addresses
+        ``(row)``: the addresses of the streams after the gradient.
+    rider_numbers, rule_scalars
+        ``(address)``: the riders' numbers, and the rule's ``Scalars``, of a row's slot.
+    row_key
+        ``(riders, row)``: what the row's random bits start from; 0 where nothing is rounded stochastically.
+    misaligned
+        ``(parameter, gradient, others)``: not 0 where an access of ``lanes`` elements would be misaligned.
+    update_one, update_lanes
+        ``(parameter, gradient, others, index, riders, h, key, number)``: load, update and store one element, or
+        ``lanes`` neighbours. ``parameter`` and ``gradient``: addresses of the element; ``others``: what ``addresses``
+        returned; ``index``: in the row; ``number``: in the tensor.
+    open_block, block_peaks, close_block
+        Of kernels with quantized states: see :func:`.quantized.intrinsics`.
+    no_sums, add_measured, store_sums
+        Of kernels that measure: the sums to start from, the sums with an element's measure added, and storing them.
+    inlined
+        Makes a Python function an intrinsic.
+    """
 
     def __init__(self, rule: Rule, spec: Spec) -> None:
         self.lanes = lanes = 16 // max(stream.storage.itemsize for stream in spec.streams)
@@ -45,24 +72,23 @@ class Words:
         compiled: list[Any] = []
 
         def new_values(context: Any, builder: Any, values: list[Any], h: Any) -> list[Any]:
-            """Run the update on one element: parameter, gradient, states in; parameter, states out."""
+            """Emit the update of one element: parameter, gradient, states in; parameter, states out."""
             if not compiled:  # numba's own cache does not see that a helper of the update has changed
                 compiled.append(context.compile_subroutine(builder, update, update_type, caching=False))
-            held = context.make_tuple(builder, state, values[2:])
-            arguments = [values[0], values[1], held, h]
+            arguments = [values[0], values[1], context.make_tuple(builder, state, values[2:]), h]
             result = context.call_internal(builder, compiled[0].fndesc, update_type, arguments)
-            parameter, held = cgutils.unpack_tuple(builder, result, 2)
-            return [parameter, *cgutils.unpack_tuple(builder, held, count)]
+            parameter, new_state = cgutils.unpack_tuple(builder, result, 2)
+            return [parameter, *cgutils.unpack_tuple(builder, new_state, count)]
 
-        def mover(width: int) -> Any:
+        def updater(width: int) -> Any:
             def build(context, builder, signature, args):
-                parameter, gradient, others, index, numbers, h, key, place = args
+                parameter, gradient, others, index, numbers, h, key, number = args
                 bases = cgutils.unpack_tuple(builder, others, len(rest))
                 offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
                 here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
                 element = lowering_element.Element(builder, spec, here, width, True, GLOBAL)
-                ride = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
-                loaded = lowering_element.load_element(element, ride)
+                riders_ = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
+                loaded = lowering_element.load_element(element, riders_)
                 results = [loaded[PARAMETER], *loaded[lowering_element.FIRST_STATE :]]
                 for lane in range(width):
                     at = INT64(lane)
@@ -73,28 +99,28 @@ class Words:
                     else:
                         results = [builder.insert_element(v, n, at) for v, n in zip(results, new, strict=True)]
                 draw = (
-                    Draw(element.builder, element.spec, element.lanes, key, INT64(0), place)
+                    Draw(element.builder, element.spec, element.lanes, key, INT64(0), number)
                     if spec.stochastic
                     else None
                 )
-                lowering_element.store_element(element, results, ride, draw)
+                lowering_element.store_element(element, results, riders_, draw)
                 return context.get_dummy_value()
 
             @intrinsic
-            def move(typing, parameter, gradient, others, index, numbers, h, key, place):
+            def update_elements(typing, parameter, gradient, others, index, numbers, h, key, number):
                 where = (types.int64, types.int64, places, types.int64)
                 return types.void(*where, riders, scalars, types.int32, types.int64), build
 
-            return move
+            return update_elements
 
-        self.move_one, self.move_lanes = mover(1), mover(lanes)
-        self.table = table
+        self.update_one, self.update_lanes = updater(1), updater(lanes)
+        self.load_int64 = load_int64
 
         @intrinsic
         def addresses(typing, row):
             def build(context, builder, signature, args):
                 columns = [INT64(STATES + n) for n in range(len(rest))]
-                found = [load_int64(builder, args[0], column, GLOBAL) for column in columns]
+                found = [llvm.load_int64(builder, args[0], column, GLOBAL) for column in columns]
                 return context.make_tuple(builder, places, found)
 
             return places(types.int64), build
@@ -119,36 +145,37 @@ class Words:
         def row_key(typing, numbers, row):
             def build(context, builder, signature, args):
                 if not spec.stochastic:
-                    return lowering_element.ir.IntType(32)(0)
-                tensor = load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
-                numbers_ = Riders(*cgutils.unpack_tuple(builder, args[0], RIDERS))
-                return random_bits.row_key(builder, numbers_, tensor)
+                    return ir.IntType(32)(0)
+                tensor = llvm.load_int64(builder, args[1], INT64(TENSOR), GLOBAL)
+                riders_ = Riders(*cgutils.unpack_tuple(builder, args[0], RIDERS))
+                return random_bits.row_key(builder, riders_, tensor)
 
             return types.int32(riders, types.int64), build
 
         @intrinsic
         def misaligned(typing, parameter, gradient, others):
             def build(context, builder, signature, args):
-                found = [args[0], args[1], *cgutils.unpack_tuple(builder, args[2], len(rest))]
+                bases = [args[0], args[1], *cgutils.unpack_tuple(builder, args[2], len(rest))]
                 bits = INT64(0)
-                for address, stream in zip(found, spec.streams, strict=True):
+                for address, stream in zip(bases, spec.streams, strict=True):
                     bits = builder.or_(bits, builder.and_(address, INT64(lanes * stream.storage.itemsize - 1)))
                 return bits
 
             return types.int64(types.int64, types.int64, places), build
 
         if spec.measure:
-            self._measuring(rule, spec, number, state, scalars, riders, places, rest)
+            self._add_measure_intrinsics(rule, spec, number, state, scalars, riders, places, rest)
         self.addresses, self.misaligned, self.row_key = addresses, misaligned, row_key
         self.rider_numbers, self.rule_scalars, self.inlined = rider_numbers, rule_scalars, inlined
-        if spec.in_blocks and not spec.measure:
-            kinds = places, riders, scalars
-            self.open_block, self.largest, self.close_block = quantized.words(spec, new_values, table, *kinds)
+        if spec.quantized_states and not spec.measure:
+            numba_types = places, riders, scalars
+            made = quantized.intrinsics(spec, new_values, load_int64, *numba_types)
+            self.open_block, self.block_peaks, self.close_block = made
 
-    def _measuring(
+    def _add_measure_intrinsics(
         self, rule: Rule, spec: Spec, number: Any, state: Any, scalars: Any, riders: Any, places: Any, rest: Any
     ) -> None:
-        """The words that add up the rule's measure."""
+        """Add the intrinsics of kernels that measure."""
         count = len(rule.Sums._fields)
         sums = types.UniTuple(types.float64, count)
         measure = specialize(rule.measure, spec.compute.type, inlined).py_func  # type: ignore[arg-type]
@@ -158,14 +185,14 @@ class Words:
         @intrinsic
         def no_sums(typing):
             def build(context, builder, signature, args):
-                zero = lowering_element.ir.DoubleType()(0.0)
+                zero = ir.DoubleType()(0.0)
                 return context.make_tuple(builder, sums, [zero] * count)
 
             return sums(), build
 
         @intrinsic
         def add_measured(typing, before, parameter, gradient, others, index, numbers, h):
-            kind = shape(number, number, state, scalars)
+            measure_type = shape(number, number, state, scalars)
 
             def build(context, builder, signature, args):
                 before, parameter, gradient, others, index, numbers, h = args
@@ -173,18 +200,17 @@ class Words:
                 offsets = [builder.mul(index, INT64(stream.storage.itemsize)) for stream in rest]
                 here = [(parameter, INT64(0)), (gradient, INT64(0)), *zip(bases, offsets, strict=True)]
                 element = lowering_element.Element(builder, spec, here, 1, True, GLOBAL)
-                if spec.in_blocks:
-                    block = builder.sdiv(index, INT64(SIZE))
-                    scales = bases[spec.scales]
-                    found = [load_scale(builder, address, block, GLOBAL) for address in scales]
-                    element.block = lowering_element.Block(found, lambda *_: None)
-                ride = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
-                p, g, *states = lowering_element.load_element(element, ride)
+                if spec.quantized_states:
+                    block = builder.sdiv(index, INT64(QUANT_BLOCK))
+                    scales = [load_scale(builder, address, block, GLOBAL) for address in bases[spec.scales]]
+                    element.block = lowering_element.QuantBlock(scales, lambda *_: None)
+                riders_ = Riders(*cgutils.unpack_tuple(builder, numbers, RIDERS))
+                p, g, *states = lowering_element.load_element(element, riders_)
                 if not compiled:
-                    compiled.append(context.compile_subroutine(builder, measure, kind, caching=False))
+                    compiled.append(context.compile_subroutine(builder, measure, measure_type, caching=False))
                 arguments = [p, g, context.make_tuple(builder, state, states), h]
                 made = cgutils.unpack_tuple(
-                    builder, context.call_internal(builder, compiled[0].fndesc, kind, arguments), count
+                    builder, context.call_internal(builder, compiled[0].fndesc, measure_type, arguments), count
                 )
                 wide = [conversions.narrow(builder, value, F64, spec.compute) for value in made]
                 so_far = cgutils.unpack_tuple(builder, before, count)
@@ -196,9 +222,9 @@ class Words:
             return sums(sums, *where, riders, scalars), build
 
         @intrinsic
-        def write_sums(typing, address, index, values):
+        def store_sums(typing, address, index, values):
             def build(context, builder, signature, args):
-                place = builder.inttoptr(args[0], lowering_element.ir.DoubleType().as_pointer(GLOBAL))
+                place = builder.inttoptr(args[0], ir.DoubleType().as_pointer(GLOBAL))
                 first = builder.mul(args[1], INT64(count))
                 for number, value in enumerate(cgutils.unpack_tuple(builder, args[2], count)):
                     builder.store(value, builder.gep(place, [builder.add(first, INT64(number))]), align=8)
@@ -206,15 +232,15 @@ class Words:
 
             return types.void(types.int64, types.int64, sums), build
 
-        self.no_sums, self.add_measured, self.write_sums = no_sums, add_measured, write_sums
+        self.no_sums, self.add_measured, self.store_sums = no_sums, add_measured, store_sums
 
 
 @intrinsic
-def table(typing, address, index):
-    """The 64-bit integer number ``index`` at ``address``."""
+def load_int64(typing, address, index):
+    """Load the 64-bit integer number ``index`` of the table at ``address``."""
 
     def build(context, builder, signature, args):
-        return load_int64(builder, *args, GLOBAL)
+        return llvm.load_int64(builder, *args, GLOBAL)
 
     return types.int64(types.int64, types.int64), build
 
@@ -228,21 +254,27 @@ def first_guess_intrinsic(typing, x):
 
 
 def inlined(function: Any) -> Any:
-    """A Python function as a word. One that is not inlined before it is compiled asks for the current device."""
+    """Make a Python function an intrinsic.
+
+    It is inlined before it is compiled: numba-cuda would ask for the current device otherwise.
+    """
     if function.__name__ == scalar_math.first_guess.__name__:
         return first_guess_intrinsic
     return cuda.jit(device=True, inline="always")(function)
 
 
-class SquaresWords:
-    """The words for adding up the squares of gradients."""
+class SquaresIntrinsics:
+    """The intrinsics for summing the squares of gradients: ``load_int64``, ``inlined``, and
+
+    ``load_gradient(address)``: a gradient in float64; ``store(address, index, value)``: a float64 into a table.
+    """
 
     def __init__(self, wanted: Squares) -> None:
         storage = wanted.gradient
-        self.table, self.inlined = table, inlined
+        self.load_int64, self.inlined = load_int64, inlined
 
         @intrinsic
-        def gradient(typing, address):
+        def load_gradient(typing, address):
             def build(context, builder, signature, args):
                 pointer = builder.inttoptr(args[0], stored_type(storage).as_pointer(GLOBAL))
                 value = builder.load(pointer, align=storage.itemsize)
@@ -251,12 +283,12 @@ class SquaresWords:
             return types.float64(types.int64), build
 
         @intrinsic
-        def write(typing, address, index, value):
+        def store(typing, address, index, value):
             def build(context, builder, signature, args):
-                place = builder.inttoptr(args[0], lowering_element.ir.DoubleType().as_pointer(GLOBAL))
+                place = builder.inttoptr(args[0], ir.DoubleType().as_pointer(GLOBAL))
                 builder.store(args[2], builder.gep(place, [args[1]]), align=8)
                 return context.get_dummy_value()
 
             return types.void(types.int64, types.int64, types.float64), build
 
-        self.gradient, self.write = gradient, write
+        self.load_gradient, self.store = load_gradient, store

@@ -1,6 +1,6 @@
-"""The CUDA kernel: one grid walks the rows of the plan that have one spec.
+"""The CUDA kernels: one grid goes through the rows of the plan that have one spec.
 
-Compiled and simulated kernels are the same Python below; only the words they are written in differ.
+Compiled and simulated kernels are the same Python below; only the intrinsics that they call differ.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from typing import Any
 
 from numba import cuda
 
-from ..plan.chunk_table import BLOCK, COUNT, GRAD, LAYOUT, MEASURED, PARAM, SCALARS, START, SUMS
+from ..plan.chunk_table import COUNT, GRAD, LAYOUT, MEASURED, PARAM, REDUCE_BLOCK, SCALARS, START, SUMS
 from ..plan.reduce import LANES
 from ..plan.spec import Spec, Squares
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 
 SLICE = 4096
-"""Elements of a row that a block takes at once. A row of the plan is cut into such slices, so that a model of few large
-tensors still gives every multiprocessor work."""
+"""Elements of a row that one thread block processes. A row of the plan is cut into such slices, so that a model of few
+large tensors still gives every multiprocessor work."""
 
 WARP = 32
-"""Threads that can exchange numbers without memory, and do so where states are in 8 bits: each works on a block of
-them. Blocks of threads are multiples of it."""
+"""Threads that can exchange registers. With quantized states they do, and each warp processes one quantization block at
+a time. Thread blocks are multiples of it."""
 
 
-def _dense(words: Any, spec: Spec) -> Any:
-    table, addresses, misaligned = words.table, words.addresses, words.misaligned
-    rider_numbers, rule_scalars, row_key = words.rider_numbers, words.rule_scalars, words.row_key
-    move_one, move_lanes, lanes = words.move_one, words.move_lanes, words.lanes
+def _dense(intrinsics: Any, spec: Spec) -> Any:
+    load_int64, addresses, misaligned = intrinsics.load_int64, intrinsics.addresses, intrinsics.misaligned
+    rider_numbers, rule_scalars, row_key = intrinsics.rider_numbers, intrinsics.rule_scalars, intrinsics.row_key
+    update_one, update_lanes, lanes = intrinsics.update_one, intrinsics.update_lanes, intrinsics.lanes
     p_size, g_size = spec.parameter.itemsize, spec.gradient.itemsize
 
     def dense(rows, width, count):
@@ -34,115 +34,120 @@ def _dense(words: Any, spec: Spec) -> Any:
         while number < count:
             row = rows + number * width
             first = cuda.blockIdx.y * SLICE
-            last = min(first + SLICE, table(row, COUNT))
-            gradient = table(row, GRAD)
+            last = min(first + SLICE, load_int64(row, COUNT))
+            gradient = load_int64(row, GRAD)
             if gradient != 0 and first < last:
-                h = rule_scalars(table(row, SCALARS))
-                r = rider_numbers(table(row, SCALARS))
-                key, start = row_key(r, row), table(row, START)
-                parameter, others = table(row, PARAM), addresses(row)
+                h = rule_scalars(load_int64(row, SCALARS))
+                r = rider_numbers(load_int64(row, SCALARS))
+                key, start = row_key(r, row), load_int64(row, START)
+                parameter, others = load_int64(row, PARAM), addresses(row)
                 whole = first
                 if misaligned(parameter, gradient, others) == 0:
                     whole = last - last % lanes  # a slice starts at a multiple of the lanes
                 i = first + cuda.threadIdx.x * lanes
                 while i < whole:
-                    move_lanes(parameter + i * p_size, gradient + i * g_size, others, i, r, h, key, start + i)
+                    update_lanes(parameter + i * p_size, gradient + i * g_size, others, i, r, h, key, start + i)
                     i += cuda.blockDim.x * lanes
                 i = whole + cuda.threadIdx.x
                 while i < last:
-                    move_one(parameter + i * p_size, gradient + i * g_size, others, i, r, h, key, start + i)
+                    update_one(parameter + i * p_size, gradient + i * g_size, others, i, r, h, key, start + i)
                     i += cuda.blockDim.x
             number += cuda.gridDim.x
 
     return dense
 
 
-def _strided(words: Any) -> Any:
-    table, addresses, move_one, place = words.table, words.addresses, words.move_one, words.inlined(walker(words.table))
-    rider_numbers, rule_scalars, row_key = words.rider_numbers, words.rule_scalars, words.row_key
+def _strided(intrinsics: Any) -> Any:
+    load_int64, addresses, update_one = intrinsics.load_int64, intrinsics.addresses, intrinsics.update_one
+    locate = intrinsics.inlined(locator(load_int64))
+    rider_numbers, rule_scalars, row_key = intrinsics.rider_numbers, intrinsics.rule_scalars, intrinsics.row_key
 
     def strided(rows, width, count):
         number = cuda.blockIdx.x
         while number < count:
             row = rows + number * width
             first = cuda.blockIdx.y * SLICE
-            last = min(first + SLICE, table(row, COUNT))
-            if table(row, GRAD) != 0 and first < last:
-                h = rule_scalars(table(row, SCALARS))
-                r = rider_numbers(table(row, SCALARS))
-                key, start, others = row_key(r, row), table(row, START), addresses(row)
+            last = min(first + SLICE, load_int64(row, COUNT))
+            if load_int64(row, GRAD) != 0 and first < last:
+                h = rule_scalars(load_int64(row, SCALARS))
+                r = rider_numbers(load_int64(row, SCALARS))
+                key, start, others = row_key(r, row), load_int64(row, START), addresses(row)
                 i = first + cuda.threadIdx.x
                 while i < last:
-                    parameter, gradient = place(row, i)
-                    move_one(parameter, gradient, others, i, r, h, key, start + i)
+                    parameter, gradient = locate(row, i)
+                    update_one(parameter, gradient, others, i, r, h, key, start + i)
                     i += cuda.blockDim.x
             number += cuda.gridDim.x
 
     return strided
 
 
-def _blocks(words: Any) -> Any:
-    table, addresses = words.table, words.addresses
-    rider_numbers, rule_scalars, row_key = words.rider_numbers, words.rule_scalars, words.row_key
-    open_block, largest, close_block = words.open_block, words.largest, words.close_block
+def _quantized(intrinsics: Any) -> Any:
+    load_int64, addresses = intrinsics.load_int64, intrinsics.addresses
+    rider_numbers, rule_scalars, row_key = intrinsics.rider_numbers, intrinsics.rule_scalars, intrinsics.row_key
+    open_block, block_peaks, close_block = intrinsics.open_block, intrinsics.block_peaks, intrinsics.close_block
 
-    def blocks(rows, width, count):
+    def quantized(rows, width, count):
         number = cuda.blockIdx.x
         while number < count:
             row = rows + number * width
             first = cuda.blockIdx.y * SLICE
-            last = min(first + SLICE, table(row, COUNT))
-            if table(row, GRAD) != 0:
-                h = rule_scalars(table(row, SCALARS))
-                r = rider_numbers(table(row, SCALARS))
-                key, start, others = row_key(r, row), table(row, START), addresses(row)
-                opened = first + cuda.threadIdx.x // WARP * SIZE
-                while opened < last:  # all of a warp or none: they meet in largest()
+            last = min(first + SLICE, load_int64(row, COUNT))
+            if load_int64(row, GRAD) != 0:
+                h = rule_scalars(load_int64(row, SCALARS))
+                r = rider_numbers(load_int64(row, SCALARS))
+                key, start, others = row_key(r, row), load_int64(row, START), addresses(row)
+                opened = first + cuda.threadIdx.x // WARP * QUANT_BLOCK
+                while opened < last:  # all threads of a warp or none: block_peaks() needs all
                     i = opened + cuda.threadIdx.x % WARP
-                    closes = min(opened + SIZE, last)
+                    closes = min(opened + QUANT_BLOCK, last)
                     values = open_block(row, others, i, closes, r, h, key, start)
-                    close_block(others, i, closes, values, largest(values), key, start)
-                    opened += cuda.blockDim.x // WARP * SIZE
+                    close_block(others, i, closes, values, block_peaks(values), key, start)
+                    opened += cuda.blockDim.x // WARP * QUANT_BLOCK
             number += cuda.gridDim.x
 
-    return blocks
+    return quantized
 
 
-def walker(table: Any) -> Any:
-    """Where an element of a strided row lies, as a function in the same words: (row, index) -> the addresses of its
-    parameter and gradient."""
+def locator(load_int64: Any) -> Any:
+    """Make the function that finds an element of a strided row.
 
-    def place(row, index):
-        walk, rest = table(row, LAYOUT), table(row, START) + index
-        parameter, gradient = table(row, PARAM), table(row, GRAD)
-        # The element's index in the walk taken apart, innermost axis first.
-        axis = table(walk, 0) - 1
+    It takes the row's address and the element's index in the row, and returns the addresses of its parameter and
+    gradient.
+    """
+
+    def locate(row, index):
+        layout, rest = load_int64(row, LAYOUT), load_int64(row, START) + index
+        parameter, gradient = load_int64(row, PARAM), load_int64(row, GRAD)
+        # The element's number in the tensor is taken apart, innermost axis first.
+        axis = load_int64(layout, 0) - 1
         while axis >= 0:
-            outer = rest // table(walk, 1 + 3 * axis)
-            index = rest - outer * table(walk, 1 + 3 * axis)
-            parameter += index * table(walk, 2 + 3 * axis)
-            gradient += index * table(walk, 3 + 3 * axis)
+            outer = rest // load_int64(layout, 1 + 3 * axis)
+            index = rest - outer * load_int64(layout, 1 + 3 * axis)
+            parameter += index * load_int64(layout, 2 + 3 * axis)
+            gradient += index * load_int64(layout, 3 + 3 * axis)
             rest = outer
             axis -= 1
         return parameter, gradient
 
-    return place
+    return locate
 
 
-def source(words: Any, spec: Spec) -> Any:
-    """The kernel as a Python function of (rows' address, bytes from row to row, number of rows)."""
+def source(intrinsics: Any, spec: Spec) -> Any:
+    """Make a spec's kernel: a Python function of (rows' address, bytes from row to row, number of rows)."""
     if spec.measure:
-        return _measure(words, spec)
-    if spec.in_blocks:
-        return _blocks(words)
-    return _strided(words) if spec.strided else _dense(words, spec)
+        return _measure(intrinsics, spec)
+    if spec.quantized_states:
+        return _quantized(intrinsics)
+    return _strided(intrinsics) if spec.strided else _dense(intrinsics, spec)
 
 
-def _measure(words: Any, spec: Spec) -> Any:
-    """Adds up a rule's measure, as :func:`squares_source` adds up squares."""
-    table, addresses, write_sums = words.table, words.addresses, words.write_sums
-    rider_numbers, rule_scalars = words.rider_numbers, words.rule_scalars
-    no_sums, add_measured, place = words.no_sums, words.add_measured, words.inlined(walker(words.table))
+def _measure(intrinsics: Any, spec: Spec) -> Any:
+    """Make the kernel that sums a rule's measure, in the order in which :func:`squares_source` sums squares."""
+    load_int64, addresses, store_sums = intrinsics.load_int64, intrinsics.addresses, intrinsics.store_sums
+    rider_numbers, rule_scalars = intrinsics.rider_numbers, intrinsics.rule_scalars
+    no_sums, add_measured = intrinsics.no_sums, intrinsics.add_measured
+    locate = intrinsics.inlined(locator(load_int64))
     p_size, g_size, strided = spec.parameter.itemsize, spec.gradient.itemsize, spec.strided
 
     def measure(rows, width, count):
@@ -150,57 +155,61 @@ def _measure(words: Any, spec: Spec) -> Any:
         while number < count:
             row = rows + number * width
             first = cuda.blockIdx.y * SLICE
-            last = min(first + SLICE, table(row, COUNT))
-            if table(row, GRAD) != 0 and first < last:
-                h = rule_scalars(table(row, SCALARS))
-                r = rider_numbers(table(row, SCALARS))
-                others, turn = addresses(row), cuda.threadIdx.x
-                while turn // LANES * BLOCK < last - first:
-                    block, lane = first // BLOCK + turn // LANES, turn % LANES
+            last = min(first + SLICE, load_int64(row, COUNT))
+            if load_int64(row, GRAD) != 0 and first < last:
+                h = rule_scalars(load_int64(row, SCALARS))
+                r = rider_numbers(load_int64(row, SCALARS))
+                others, part = addresses(row), cuda.threadIdx.x
+                while part // LANES * REDUCE_BLOCK < last - first:
+                    block, lane = first // REDUCE_BLOCK + part // LANES, part % LANES
                     sums = no_sums()
-                    i = block * BLOCK + lane
-                    while i < min(block * BLOCK + BLOCK, last):
+                    i = block * REDUCE_BLOCK + lane
+                    while i < min(block * REDUCE_BLOCK + REDUCE_BLOCK, last):
                         if strided:
-                            parameter, gradient = place(row, i)
+                            parameter, gradient = locate(row, i)
                         else:
-                            parameter, gradient = table(row, PARAM) + i * p_size, table(row, GRAD) + i * g_size
+                            parameter = load_int64(row, PARAM) + i * p_size
+                            gradient = load_int64(row, GRAD) + i * g_size
                         sums = add_measured(sums, parameter, gradient, others, i, r, h)
                         i += LANES
-                    write_sums(table(row, MEASURED), block * LANES + lane, sums)
-                    turn += cuda.blockDim.x
+                    store_sums(load_int64(row, MEASURED), block * LANES + lane, sums)
+                    part += cuda.blockDim.x
             number += cuda.gridDim.x
 
     return measure
 
 
-def squares_source(words: Any, wanted: Squares) -> Any:
-    """The kernel that adds up squares: a thread takes one of the LANES of a BLOCK and writes its sum, and whether all
-    are finite (0.0 or NaN); the sums are folded on the host. Neighbouring threads read neighbouring elements."""
-    table, gradient_at, write = words.table, words.gradient, words.write
-    size, strided, place = wanted.gradient.itemsize, wanted.strided, words.inlined(walker(words.table))
+def squares_source(intrinsics: Any, wanted: Squares) -> Any:
+    """Make the kernel that sums the squares of gradients.
+
+    Each thread sums one of the LANES of a REDUCE_BLOCK, so that neighbouring threads read neighbouring elements. It
+    stores the sum, and 0.0, or NaN where a gradient is not finite. The lanes are added up on the host.
+    """
+    load_int64, load_gradient, store = intrinsics.load_int64, intrinsics.load_gradient, intrinsics.store
+    size, strided, locate = wanted.gradient.itemsize, wanted.strided, intrinsics.inlined(locator(load_int64))
 
     def squares(rows, width, count):
         number = cuda.blockIdx.x
         while number < count:
             row = rows + number * width
             first = cuda.blockIdx.y * SLICE
-            last = min(first + SLICE, table(row, COUNT))
-            gradient = table(row, GRAD)
+            last = min(first + SLICE, load_int64(row, COUNT))
+            gradient = load_int64(row, GRAD)
             if gradient != 0 and first < last:
-                turn = cuda.threadIdx.x
-                while turn // LANES * BLOCK < last - first:
-                    block, lane = first // BLOCK + turn // LANES, turn % LANES
-                    total, odd = 0.0, 0.0
-                    i = block * BLOCK + lane
-                    while i < min(block * BLOCK + BLOCK, last):
-                        address = place(row, i)[1] if strided else gradient + i * size
-                        value = gradient_at(address)
+                part = cuda.threadIdx.x
+                while part // LANES * REDUCE_BLOCK < last - first:
+                    block, lane = first // REDUCE_BLOCK + part // LANES, part % LANES
+                    total, difference = 0.0, 0.0
+                    i = block * REDUCE_BLOCK + lane
+                    while i < min(block * REDUCE_BLOCK + REDUCE_BLOCK, last):
+                        address = locate(row, i)[1] if strided else gradient + i * size
+                        value = load_gradient(address)
                         total += value * value
-                        odd += value - value
+                        difference += value - value
                         i += LANES
-                    write(table(row, SUMS), (block * LANES + lane) * 2, total)
-                    write(table(row, SUMS), (block * LANES + lane) * 2 + 1, odd)
-                    turn += cuda.blockDim.x
+                    store(load_int64(row, SUMS), (block * LANES + lane) * 2, total)
+                    store(load_int64(row, SUMS), (block * LANES + lane) * 2 + 1, difference)
+                    part += cuda.blockDim.x
             number += cuda.gridDim.x
 
     return squares

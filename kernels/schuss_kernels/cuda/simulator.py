@@ -1,6 +1,6 @@
-"""The words a CUDA kernel is written in, as Python on host addresses: for numba's simulator.
+"""The intrinsics of CUDA kernels as Python on host addresses: for numba's simulator.
 
-The same words as in :mod:`.cuda_words`, with what a device would punish (an access that is not aligned) checked.
+The same functions as in :mod:`.intrinsics`. What would be an error on a device, a misaligned access, raises.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..plan.chunk_table import GRAD, PARAM, STATES, TENSOR
 from ..plan.riders import RIDERS, Riders, load_parameter, random_bits, scaled_gradient, store, store_parameter
 from ..plan.spec import Spec, Squares
 from ..storage import quantization
-from ..storage.quantization import SIZE
-from .kernels import WARP, walker
+from ..storage.quantization import QUANT_BLOCK
+from .kernels import WARP, locator
 
 
-class Words:
-    """The words for one rule and its storages. ``lanes`` is the number of elements in a 16-byte access."""
+class Intrinsics:
+    """The intrinsics for one rule and spec, see :class:`.intrinsics.Intrinsics`."""
 
     def __init__(self, rule: Rule, spec: Spec) -> None:
         self._rule, self._spec, self._compute = rule, spec, spec.compute
@@ -30,18 +30,18 @@ class Words:
         self._update = scalar_update(rule, spec.compute.type)
         self._measure = as_python(rule.measure, spec.compute.type) if spec.measure else self._update
         self.lanes = 16 // max(dtype.itemsize for dtype in self._dtypes)
-        self._place = walker(self.table) if spec.strided else self._dense_place
+        self._locate = locator(self.load_int64) if spec.strided else self._locate_dense
         self._peaks: dict[int, np.ndarray] = {}
 
     @staticmethod
     def inlined(function: Any) -> Any:
         return function
 
-    def table(self, address: int, index: int) -> int:
+    def load_int64(self, address: int, index: int) -> int:
         return ctypes.c_int64.from_address(int(address) + 8 * int(index)).value
 
     def addresses(self, row: int) -> tuple[int, ...]:
-        return tuple(self.table(row, STATES + number) for number in range(len(self._dtypes) - 2))
+        return tuple(self.load_int64(row, STATES + number) for number in range(len(self._dtypes) - 2))
 
     def rider_numbers(self, address: int) -> Any:
         return Riders(*_memory(address, self._compute, RIDERS))
@@ -51,8 +51,8 @@ class Words:
         return self._rule.Scalars(*values[RIDERS:])
 
     def row_key(self, riders: Any, row: int) -> Any:
-        """The halves of the step's key, and the tensor."""
-        return riders.key_high, riders.key_low, self.table(row, TENSOR)
+        """The two halves of the step's key, and the number of the tensor."""
+        return riders.key_high, riders.key_low, self.load_int64(row, TENSOR)
 
     def no_sums(self) -> tuple[float, ...]:
         return (0.0,) * len(self._rule.Sums._fields)
@@ -65,7 +65,7 @@ class Words:
             made = self._measure(*self._values(streams, streams, riders), h)
         return tuple(one + np.float64(more) for one, more in zip(before, made, strict=True))
 
-    def write_sums(self, address: int, index: int, values: Any) -> None:
+    def store_sums(self, address: int, index: int, values: Any) -> None:
         count = len(values)
         _memory(int(address) + 8 * int(index) * count, np.dtype(np.float64), count)[:] = values
 
@@ -73,13 +73,13 @@ class Words:
         pairs = zip((parameter, gradient, *others), self._dtypes, strict=True)
         return sum(address % (self.lanes * dtype.itemsize) for address, dtype in pairs)
 
-    def move_one(self, *arguments: Any) -> None:
-        self._move(1, *arguments)
+    def update_one(self, *arguments: Any) -> None:
+        self._update_elements(1, *arguments)
 
-    def move_lanes(self, *arguments: Any) -> None:
-        self._move(self.lanes, *arguments)
+    def update_lanes(self, *arguments: Any) -> None:
+        self._update_elements(self.lanes, *arguments)
 
-    def _move(
+    def _update_elements(
         self,
         width: int,
         parameter: int,
@@ -89,19 +89,19 @@ class Words:
         riders: Any,
         h: Any,
         key: Any,
-        place: int,
+        number: int,
     ) -> list[Any]:
-        """The new values of the states in 8 bits; all else is written."""
+        """Update ``width`` elements. Returns the new values of the quantized states; all else is stored."""
         spec, quantized = self._spec, []
         streams = self._streams(width, parameter, gradient, others, index)
         for lane in range(width):
             one = [array[lane : lane + 1] for array in streams]
-            bits = self._bits(key, int(place) + lane)
+            bits = self._bits(key, int(number) + lane)
             with np.errstate(all="ignore"):
                 p, state = self._update(*self._values(one, streams, riders), h)
                 store_parameter(self._named(one), np.array([p]), spec, riders, bits.get(0))
                 for stream, value in enumerate(state, 2):
-                    if spec.states[stream - 2].in_blocks:
+                    if spec.states[stream - 2].is_quantized:
                         quantized.append(np.float32(value))
                     else:
                         store(one[stream], np.array([value]), bits.get(stream))
@@ -113,7 +113,7 @@ class Words:
     def _streams(
         self, width: int, parameter: int, gradient: int, others: tuple[int, ...], index: int
     ) -> list[np.ndarray]:
-        """What lies where an access of ``width`` elements goes, for every stream."""
+        """For every stream the ``width`` elements from ``index`` on, as an array over its memory."""
         rest = zip(others, self._spec.streams[2:], strict=True)
         here = [parameter, gradient, *(base + index // s.share * s.storage.itemsize for base, s in rest)]
         for address, dtype in zip(here, self._dtypes, strict=True):
@@ -122,85 +122,85 @@ class Words:
         return [_memory(address, dtype, width) for address, dtype in zip(here, self._dtypes, strict=True)]
 
     def _values(self, one: list[np.ndarray], streams: list[np.ndarray], riders: Any) -> tuple[Any, Any, Any]:
-        """Parameter, gradient and state that a rule is given for one element."""
+        """Load what a rule is given for one element: parameter, gradient (scaled, clipped) and state."""
         spec = self._spec
         p, g = load_parameter(self._named(one), spec)[0], scaled_gradient(one[1], spec, riders)[0]
         states = [self._state(state, one, streams) for state in range(len(spec.states))]
         return p, g, self._rule.State(*states)
 
     def _state(self, state: int, one: list[np.ndarray], streams: list[np.ndarray]) -> Any:
-        held = one[2 + state]
-        if self._spec.states[state].in_blocks:
-            held = quantization.decode(held, self._scale(state, streams))
-        return held.astype(self._compute)[0]
+        values = one[2 + state]
+        if self._spec.states[state].is_quantized:
+            values = quantization.decode(values, self._scale(state, streams))
+        return values.astype(self._compute)[0]
 
     def _scale(self, state: int, streams: Any) -> Any:
-        """Of what belongs to each stream, what belongs to the scale of a state in 8 bits."""
-        number = len(streams) - self._spec.lookahead - len(self._spec.in_blocks)
-        return streams[number + self._spec.in_blocks.index(state)]
+        """From a list with an entry for each stream pick that of a quantized state's scale."""
+        number = len(streams) - self._spec.lookahead - len(self._spec.quantized_states)
+        return streams[number + self._spec.quantized_states.index(state)]
 
     def _bits(self, key: Any, place: int) -> dict[int, np.ndarray]:
         """The random bits of the tensor's element number ``place``, by stream."""
         high, low, tensor = key
         return {stream: bits[-1:] for stream, bits in random_bits(self._spec, (high, low), tensor, place + 1).items()}
 
-    def _dense_place(self, row: int, index: int) -> tuple[int, int]:
+    def _locate_dense(self, row: int, index: int) -> tuple[int, int]:
         sizes = [dtype.itemsize for dtype in self._dtypes[:2]]
-        return self.table(row, PARAM) + index * sizes[0], self.table(row, GRAD) + index * sizes[1]
+        return self.load_int64(row, PARAM) + index * sizes[0], self.load_int64(row, GRAD) + index * sizes[1]
 
     def open_block(
         self, row: int, others: tuple[int, ...], index: int, last: int, riders: Any, h: Any, key: Any, start: int
     ) -> list[Any]:
         values: list[Any] = []
         for i in range(index, last, WARP):
-            parameter, gradient = self._place(row, i)
-            values += self._move(1, parameter, gradient, others, i, riders, h, key, start + i)
+            parameter, gradient = self._locate(row, i)
+            values += self._update_elements(1, parameter, gradient, others, i, riders, h, key, start + i)
         return values
 
-    def largest(self, values: list[Any]) -> np.ndarray:
-        """There is no exchange within a warp here: all threads meet, which are a warp."""
+    def block_peaks(self, values: list[Any]) -> np.ndarray:
+        """Threads exchange their numbers through memory: all threads of a thread block are one warp here."""
         thread: Any = threading.current_thread()
-        made = (
-            np.array(values, np.float32).reshape(-1, len(self._spec.in_blocks)).view(np.int32) & quantization.MAGNITUDE
-        )
-        thread.syncthreads()  # the numbers of the last block have been read
-        self._peaks[thread.threadIdx.x] = made.max(axis=0, initial=0)
+        rows = np.array(values, np.float32).reshape(-1, len(self._spec.quantized_states))
+        magnitudes = rows.view(np.int32) & quantization.MAGNITUDE_MASK
+        thread.syncthreads()  # all have read the numbers of the block before
+        self._peaks[thread.threadIdx.x] = magnitudes.max(axis=0, initial=0)
         thread.syncthreads()
         return np.max([self._peaks[number] for number in range(WARP)], axis=0)
 
     def close_block(
         self, others: tuple[int, ...], index: int, last: int, values: list[Any], peaks: np.ndarray, key: Any, start: int
     ) -> None:
-        count = len(self._spec.in_blocks)
-        for turn, i in enumerate(range(index, last, WARP)):
+        count = len(self._spec.quantized_states)
+        for n, i in enumerate(range(index, last, WARP)):
             draws = self._bits(key, start + i)
-            for number, state in enumerate(self._spec.in_blocks):
+            for number, state in enumerate(self._spec.quantized_states):
                 # Alone with the largest of its block a value has the block's scale.
-                pair = np.array([values[turn * count + number], peaks[number : number + 1].view(np.float32)[0]])
+                pair = np.array([values[n * count + number], peaks[number : number + 1].view(np.float32)[0]])
                 draw, dtype = draws.get(2 + state), self._dtypes[2 + state]
                 codes, scales = quantization.encode(
                     pair, dtype == np.int8, None if draw is None else np.repeat(draw, 2)
                 )
                 _memory(others[state] + i, dtype, 1)[:] = codes[:1]
-                if i % SIZE == 0:
-                    _memory(self._scale(state, others) + i // SIZE * 4, scales.dtype, 1)[:] = scales
+                if i % QUANT_BLOCK == 0:
+                    _memory(self._scale(state, others) + i // QUANT_BLOCK * 4, scales.dtype, 1)[:] = scales
 
 
-class SquaresWords:
-    """The words for adding up the squares of gradients."""
+class SquaresIntrinsics:
+    """The intrinsics for summing the squares of gradients, see :class:`.intrinsics.SquaresIntrinsics`."""
 
     def __init__(self, wanted: Squares) -> None:
         self._dtype = wanted.gradient.dtype
 
-    table = Words.table
-    inlined = staticmethod(Words.inlined)
+    load_int64 = Intrinsics.load_int64
+    inlined = staticmethod(Intrinsics.inlined)
 
-    def gradient(self, address: int) -> Any:
+    def load_gradient(self, address: int) -> Any:
         return _memory(address, self._dtype, 1).astype(np.float64)[0]
 
-    def write(self, address: int, index: int, value: float) -> None:
+    def store(self, address: int, index: int, value: float) -> None:
         _memory(int(address) + 8 * int(index), np.dtype(np.float64), 1)[0] = value
 
 
 def _memory(address: int, dtype: np.dtype, count: int) -> np.ndarray:
+    """The ``count`` numbers at an address, as an array over their memory."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))).view(dtype)

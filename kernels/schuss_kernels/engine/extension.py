@@ -90,7 +90,7 @@ class ExtensionEngine(HostEngine):
             max(len(getattr(rule.running, "_fields", ())) for rule in rules_),
         )
         tensors = made.rows[: len(slots)]
-        tensors[:, two_pass.BLOCKS] = [-(-tensor.parameter.size // chunk_table.BLOCK) for tensor in self.tensors]
+        tensors[:, two_pass.BLOCKS] = [-(-tensor.parameter.size // chunk_table.REDUCE_BLOCK) for tensor in self.tensors]
         tensors[:, two_pass.SUMS] = self.plan.sum_counts
         tensors[:, two_pass.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
         tensors[:, two_pass.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]

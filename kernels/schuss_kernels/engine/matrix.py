@@ -11,7 +11,7 @@ import numpy as np
 
 from ..lang.matrix_rule import MatrixRule
 from ..lang.rule import Rule
-from ..plan.chunk_table import BLOCK
+from ..plan.chunk_table import REDUCE_BLOCK
 from ..plan.reduce import total
 from ..plan.riders import Floats
 from ..plan.tensor import Origin, Tensor
@@ -97,7 +97,7 @@ class MixedEngine(Engine):
         self.others.squares()
         made, done = [np.zeros((0, 2))], 0
         for tensor, whole, own in zip(self.tensors, self.whole, self.matrices.block_squares(), strict=True):
-            blocks = 0 if whole else -(-tensor.parameter.size // BLOCK)
+            blocks = 0 if whole else -(-tensor.parameter.size // REDUCE_BLOCK)
             made += [own, self.others.plan.sums[done : done + blocks]]
             done += blocks
         return total(np.concatenate(made))  # in the order of the tensors, as in any engine

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..lang.interpret import _MATH, element_by_element, measured_element_by_element
 from ..lang.matrix_rule import MatrixRule
-from ..plan.chunk_table import BLOCK
+from ..plan.chunk_table import REDUCE_BLOCK
 from ..plan.reduce import LANES, folded, total
 from ..plan.riders import (
     Floats,
@@ -155,19 +155,20 @@ class _Step(NamedTuple):
 
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
-    """For every BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
+    """For every REDUCE_BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
     values = _in_row(gradient, memory_order(parameter.shape, parameter.strides)).astype(np.float64)
     odd = [
-        0.0 if np.isfinite(values[first : first + BLOCK]).all() else np.nan for first in range(0, values.size, BLOCK)
+        0.0 if np.isfinite(values[first : first + REDUCE_BLOCK]).all() else np.nan
+        for first in range(0, values.size, REDUCE_BLOCK)
     ]
     return np.stack([_lane_sums(values * values), np.array(odd)], axis=1)
 
 
 def _lane_sums(row: np.ndarray) -> np.ndarray:
-    """For every BLOCK elements their sum in float64, added up as the kernels do."""
-    sums = np.zeros(-(-row.size // BLOCK))
-    for number, first in enumerate(range(0, row.size, BLOCK)):
-        block = row[first : first + BLOCK].astype(np.float64)
+    """For every REDUCE_BLOCK elements their sum in float64, added up as the kernels do."""
+    sums = np.zeros(-(-row.size // REDUCE_BLOCK))
+    for number, first in enumerate(range(0, row.size, REDUCE_BLOCK)):
+        block = row[first : first + REDUCE_BLOCK].astype(np.float64)
         lanes = np.zeros((1 + -(-block.size // LANES), LANES))  # kernels start from zero: no sum is -0.0
         lanes[1:].reshape(-1)[: block.size] = block
         halves = np.cumsum(lanes, axis=0)[-1]  # one after the other, as numpy.sum does not promise

@@ -1,4 +1,4 @@
-"""Numbers of one type as another, in LLVM: float16 and bfloat16 are 16-bit integers, taken apart and put together.
+"""Conversions between stored and computed numbers, in LLVM: float16 and bfloat16 are 16-bit integers there.
 
 Integer arithmetic and selects only, so the loops around them become SIMD on every processor, and the bits are the same
 on all. They are numpy's (float16) and ml_dtypes' (bfloat16): to nearest, ties to even; overflow to infinity; denormals
@@ -19,8 +19,8 @@ _I16, _I32, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.Doub
 
 SIGN, INFINITY = 0x80000000, 0x7F800000
 _HALF_BIAS = (127 - 15) << 23  # between the exponents of float32 and float16, where float32 has its own
-_HALF_LEAST = 113 << 23  # 2**-14, the smallest normal float16, in float32
-_HALF_OVER = (127 + 16) << 23  # 2**16, above the largest
+_HALF_MIN_NORMAL = 113 << 23  # 2**-14, the smallest normal float16, in float32
+_HALF_OVERFLOW = (127 + 16) << 23  # 2**16, above the largest
 _HALF_MAGIC = ((127 - 15) + (23 - 10) + 1) << 23  # 0.5: adding it leaves a denormal float16 in the low bits
 
 
@@ -50,23 +50,24 @@ def narrow(builder: Any, value: Any, storage: Storage, compute: np.dtype, draw: 
     return (_to_bfloat16 if storage is BF16 else _to_half)(builder, value, draw)
 
 
-def _like(value: Any, kind: Any) -> Any:
-    """``kind``, or a vector of as many as ``value`` has."""
-    return ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind
+def _like(value: Any, type_: Any) -> Any:
+    """``type_``, or a vector of it with as many lanes as ``value``."""
+    return ir.VectorType(type_, value.type.count) if isinstance(value.type, ir.VectorType) else type_
 
 
-def _constant(value: Any, kind: Any, number: float) -> Any:
-    kind = _like(value, kind)
-    return kind([number] * kind.count) if isinstance(kind, ir.VectorType) else kind(number)
+def _constant(value: Any, type_: Any, number: float) -> Any:
+    """A number of a type, of the form (scalar or vector) of ``value``."""
+    type_ = _like(value, type_)
+    return type_([number] * type_.count) if isinstance(type_, ir.VectorType) else type_(number)
 
 
 def bits(builder: Any, value: Any) -> Any:
-    """A float32 as an integer."""
+    """The bits of a float32, as an int32."""
     return builder.bitcast(value, _like(value, _I32))
 
 
 def number(builder: Any, value: Any) -> Any:
-    """An integer as a float32."""
+    """The float32 of these bits."""
     return builder.bitcast(value, _like(value, _F32))
 
 
@@ -139,15 +140,15 @@ def _to_half(builder: Any, value: Any, draw: Any) -> Any:
     payload = builder.select(builder.icmp_unsigned("==", payload, i32(raw, 0)), i32(raw, 1), payload)
     large = builder.select(is_nan(builder, raw), builder.or_(payload, i32(raw, 0x7C00)), i32(raw, 0x7C00))
     whole = builder.select(
-        builder.icmp_unsigned(">=", size, i32(raw, _HALF_OVER)),
+        builder.icmp_unsigned(">=", size, i32(raw, _HALF_OVERFLOW)),
         large,
-        builder.select(builder.icmp_unsigned("<", size, i32(raw, _HALF_LEAST)), denormal, normal),
+        builder.select(builder.icmp_unsigned("<", size, i32(raw, _HALF_MIN_NORMAL)), denormal, normal),
     )
     return builder.trunc(builder.or_(whole, builder.lshr(sign, i32(raw, 16))), _like(raw, _I16))
 
 
 def split(builder: Any, value: Any) -> tuple[Any, Any]:
-    """A float32 as a bfloat16, to nearest (ties away from zero), and the 16 bits that are missing in it.
+    """Split a float32 into a bfloat16, to nearest (ties away from zero), and the 16 bits that are missing in it.
 
     With ties to even two float32 would have the same halves.
     """
@@ -156,27 +157,29 @@ def split(builder: Any, value: Any) -> tuple[Any, Any]:
     low = builder.select(nan, i32(raw, 0), builder.and_(raw, i32(raw, 0xFFFF)))
     high = builder.select(nan, _quiet(builder, raw), builder.add(raw, i32(raw, 0x8000)))
     high = builder.lshr(high, i32(raw, 16))
-    kind = _like(raw, _I16)
-    return builder.trunc(high, kind), builder.trunc(low, kind)
+    type_ = _like(raw, _I16)
+    return builder.trunc(high, type_), builder.trunc(low, type_)
 
 
 def joined(builder: Any, high: Any, low: Any) -> Any:
-    """The float32 that :func:`split` took apart."""
-    kind = _like(high, _I32)
-    high, low = builder.zext(high, kind), builder.zext(low, kind)
+    """Join the float32 that :func:`split` took apart."""
+    type_ = _like(high, _I32)
+    high, low = builder.zext(high, type_), builder.zext(low, type_)
     up = builder.lshr(low, i32(low, 15))  # it was rounded away from zero
     return number(builder, builder.or_(builder.shl(builder.sub(high, up), i32(low, 16)), low))
 
 
 def from_code(builder: Any, code: Any, signed: bool, scale: Any) -> Any:
-    """An 8-bit code and its block's scale as float32: :func:`.blocks.decode`."""
-    kind = _like(code, _I32)
-    wide = builder.sext(code, kind) if signed else builder.zext(code, kind)
+    """Decode an 8-bit code with its block's scale, to float32: as :func:`.quantization.decode`."""
+    type_ = _like(code, _I32)
+    wide = builder.sext(code, type_) if signed else builder.zext(code, type_)
     size = wide
     if signed:
         size = builder.select(builder.icmp_signed("<", wide, i32(wide, 0)), builder.neg(wide), wide)
     raw = bits(builder, builder.sitofp(size, _like(code, _F32)))
-    raw = builder.add(builder.shl(raw, i32(raw, quantization.shift(signed))), i32(raw, quantization.offset(signed)))
+    raw = builder.add(
+        builder.shl(raw, i32(raw, quantization.power_bits(signed))), i32(raw, quantization.decode_offset(signed))
+    )
     raw = builder.select(builder.icmp_signed("==", wide, i32(wide, 0)), i32(raw, 0), raw)
     if signed:
         raw = builder.or_(raw, builder.and_(wide, i32(wide, SIGN)))
@@ -184,15 +187,18 @@ def from_code(builder: Any, code: Any, signed: bool, scale: Any) -> Any:
 
 
 def to_code(builder: Any, value: Any, signed: bool, inverse: Any, limit: Any, draw: Any = None) -> Any:
-    """A float32 as an 8-bit code: :func:`.blocks.encode`. ``inverse`` and ``limit`` are those of :func:`scale_of`."""
+    """Encode a float32 as an 8-bit code: as :func:`.quantization.encode`.
+
+    ``inverse`` and ``limit``: from :func:`scale_of`. ``draw``: 16 random bits, in 32, for stochastic rounding.
+    """
     raw = bits(builder, value)
-    size = builder.and_(raw, i32(raw, quantization.MAGNITUDE)) if signed else raw
+    size = builder.and_(raw, i32(raw, quantization.MAGNITUDE_MASK)) if signed else raw
     share = bits(builder, builder.fmul(number(builder, size), inverse))
     share = builder.select(builder.icmp_signed("<", share, limit), share, limit)
     if not signed:
         share = builder.select(builder.icmp_signed(">", share, i32(raw, 0)), share, i32(raw, 0))
-    shift = quantization.shift(signed)
-    more = quantization.ONE - (quantization.ONE >> shift) + (quantization.octaves(signed) << 23)
+    shift = quantization.power_bits(signed)
+    more = quantization.ONE_BITS - (quantization.ONE_BITS >> shift) + (quantization.level_bits(signed) << 23)
     level = number(builder, builder.add(builder.ashr(share, i32(raw, shift)), i32(raw, more)))
     if draw is None:
         part = _constant(value, _F32, 0.5)
@@ -209,12 +215,12 @@ def to_code(builder: Any, value: Any, signed: bool, inverse: Any, limit: Any, dr
 
 
 def scale_of(builder: Any, peak: Any) -> tuple[Any, Any, Any]:
-    """From the largest magnitude of a block, as bits: its scale, one over it, and the limit of the shares."""
-    one, least, most = _F32(1.0), _F32(float(quantization.LEAST)), _F32(float(quantization.MOST))
-    scale = builder.fmul(number(builder, peak), _F32(float(quantization.UP)))
-    scale = builder.select(builder.fcmp_ordered(">", scale, least), scale, least)
-    scale = builder.select(builder.fcmp_ordered("<", scale, most), scale, most)
-    odd = builder.icmp_signed(">=", peak, _I32(quantization.INFINITE))
-    limit = builder.select(odd, _I32(0), _I32(quantization.TOP))
+    """Return a block's scale, one over it, and the limit of its shares, from its largest magnitude, as bits."""
+    one, low, high = _F32(1.0), _F32(float(quantization.MIN_SCALE)), _F32(float(quantization.MAX_SCALE))
+    scale = builder.fmul(number(builder, peak), _F32(float(quantization.PEAK_TO_SCALE)))
+    scale = builder.select(builder.fcmp_ordered(">", scale, low), scale, low)
+    scale = builder.select(builder.fcmp_ordered("<", scale, high), scale, high)
+    nonfinite = builder.icmp_signed(">=", peak, _I32(quantization.INFINITY_BITS))
+    limit = builder.select(nonfinite, _I32(0), _I32(quantization.TOP_BITS))
     inverse = builder.fdiv(one, scale)
-    return builder.select(odd, _F32(float("nan")), scale), inverse, limit
+    return builder.select(nonfinite, _F32(float("nan")), scale), inverse, limit

@@ -1,4 +1,4 @@
-"""What can be wrong with a rule, said in the words of whoever wrote it."""
+"""Errors about rules that do not compile, or compute in float64: said in terms of the rule, not of numba."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
     states = rule.State._fields
     expected = f"(p, {rule.State.__name__}({', '.join(states)}))"
     if not isinstance(result, types.BaseTuple) or len(result) != 2:
-        raise RuleError(f"rule {rule.name!r}: update() must return {expected}; it returns {_words(result)}")
+        raise RuleError(f"rule {rule.name!r}: update() must return {expected}; it returns {_described(result)}")
     parameter, state = tuple(result)
     if not isinstance(state, types.BaseTuple) or len(state) != len(states):
         raise RuleError(
             f"rule {rule.name!r}: update() must return {expected}, {len(states)} state value(s); it returns "
-            f"{_words(state)} as the state"
+            f"{_described(state)} as the state"
         )
     named = {"p": parameter, **dict(zip(states, state, strict=True))}
-    wrong = {name: kind for name, kind in named.items() if kind != number}
+    wrong = {name: type_ for name, type_ in named.items() if type_ != number}
     if types.float64 in wrong.values():
         where = _first_float64(update.overloads[signature])
         raise RuleError(
@@ -66,7 +66,7 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
             f"{', '.join(name for name in wrong)} as float64{where}. {_LITERALS}"
         )
     if wrong:
-        got = ", ".join(f"{name} as {_words(kind)}" for name, kind in wrong.items())
+        got = ", ".join(f"{name} as {_described(type_)}" for name, type_ in wrong.items())
         raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
 
 
@@ -83,8 +83,8 @@ def measure_compiles(rule: Rule, spec: Spec) -> None:
     sums = rule.Sums._fields
     if not isinstance(result, types.BaseTuple) or len(result) != len(sums):
         expected = f"{rule.Sums.__name__}({', '.join(sums)})"
-        raise RuleError(f"rule {rule.name!r}: measure() must return {expected}; it returns {_words(result)}")
-    wrong = [name for name, kind in zip(sums, result, strict=True) if kind != number]
+        raise RuleError(f"rule {rule.name!r}: measure() must return {expected}; it returns {_described(result)}")
+    wrong = [name for name, type_ in zip(sums, result, strict=True) if type_ != number]
     if wrong:
         raise RuleError(
             f"rule {rule.name!r}: measure() must return numbers of type {number}; {', '.join(wrong)} is none. "
@@ -93,24 +93,25 @@ def measure_compiles(rule: Rule, spec: Spec) -> None:
 
 
 def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
-    """Raise where a kernel calls into Python or allocates, or is all float32 outside and computes in float64 inside."""
+    """Raise a :class:`RuleError` where a kernel calls Python, allocates, or computes in float64 though all it stores is
+    float32 or less."""
     update_compiles(rule, spec)
     if spec.measure:
         measure_compiles(rule, spec)
     code = library.get_llvm_str()
     if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
         raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
-    if single(spec) and re.search(r"\bdouble\b", code):
+    if only_float32(spec) and re.search(r"\bdouble\b", code):
         raise float64_error(rule, spec)
 
 
-def single(spec: Spec) -> bool:
-    """Whether a kernel stores and computes in float32 or less, and adds nothing up: it has no business with float64."""
+def only_float32(spec: Spec) -> bool:
+    """Return whether a kernel must not compute in float64: it stores nothing wider than float32, and sums nothing."""
     return not spec.measure and max(stream.storage.itemsize for stream in spec.streams) <= 4
 
 
 def float64_error(rule: Rule, spec: Spec) -> RuleError:
-    """The error for an update that returns the right types, but computes in float64 on the way."""
+    """Make the error for an update that returns the right types, but computes in float64 on the way."""
     update_compiles(rule, spec)
     result = next(iter(compiled_update(spec, rule).overloads.values()))
     return RuleError(f"rule {rule.name!r}: update() slips into float64 on the way{_first_float64(result)}. {_LITERALS}")
@@ -140,7 +141,7 @@ def _reason(error: BaseException) -> str:
     return f"{reason} (line {place[-1][1]} of {place[-1][0]})" if place else reason
 
 
-def _words(kind: Any) -> str:
-    if isinstance(kind, types.BaseTuple):
-        return f"a tuple of {len(kind)}"
-    return "None" if kind == types.none else str(kind)
+def _described(type_: Any) -> str:
+    if isinstance(type_, types.BaseTuple):
+        return f"a tuple of {len(type_)}"
+    return "None" if type_ == types.none else str(type_)

@@ -9,8 +9,8 @@ from llvmlite import ir
 
 from ..storage.dtypes import Storage
 
-GENERIC, GLOBAL = 0, 1  # address spaces: any memory, device memory (of CUDA)
-
+GENERIC, GLOBAL = 0, 1
+"""Address spaces: any memory, CUDA's device memory."""
 
 INT64 = ir.IntType(64)
 
@@ -23,19 +23,19 @@ def stored_type(storage: Storage, lanes: int = 1) -> Any:
 
 
 def load_int64(builder: Any, address: Any, index: Any, space: int = GENERIC) -> Any:
-    """The 64-bit integer number ``index`` of the table at ``address``."""
+    """Load the 64-bit integer number ``index`` of the table at ``address``."""
     table = builder.inttoptr(address, INT64.as_pointer(space))
     return builder.load(builder.gep(table, [index]), align=8)
 
 
-def pointer_to(builder: Any, address: Any, offset: Any, kind: Any, space: int = GENERIC) -> Any:
-    """Where something of this kind is, ``offset`` bytes behind an address."""
+def pointer_to(builder: Any, address: Any, offset: Any, type_: Any, space: int = GENERIC) -> Any:
+    """Make a pointer to a value of an LLVM type, ``offset`` bytes behind an address."""
     base = builder.inttoptr(address, ir.IntType(8).as_pointer(space))
-    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer(space))
+    return builder.bitcast(builder.gep(base, [offset]), type_.as_pointer(space))
 
 
-def mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
-    """Say of a load or a store that it is of one of so many streams, and of no other."""
+def set_alias_scope(builder: Any, instruction: Any, stream: int, streams: int) -> None:
+    """Tell LLVM that a load or a store is of stream number ``stream``, and of none of the other ``streams``."""
     module = builder.module
     domain = module.add_metadata(["schuss"])
     scopes = [module.add_metadata([f"stream {number}", domain]) for number in range(streams)]
@@ -46,13 +46,13 @@ def mark(builder: Any, instruction: Any, stream: int, streams: int) -> None:
 
 
 def store_double(builder: Any, address: Any, index: Any, value: Any) -> None:
-    """Write a float64 to the table at ``address``."""
+    """Store a float64 as number ``index`` of the table at ``address``."""
     table = builder.inttoptr(address, ir.DoubleType().as_pointer())
     builder.store(value, builder.gep(table, [index]), align=8)
 
 
 def load_scalar(builder: Any, compute: np.dtype, address: Any, index: int, space: int = GENERIC) -> Any:
-    """Number ``index`` of the scalars at ``address``."""
-    kind = ir.FloatType() if compute.itemsize == 4 else ir.DoubleType()
-    pointer = pointer_to(builder, address, INT64(index * compute.itemsize), kind, space)
+    """Load number ``index`` of the scalars at ``address``, which are in the compute type."""
+    type_ = _TYPES[compute.itemsize]
+    pointer = pointer_to(builder, address, INT64(index * compute.itemsize), type_, space)
     return builder.load(pointer, align=compute.itemsize)

@@ -13,7 +13,7 @@ from .llvm import INT64
 
 
 def _spread(builder: Any, value: Any, like: Any) -> Any:
-    """A number as often as ``like`` has lanes."""
+    """A vector of a number, with as many lanes as ``like``; the number itself where ``like`` is none."""
     if not isinstance(like.type, ir.VectorType):
         return value
     vector = builder.insert_element(ir.Constant(like.type, ir.Undefined), value, INT64(0))
@@ -22,17 +22,17 @@ def _spread(builder: Any, value: Any, like: Any) -> Any:
 
 def row_key(builder: Any, riders: Any, tensor: Any) -> Any:
     """Compute the 32 bits that the random bits of a tensor in a step start from. ``riders``: of LLVM values."""
-    kind = ir.IntType(32)
-    words = [builder.fptoui(half, kind) for half in (riders.key_high, riders.key_low)]
-    words.append(builder.trunc(tensor, kind))
-    total = kind(0)
+    word_type = ir.IntType(32)
+    words = [builder.fptoui(half, word_type) for half in (riders.key_high, riders.key_low)]
+    words.append(builder.trunc(tensor, word_type))
+    total = word_type(0)
     for word, factor in zip(words, KEY_FACTORS, strict=True):
         total = builder.add(total, builder.mul(word, conversions.i32(word, factor)))
     return mixed(builder, total)
 
 
 def mixed(builder: Any, word: Any) -> Any:
-    """32 bits from 32 bits, every one from all: the hash called lowbias32."""
+    """Emit the hash lowbias32: 32 bits from 32 bits, each of which depends on all."""
     i32 = conversions.i32
     word = builder.xor(word, builder.lshr(word, i32(word, 16)))
     word = builder.mul(word, i32(word, MIX_FIRST))
@@ -42,26 +42,26 @@ def mixed(builder: Any, word: Any) -> Any:
 
 
 class Draw:
-    """The random bits of one element (or of ``lanes`` neighbours): 16 for every stream that is rounded at random.
+    """The random bits of one element (or of ``lanes`` neighbours): 16 for every stream that is rounded stochastically.
 
-    The element's number in the tensor (``start + index``) and the tensor's key, hashed: the same for any thread count
-    and chunking.
+    They are a hash of the element's number in the tensor, ``start + index``, and of the tensor's ``key`` (see
+    :func:`row_key`): the same for any thread count and chunking.
     """
 
     def __init__(self, builder: Any, spec: Spec, lanes: int, key: Any, start: Any, index: Any) -> None:
         self._builder, self._spec = builder, spec
-        kind = ir.IntType(32)
-        # Both in 32 bits before they meet: a loop then counts in 32 bits too, twice as many to a vector.
-        first = builder.trunc(index, kind)
-        key = builder.add(key, builder.trunc(start, kind))
+        word = ir.IntType(32)
+        # Both in 32 bits before they are added: a loop then counts in 32 bits too, twice as many to a vector.
+        first = builder.trunc(index, word)
+        key = builder.add(key, builder.trunc(start, word))
         if lanes > 1:
-            vector = ir.VectorType(kind, lanes)
+            vector = ir.VectorType(word, lanes)
             first = builder.add(_spread(builder, first, vector(None)), vector(list(range(lanes))))
             key = _spread(builder, key, first)
         self._words = [mixed(builder, builder.add(first, key))]
 
     def __call__(self, stream: int) -> Any:
-        """16 random bits, in 32."""
+        """The 16 random bits of a stream, in 32."""
         builder = self._builder
         place = self._spec.at_random.index(stream)
         while len(self._words) <= place // 2:

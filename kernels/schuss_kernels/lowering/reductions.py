@@ -1,4 +1,4 @@
-"""Sums over lanes in LLVM."""
+"""Sums in LLVM, the same bits for any vector width: over lanes, which are then added up in halves."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from .llvm import INT64, pointer_to, stored_type
 
 
 def squares(builder: Any, storage: Storage, address: Any, count: Any) -> tuple[Any, Any]:
-    """The sum of the squares of ``count`` dense gradients in float64, and 0.0, or NaN where one is not finite.
+    """Sum the squares of ``count`` dense gradients in float64; also 0.0, or NaN where one of them is not finite.
 
-    Element ``i`` goes to sum ``i % LANES``; the sums are then added up in halves.
+    Element ``i`` is added in lane ``i % LANES``; the lanes are then added up in halves.
     """
-    kind = ir.VectorType(ir.DoubleType(), LANES)
-    total = cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * LANES))
-    odd = cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * LANES))
-    wide = storage.itemsize == 8  # squares of smaller numbers never overflow
+    zeros = ir.Constant(ir.VectorType(ir.DoubleType(), LANES), [0.0] * LANES)
+    sums = cgutils.alloca_once_value(builder, zeros)
+    differences = cgutils.alloca_once_value(builder, zeros)  # of each value to itself: 0.0, or NaN
+    may_overflow = storage.itemsize == 8  # squares of smaller numbers never do
 
-    def take(_: int, value: Any, lane: Any) -> None:
-        add_to(builder, total, builder.fmul(value, value), lane)
-        if wide:
-            add_to(builder, odd, builder.fsub(value, value), lane)
+    def add(_: int, value: Any, lane: Any) -> None:
+        add_to(builder, sums, builder.fmul(value, value), lane)
+        if may_overflow:
+            add_to(builder, differences, builder.fsub(value, value), lane)
 
-    each_in_lanes(builder, storage, [address], count, take)
-    squares_ = fold(builder, builder.load(total))
-    rest = fold(builder, builder.load(odd)) if wide else builder.fsub(squares_, squares_)
-    return squares_, rest
+    each_in_lanes(builder, storage, [address], count, add)
+    total = fold(builder, builder.load(sums))
+    nonfinite = fold(builder, builder.load(differences)) if may_overflow else builder.fsub(total, total)
+    return total, nonfinite
 
 
 def each_in_lanes(
-    builder: Any, storage: Storage, addresses: Sequence[Any], count: Any, take: Callable[..., None]
+    builder: Any, storage: Storage, addresses: Sequence[Any], count: Any, add: Callable[..., None]
 ) -> None:
-    """Call ``take(row, values, None)`` for every LANES of ``count`` dense numbers at each address, in float64, and
-    ``take(row, value, lane)`` for each of the rest."""
+    """Emit a loop over rows of ``count`` dense numbers, one row at each address, which are converted to float64.
+
+    The loop calls ``add(row, values, None)`` for every LANES neighbours, a vector, and ``add(row, value, lane)`` for
+    each number of the rest.
+    """
     whole, size = builder.sdiv(count, INT64(LANES)), INT64(storage.itemsize)
 
-    def load(place: Any, kind: Any, lane: Any) -> None:
+    def load(place: Any, type_: Any, lane: Any) -> None:
         offset = builder.mul(place, size)
         for row, address in enumerate(addresses):
-            value = builder.load(pointer_to(builder, address, offset, kind), align=1)
-            take(row, widen(builder, value, storage, np.dtype(np.float64)), lane)
+            value = builder.load(pointer_to(builder, address, offset, type_), align=1)
+            add(row, widen(builder, value, storage, np.dtype(np.float64)), lane)
 
     with cgutils.for_range(builder, whole) as loop:
         load(builder.mul(loop.index, INT64(LANES)), stored_type(storage, LANES), None)
@@ -57,7 +60,7 @@ def each_in_lanes(
 
 
 def add_to(builder: Any, sums: Any, value: Any, lane: Any) -> None:
-    """Add to the LANES sums at ``sums``: to all of them, where ``lane`` is None."""
+    """Add a value to one of the LANES sums at ``sums``; where ``lane`` is None, a vector to all of them."""
     before = builder.load(sums)
     if lane is None:
         builder.store(builder.fadd(before, value), sums)
@@ -67,7 +70,7 @@ def add_to(builder: Any, sums: Any, value: Any, lane: Any) -> None:
 
 
 def fold(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, halves first."""
+    """Add up the lanes of a vector: the second half to the first, until one is left."""
     count = vector.type.count
     while count > 1:
         count //= 2

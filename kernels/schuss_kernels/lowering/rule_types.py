@@ -13,7 +13,8 @@ from ..lang.specialize import specialize
 from ..plan.spec import Spec
 from . import element as lowering_element
 
-_UPDATES: dict[tuple[str, str], Any] = {}
+_FUNCTIONS: dict[tuple[str, str], Any] = {}
+"""(function's digest, name of the compute type) -> numba function."""
 
 
 # LLVM leaves a long update, and a helper that is called twice, a call, which keeps the loop from being vectorised.
@@ -29,34 +30,34 @@ def first_guess_intrinsic(typing, x):
 
 
 def inlined(function: Any) -> Any:
-    """A Python function as part of a kernel."""
+    """Compile a helper of a rule so that LLVM inlines it into the kernel."""
     return (
         first_guess_intrinsic if function.__name__ == scalar_math.first_guess.__name__ else _compiled_inline(function)
     )
 
 
 def number_type(spec: Spec) -> Any:
-    """The numba type a kernel computes in."""
+    """Return the numba type that a kernel computes in."""
     return types.float32 if spec.compute.itemsize == 4 else types.float64
 
 
 def tuple_type(cls: Any, spec: Spec) -> Any:
-    """The numba type of a rule's ``State`` or ``Scalars``."""
+    """Return the numba type of a rule's ``State`` or ``Scalars``, its fields in the compute type."""
     return types.BaseTuple.from_types([number_type(spec)] * len(cls._fields), cls)
 
 
 def compiled_update(spec: Spec, rule: Rule) -> Any:
-    """The rule's update as a numba function of the spec's compute type."""
+    """Return the rule's update as a numba function on numbers of the compute type."""
     key = (rule.key, spec.compute.name)
-    if key not in _UPDATES:
-        _UPDATES[key] = specialize(rule.update, spec.compute.type, inlined)
-    return _UPDATES[key]
+    if key not in _FUNCTIONS:
+        _FUNCTIONS[key] = specialize(rule.update, spec.compute.type, inlined)
+    return _FUNCTIONS[key]
 
 
 def compiled_measure(spec: Spec, rule: Rule) -> Any:
-    """The rule's measure as a numba function of the spec's compute type."""
+    """Return the rule's measure as a numba function on numbers of the compute type."""
     key = (f"{rule.key}.measure", spec.compute.name)
-    if key not in _UPDATES:
+    if key not in _FUNCTIONS:
         assert rule.measure is not None
-        _UPDATES[key] = specialize(rule.measure, spec.compute.type, inlined)
-    return _UPDATES[key]
+        _FUNCTIONS[key] = specialize(rule.measure, spec.compute.type, inlined)
+    return _FUNCTIONS[key]

@@ -25,7 +25,7 @@ from typing import Any
 from ..lang import digest
 from ..lang.rule import Rule
 from ..plan import chunk_table, gradient_table, two_pass
-from ..plan.spec import Spec, Squares, in_blocks
+from ..plan.spec import Spec, Squares, quantized_storages
 from ..rules import COMPILED
 from ..storage.dtypes import BF16, F16, F32, F64, STORAGES, Storage
 from . import library as native_library
@@ -114,7 +114,7 @@ def _of_every_rule(rule: Rule) -> Iterator[Spec]:
         yield Spec(rule, storage, storage, _states(rule, storage), strided)
     for parameter, gradient, state in SIXTEEN:
         yield Spec(rule, parameter, gradient, _states(rule, state))
-    yield Spec(rule, F32, F32, in_blocks(rule))
+    yield Spec(rule, F32, F32, quantized_storages(rule))
     for riders in RIDING:
         yield Spec(rule, F32, F32, _states(rule, F32), **riders)
 
@@ -125,7 +125,9 @@ def _of_a_classic(rule: Rule) -> Iterator[Spec]:
     for parameter, gradient, state in MORE_SIXTEEN:
         yield Spec(rule, parameter, gradient, _states(rule, state))
     for parameter, gradient, stochastic in MORE_EIGHT:
-        yield Spec(rule, parameter, gradient, in_blocks(rule), stochastic=stochastic and rule.State._fields != ())
+        yield Spec(
+            rule, parameter, gradient, quantized_storages(rule), stochastic=stochastic and rule.State._fields != ()
+        )
     for riders in MORE_RIDING:
         yield Spec(rule, F32, F32, _states(rule, F32), **riders)
     for master in ("float32", "remainder"):

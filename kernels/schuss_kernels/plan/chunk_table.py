@@ -9,9 +9,9 @@
     PARAM    address of the chunk's first element (dense) or of the tensor's first (strided)
     GRAD     the same for the gradient; 0: the tensor has none this step, the row is skipped
     SQUARES  which kernel adds up the squares of the row's gradient, as KERNEL
-    SUMS     address of what it writes: two float64 for every BLOCK elements of the chunk
+    SUMS     address of what it writes: two float64 for every REDUCE_BLOCK elements of the chunk
     MEASURE  which kernel adds up the rule's measure, as KERNEL; 0: it has none
-    MEASURED address of what it writes: the rule's sums, float64, for every BLOCK elements of the chunk
+    MEASURED address of what it writes: the rule's sums, float64, for every REDUCE_BLOCK elements of the chunk
     STATES   and after it: address of the chunk's first element of each state, then of master weight, moving average and
              copy, as far as there are any (always dense, in the order of the walk), then of the chunk's first scale of
              each state in 8 bits, then of the slow weights
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..storage.memory import memory_order
-from ..storage.quantization import SIZE
+from ..storage.quantization import QUANT_BLOCK
 
 KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, MEASURE, MEASURED, STATES = range(13)
 
@@ -36,7 +36,7 @@ CHUNK = 256 * 1024
 """Elements in a row at most, and elements a thread takes at once where there are many: long enough to stream. (With 64
 Ki a step over ResNet18 took one to three hundredths more.)"""
 
-BLOCK = 1024
+REDUCE_BLOCK = 1024
 """Elements whose squares are added up together. Blocks start at multiples of it, whatever the chunks: the sum of all of
 them is the same bits for any cut."""
 
@@ -126,13 +126,13 @@ def grain(elements: int, shares: int = SHARES) -> int:
 def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, stops: Sequence[int] = ()) -> Plan:
     """The plan for ``parts``, in their order, in rows of ``chunk`` elements at most and spans of ``span`` at least.
 
-    ``chunk`` is a multiple of BLOCK. ``stops``: numbers of parts that begin a span.
+    ``chunk`` is a multiple of REDUCE_BLOCK. ``stops``: numbers of parts that begin a span.
     """
-    assert chunk % BLOCK == 0, chunk
+    assert chunk % REDUCE_BLOCK == 0, chunk
     strided = [part.walk for part in parts if part.walk is not None]
     walks = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
     walk = int(walks.ctypes.data)
-    blocks = [-(-part.size // BLOCK) for part in parts]
+    blocks = [-(-part.size // REDUCE_BLOCK) for part in parts]
     sums = np.zeros((sum(blocks), 2))
     firsts = np.cumsum([0, *blocks])[:-1].tolist()
     sum_counts = np.array([part.sums for part in parts], np.int64)
@@ -177,9 +177,9 @@ def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, stops: S
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
     rows += np.repeat(advance, counts, axis=0) * start[:, None]
-    rows += np.repeat(scaled, counts, axis=0) * (start // SIZE)[:, None]
-    rows[:, SUMS] += start // BLOCK * sums.strides[0]
-    rows[:, MEASURED] += start // BLOCK * np.repeat(sum_counts, counts) * 8
+    rows += np.repeat(scaled, counts, axis=0) * (start // QUANT_BLOCK)[:, None]
+    rows[:, SUMS] += start // REDUCE_BLOCK * sums.strides[0]
+    rows[:, MEASURED] += start // REDUCE_BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
     elements = int(rows[:, COUNT].sum())
     spans = np.union1d(cut(rows, span), first_row[list(stops)]).astype(np.int64)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from ..storage.dtypes import BY_NAME, CODES, F32, POSITIVE_CODES, REMAINDER, Storage
 
 
-def in_blocks(rule: Rule) -> tuple[Storage, ...]:
+def quantized_storages(rule: Rule) -> tuple[Storage, ...]:
     """What the states of a rule are kept in where they are kept in 8 bits (and computed in float32)."""
     return tuple(
         F32 if field in rule.weights else POSITIVE_CODES if field in rule.not_negative else CODES
@@ -85,7 +85,7 @@ class Spec:
 
         Moving average and copy stay where scales of 8-bit states come after them in a row of the plan.
         """
-        ema, copy = (self.ema, self.copy) if self.in_blocks else (False, None)
+        ema, copy = (self.ema, self.copy) if self.quantized_states else (False, None)
         return replace(self, stochastic=False, zero=False, ema=ema, copy=copy, measure=True, lookahead=False)
 
     @functools.cached_property
@@ -105,8 +105,8 @@ class Spec:
         if self.copy is not None:
             made.append(Stream("copy", self.copy, reads=False))
         made += [
-            Stream(f"{self.rule.State._fields[number]} scale", F32, share=quantization.SIZE)
-            for number in self.in_blocks
+            Stream(f"{self.rule.State._fields[number]} scale", F32, share=quantization.QUANT_BLOCK)
+            for number in self.quantized_states
         ]
         if self.lookahead:
             made.append(Stream("slow", BY_NAME[self.compute.name]))
@@ -116,12 +116,12 @@ class Spec:
     def scales(self) -> slice:
         """Where the scales of the states in blocks stand among the streams after the gradient."""
         last = len(self.streams) - 2 - self.lookahead
-        return slice(last - len(self.in_blocks), last)
+        return slice(last - len(self.quantized_states), last)
 
     @functools.cached_property
-    def in_blocks(self) -> tuple[int, ...]:
+    def quantized_states(self) -> tuple[int, ...]:
         """Numbers of the states that are kept in blocks of 8-bit codes."""
-        return tuple(number for number, storage in enumerate(self.states) if storage.in_blocks)
+        return tuple(number for number, storage in enumerate(self.states) if storage.is_quantized)
 
     @functools.cached_property
     def at_random(self) -> tuple[int, ...]:

@@ -16,7 +16,10 @@ _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 @dataclass(frozen=True)
 class Storage:
-    """One way to keep a number: a short code, numpy's name of the dtype, its bytes, and what parameters compute in."""
+    """One way to store a number: a short code, numpy's name of the dtype, its bytes, and the dtype to compute in.
+
+    ``compute``: what a kernel computes in whose parameters are stored so.
+    """
 
     code: str
     name: str
@@ -35,8 +38,8 @@ class Storage:
         return _dtype(self.name)
 
     @property
-    def in_blocks(self) -> bool:
-        """Whether it is a code of 8 bits, that needs its block's scale."""
+    def is_quantized(self) -> bool:
+        """Whether it is a code of 8 bits, which needs its block's scale."""
         return self.itemsize == 1
 
 
@@ -62,24 +65,23 @@ def _dtype(name: str) -> np.dtype:
 
 @functools.cache
 def storage_of(dtype: np.dtype) -> Storage | None:
-    """The storage that holds ``dtype``, None where there is none."""
+    """Return the storage of a dtype that parameters and gradients may have, None for any other."""
     storage = BY_NAME.get(dtype.name)
     return storage if storage is not None and storage.dtype == dtype else None
 
 
 def names() -> str:
-    """The dtypes there are, for messages."""
+    """Return the names of the dtypes that parameters and gradients may have, for messages."""
     *most, last = BY_NAME
     return f"{', '.join(most)} or {last}"
 
 
 CODES = Storage("q8", "int8", 1, _SINGLE)
 POSITIVE_CODES = Storage("u8", "uint8", 1, _SINGLE)
-"""States in blocks of 8-bit codes, with a scale each: see :mod:`.blocks`."""
+"""Quantized states, of any sign and never negative: see :mod:`.quantization`."""
 
 STATE_STORAGES = {**BY_NAME, CODES.name: CODES, POSITIVE_CODES.name: POSITIVE_CODES}
-"""What states may be kept in."""
-
+"""dtype name -> what states may be stored in."""
 
 REMAINDER = Storage("rem", "uint16", 2, _SINGLE)
-"""The low 16 bits of a float32 whose bfloat16 is the parameter itself: together they are the master weight."""
+"""The low 16 bits of a float32 whose bfloat16 is the parameter: together they are the master weight."""

@@ -1,8 +1,9 @@
-"""Rounding to 16 bits at random, as numpy arithmetic: what the kernels have to equal, and the numbers they share.
+"""Stochastic rounding to 16 bits in numpy: what the kernels have to equal, and the constants they share.
 
-A value between two that can be stored becomes the upper one as often as it lies near to it, so that the mean is right
-where a step is too small to be kept. The random bits come from a counter, not from a state: tensor, element, step and
-seed, hashed with lowbias32 (Chris Wellons, "Prospecting for Hash Functions", 2018).
+A value between two neighbours that can be stored becomes the upper one with a probability that grows with its distance
+from the lower, so that the mean is right where a step is too small to be stored. The random bits come from a counter,
+not from a state: tensor, element, step and seed, hashed with lowbias32 (Chris Wellons, "Prospecting for Hash
+Functions", 2018).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import numpy as np
 MIX_FIRST, MIX_SECOND = 0x7FEB352D, 0x846CA68B
 KEY_FACTORS = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)
 MIX_NEXT = 0x9E3779B1
+"""Constants of the hash."""
 
-_BITS = 24  # of a key's half: a float32 holds them exactly
+_KEY_BITS = 24  # of half a key: a float32 holds them exactly
 
 
 def key(seed: int, step: int) -> tuple[int, int]:
-    """Two numbers below 2**24 for the random bits of a step."""
+    """Return the key of a step's random bits: two integers below 2**24."""
     word = _mixed_word(seed ^ 0xA511E9B3)
     high = _mixed_word(word + step * KEY_FACTORS[0])
     low = _mixed_word(high ^ (seed >> 32) ^ (step >> 32))
-    return high >> (32 - _BITS), low >> (32 - _BITS)
+    return high >> (32 - _KEY_BITS), low >> (32 - _KEY_BITS)
 
 
 def _mixed_word(word: int) -> int:
@@ -40,7 +42,7 @@ def _mixed(word: np.ndarray) -> np.ndarray:
 
 
 def draws(halves: tuple[int, int], tensor: int, size: int, streams: int) -> list[np.ndarray]:
-    """16 random bits for every element of each of ``streams`` arrays."""
+    """Return for each of ``streams`` arrays 16 random bits an element, in 32. ``halves``: the step's key."""
     words = np.array([*halves, tensor], np.uint32) * np.array(KEY_FACTORS, np.uint32)
     start = _mixed(np.array([words.sum(dtype=np.uint32)], np.uint32))
     word = _mixed(np.arange(size, dtype=np.uint64).astype(np.uint32) + start)
@@ -53,7 +55,7 @@ def draws(halves: tuple[int, int], tensor: int, size: int, streams: int) -> list
 
 
 def rounded(values: np.ndarray, dtype: np.dtype, draw: np.ndarray) -> np.ndarray:
-    """float32 values as ``dtype`` (float16 or bfloat16), rounded by 16 random bits each."""
+    """Round float32 values stochastically to float16 or bfloat16. ``draw``: 16 random bits for each, in 32."""
     raw = np.asarray(values, np.float32).view(np.uint32)
     nearest = values.astype(np.float32).astype(dtype)
     if dtype.name == "bfloat16":
@@ -71,7 +73,7 @@ def rounded(values: np.ndarray, dtype: np.dtype, draw: np.ndarray) -> np.ndarray
 
 
 def split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 values as the bits of their bfloat16 (to nearest, ties away from zero) and the 16 bits missing in it."""
+    """Split float32 values into bits of a bfloat16 (to nearest, ties away from zero) and the 16 bits missing in it."""
     raw = np.asarray(values, np.float32).view(np.uint32)
     nan = np.isnan(values)
     high = np.where(
@@ -82,6 +84,6 @@ def split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """The float32 values that :func:`split` took apart."""
+    """Join the float32 values that :func:`split` took apart."""
     wide, rest = high.astype(np.uint32), low.astype(np.uint32)
     return ((wide - (rest >> np.uint32(15)) << np.uint32(16)) | rest).view(np.float32)

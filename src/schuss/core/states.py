@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from schuss_kernels.lang.matrix_rule import MatrixRule
 from schuss_kernels.lang.rule import PARAMETER, Rule
-from schuss_kernels.plan.spec import in_blocks
+from schuss_kernels.plan.spec import quantized_storages
 from schuss_kernels.storage import quantization
 from schuss_kernels.storage.dtypes import CODES, storage_of
 from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
@@ -35,11 +35,11 @@ def state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, 
     shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     if shape is not None:
         return arena.array(_dense(parameter, shape, compute(parameter)), compute(parameter), fill)
-    if not options.in_blocks(parameter.size):
+    if not options.quantizes(parameter.size):
         return arena.array(parameter, compute(parameter) if options.state is None else options.state.dtype, fill)
-    storage = in_blocks(rule)[rule.State._fields.index(field)]
+    storage = quantized_storages(rule)[rule.State._fields.index(field)]
     code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
-    row = quantization.count(parameter.size)
+    row = quantization.scale_count(parameter.size)
     scales = arena.array(_dense(parameter, (row,), np.dtype(np.float32)), np.dtype(np.float32), scale[0])
     return replace(arena.array(parameter, storage.dtype, code[0]), scales=scales)
 

@@ -47,7 +47,7 @@ class StorageOptions:
     ema: float | None
     eight: int | None = None
 
-    def in_blocks(self, size: int) -> bool:
+    def quantizes(self, size: int) -> bool:
         """Whether the states of a tensor of so many elements are in 8 bits."""
         return self.eight is not None and size >= self.eight
 

@@ -23,7 +23,7 @@ from .memory import _LEGACY_DEFAULT, stream_handle
 
 
 def available() -> str | None:
-    """None where CUDA kernels can run; else a sentence that says why not, and what to do about it."""
+    """Return None where CUDA kernels can run; else a sentence that says why not, and what to do about it."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed; get it with: pip install 'schuss[cuda]'"
     try:
@@ -36,8 +36,8 @@ def available() -> str | None:
 class _Table:
     """An array on the device that is written anew while launches that read it may still be queued.
 
-    The stream's order keeps a copy behind the launches before it. What the copy reads must not change until it is done:
-    it comes from a ring of pinned buffers, each with an event that says when it is free again.
+    The stream's order keeps a copy behind the launches before it. The host buffer that it copies from must not change
+    until it is done: it is one of a ring of pinned buffers, each with an event that says when it is free again.
     """
 
     def __init__(self, device: Any, shape: tuple[int, ...], dtype: Any) -> None:
@@ -47,6 +47,7 @@ class _Table:
         self.address = device.address(self._array)
 
     def write(self, values: np.ndarray, stream: Any) -> None:
+        """Queue a copy of the values on the stream."""
         buffer, free = self._ring[0]
         self._ring = [*self._ring[1:], self._ring[0]]
         free.synchronize()
@@ -57,7 +58,7 @@ class _Table:
 
 @dataclass
 class _Run:
-    """Neighbouring rows of one kernel: one grid."""
+    """Neighbouring rows of one kernel, for one grid: ``count`` rows from ``first`` on, each of at most ``slices``."""
 
     kernel: int
     first: int
@@ -66,12 +67,12 @@ class _Run:
 
 
 class CudaEngine(PlanEngine):
-    """The plan in device memory.
+    """Runs the plan on a CUDA device, with all tables in its memory.
 
     Parameters
     ----------
     tensors
-        What to move; parameters, states and gradients in the memory of the current device.
+        What to step; parameters, states and gradients in the memory of the current device.
     stream
         The stream of the launches, None for the default stream: a handle, or a stream of torch, CuPy, numba or
         cuda.core. ``engine.stream`` can be set before every step. Gradients must be ready in the order of this stream,
@@ -99,7 +100,7 @@ class CudaEngine(PlanEngine):
         super().__init__(tensors, clock)
 
     def open_device(self) -> Any:
-        """The device to work on."""
+        """Return the device to work on."""
         from . import device as cuda_device
 
         return cuda_device.current()
@@ -111,15 +112,16 @@ class CudaEngine(PlanEngine):
         return self._numbered(wanted.form, lambda: self.device.squares_kernel(wanted))
 
     def _numbered(self, text: str, load: Callable[[], Any]) -> int:
+        """Return the number of the kernel that ``text`` names; it is loaded on first use."""
         if text not in self._numbers:
             self._launches.append(load())
             self._numbers[text] = len(self._launches) - 1
         return self._numbers[text]
 
-    def scalars_address(self, slot: int, kind: np.dtype) -> int:
-        if kind not in self._scalars:
-            self._scalars[kind] = _Table(self.device, self.scalars.arrays[kind].shape, kind)
-        return self._scalars[kind].address + self.scalars.offset(slot, kind)
+    def scalars_address(self, slot: int, dtype: np.dtype) -> int:
+        if dtype not in self._scalars:
+            self._scalars[dtype] = _Table(self.device, self.scalars.arrays[dtype].shape, dtype)
+        return self._scalars[dtype].address + self.scalars.offset(slot, dtype)
 
     def on_plan_built(self) -> None:
         rows, walks, sums = self.plan.rows, self.plan.walks, self.plan.sums
@@ -127,7 +129,7 @@ class CudaEngine(PlanEngine):
         self._walks_sent = False
         rows[rows[:, LAYOUT] != 0, LAYOUT] += self._walks.address - walks.ctypes.data
         if self.needs_grad_norm:
-            # A block's sums by lane, each with whether all of it is finite.
+            # For every reduction block and lane: the sum, and 0.0, or NaN where a gradient is not finite.
             self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
             first = (rows[:, SUMS] - sums.ctypes.data) // sums.strides[0]
             rows[:, SUMS] = self._sums.address + first * (LANES * 2 * 8)
@@ -185,8 +187,8 @@ class CudaEngine(PlanEngine):
         for tensor, first, end in zip(self.tensors, ends, ends[1:], strict=False):
             if end > first:
                 count = len(tensor.rule.Sums._fields)
-                halves = found[first * LANES : end * LANES].reshape(-1, LANES, count)
-                self.plan.measured[first:end] = _folded(halves).reshape(-1)
+                lanes = found[first * LANES : end * LANES].reshape(-1, LANES, count)
+                self.plan.measured[first:end] = _folded(lanes).reshape(-1)
 
     def _launch(self, column: int) -> None:
         if not self._runs[column]:
@@ -200,12 +202,12 @@ class CudaEngine(PlanEngine):
         for run in self._runs[column]:
             if column == MEASURE and not run.kernel:
                 continue  # the rule has no measure
-            blocks = (min(run.count, self.device.max_blocks), run.slices)
-            self._launches[run.kernel](blocks, stream, self._rows.address + run.first * width, width, run.count)
+            grid = (min(run.count, self.device.max_blocks), run.slices)
+            self._launches[run.kernel](grid, stream, self._rows.address + run.first * width, width, run.count)
 
     def _send(self, stream: Any) -> None:
-        for kind, table in self._scalars.items():
-            table.write(self.scalars.arrays[kind], stream)
+        for dtype, table in self._scalars.items():
+            table.write(self.scalars.arrays[dtype], stream)
         rows = self.plan.rows[self._order]
         if not np.array_equal(rows, self._sent):  # gradients mostly stay where they are
             self._rows.write(rows, stream)
@@ -216,13 +218,13 @@ class CudaEngine(PlanEngine):
 
 
 def _producers(memories: Sequence[Memory | None]) -> set[int]:
-    """The streams that the owners of arrays say must be waited for."""
+    """Return handles of the streams that the owners of arrays say must be waited for."""
     streams = (getattr(memory, "stream", None) for memory in memories)
     return {stream or _LEGACY_DEFAULT for stream in streams if stream is not None}
 
 
 def _folded(lanes: np.ndarray) -> np.ndarray:
-    """The sums of all lanes (axis 1), halves first."""
+    """Add up lanes (axis 1): the second half to the first, until one is left."""
     while lanes.shape[1] > 1:
         middle = lanes.shape[1] // 2
         lanes = lanes[:, :middle] + lanes[:, middle:]

@@ -1,4 +1,4 @@
-"""An engine of two: whole-array numpy for the tensors of matrix rules, a backend's own engine for all others."""
+"""Engines for matrix rules: whole-array numpy for their tensors, a backend's own engine for all others."""
 
 from __future__ import annotations
 
@@ -27,10 +27,19 @@ _NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s
 
 
 class MixedEngine(Engine):
-    """Both engines know all tensors, by number, and each is given the gradients of its own.
+    """Steps the tensors of matrix rules with a :class:`MatrixEngine`, all others with a backend's own engine.
 
-    ``make(tensors, clock)`` makes the engine for the others; it finds an empty tensor in place of each that is not its
-    own. ``threads``: as for :class:`MatrixEngine`.
+    Both engines know all tensors, by number, and each gets the gradients of its own.
+
+    Parameters
+    ----------
+    tensors, clock
+        As for any engine.
+    make
+        ``make(tensors, clock)`` makes the engine for the others. In place of each tensor that is not its own it gets an
+        empty one.
+    threads
+        As for :class:`MatrixEngine`.
     """
 
     def __init__(
@@ -43,7 +52,7 @@ class MixedEngine(Engine):
         super().__init__(tensors, clock)
         self.whole = [tensor.rule.matrix for tensor in self.tensors]
         self.matrices = MatrixEngine(self.tensors, threads=threads)
-        # Clocks of their own: the optimizer's is raised once both have moved what is theirs.
+        # Both have clocks of their own: the optimizer's is raised once both have stepped.
         rest = [_empty(tensor) if whole else tensor for tensor, whole in zip(self.tensors, self.whole, strict=True)]
         self.others = make(rest, np.zeros(1, np.int64))
         self.name = self.others.name
@@ -57,7 +66,7 @@ class MixedEngine(Engine):
         self.others.stream = stream
 
     def _split(self, values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """What each of the two gets: its own, and None in place of the rest."""
+        """Split a list by engine: the matrix engine's, then the others', each with None in place of the rest."""
         pairs = list(zip(values, self.whole, strict=True))
         return [v if whole else None for v, whole in pairs], [None if whole else v for v, whole in pairs]
 
@@ -66,10 +75,10 @@ class MixedEngine(Engine):
         self.matrices.set_slots(slots)  # after it: the tensors are the same
 
     def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
+        self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         engine = self.matrices if origin[0].matrix else self.others
-        engine.prepare(slots, kinds, riders, scalars, origin)
+        engine.prepare(slots, dtypes, riders, scalars, origin)
 
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         own, rest = self._split(gradients)
@@ -78,7 +87,7 @@ class MixedEngine(Engine):
 
     def launch(self) -> None:
         with DeferInterrupt():
-            self.matrices.launch()  # the first, as a rule may raise in it
+            self.matrices.launch()  # first, as a rule may raise in it
             self.others.launch()
             self.clock[0] += 1
 
@@ -107,20 +116,20 @@ class MixedEngine(Engine):
 
 
 def _empty(tensor: Tensor) -> Tensor:
-    """A tensor without elements."""
+    """Make a tensor of the same name without elements."""
     dtype = np.dtype(np.float32)
     memory = Memory(np.empty(0, dtype), 0, dtype, (0,), (dtype.itemsize,))
     return Tensor(tensor.name, _NONE, memory, (), dtype, memory.strides)
 
 
 SERIAL_BELOW = 1 << 16
-"""Elements below which threads take longer to start than to step."""
+"""Elements of all tensors together below which threads take longer to start than to step."""
 
 
 class MatrixEngine(ReferenceEngine):
-    """The reference's arithmetic for arrays anywhere: what is on a device is copied to the host, and back.
+    """Runs the references of rules on arrays anywhere: those on a device are copied to the host, and back.
 
-    ``threads``: how many tensors are stepped at once, of those whose rules allow it; None: one a core.
+    ``threads``: how many tensors are stepped at once, of those whose rules allow it; None: one for each core.
     """
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
@@ -128,22 +137,22 @@ class MatrixEngine(ReferenceEngine):
         self._threads = most_threads() if threads is None else threads
 
     def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
-        together: list[tuple[int, Tensor, Memory]] = []
-        alone: list[tuple[int, Tensor, Memory]] = []
+        parallel: list[tuple[int, Tensor, Memory]] = []
+        serial: list[tuple[int, Tensor, Memory]] = []
         for item in work:
             rule = item[1].rule
             free = isinstance(rule, MatrixRule) and rule.side_by_side and item[1].parameter.on_host
-            (together if free else alone).append(item)
-        if self._threads == 1 or len(together) == 1 or sum(t.parameter.size for _, t, _ in together) < SERIAL_BELOW:
-            super().step_all([*together, *alone])
+            (parallel if free else serial).append(item)
+        if self._threads == 1 or len(parallel) == 1 or sum(t.parameter.size for _, t, _ in parallel) < SERIAL_BELOW:
+            super().step_all([*parallel, *serial])
             return
         from concurrent.futures import ThreadPoolExecutor  # here: it is slow to import, and few optimizers need it
 
-        together.sort(key=lambda item: item[1].parameter.size, reverse=True)  # none of the long ones comes last
+        parallel.sort(key=lambda item: item[1].parameter.size, reverse=True)  # no large one starts last
         with ThreadPoolExecutor(self._threads) as pool:
-            for done in [pool.submit(super(MatrixEngine, self).step_all, [item]) for item in together]:
+            for done in [pool.submit(super(MatrixEngine, self).step_all, [item]) for item in parallel]:
                 done.result()
-        super().step_all(alone)
+        super().step_all(serial)
 
     def step_tensor(self, number: int, tensor: Tensor, gradient: Memory) -> None:
         memories = [tensor.parameter, *tensor.states, *tensor.others.values(), *tensor.scales()]

@@ -46,7 +46,7 @@ class ReferenceEngine(Engine):
             tensor.slot = slot or 0
 
     def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
+        self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         rule, step, options, running, sums = origin
         given = dict(options)
@@ -64,7 +64,7 @@ class ReferenceEngine(Engine):
         return total(np.concatenate([np.zeros((0, 2)), *self.block_squares()]))
 
     def block_squares(self) -> list[np.ndarray]:
-        """For every tensor the sums of the squares of its gradient by blocks; none where it has no gradient."""
+        """Return for every tensor the sums of squares of its gradient, by reduction blocks: none without a gradient."""
         with np.errstate(all="ignore"):
             return [
                 np.zeros((0, 2)) if gradient is None else _squares(gradient.to_host().array, tensor.parameter)
@@ -155,17 +155,17 @@ class _Step(NamedTuple):
 
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
-    """For every REDUCE_BLOCK elements the sum of the squares, and 0.0 or, where one is not finite, NaN."""
+    """Return for every REDUCE_BLOCK elements the sum of the squares, and 0.0, or NaN where one is not finite."""
     values = _in_row(gradient, memory_order(parameter.shape, parameter.strides)).astype(np.float64)
-    odd = [
+    nonfinite = [
         0.0 if np.isfinite(values[first : first + REDUCE_BLOCK]).all() else np.nan
         for first in range(0, values.size, REDUCE_BLOCK)
     ]
-    return np.stack([_lane_sums(values * values), np.array(odd)], axis=1)
+    return np.stack([_lane_sums(values * values), np.array(nonfinite)], axis=1)
 
 
 def _lane_sums(row: np.ndarray) -> np.ndarray:
-    """For every REDUCE_BLOCK elements their sum in float64, added up as the kernels do."""
+    """Return for every REDUCE_BLOCK elements their sum in float64, added up in the order of the kernels."""
     sums = np.zeros(-(-row.size // REDUCE_BLOCK))
     for number, first in enumerate(range(0, row.size, REDUCE_BLOCK)):
         block = row[first : first + REDUCE_BLOCK].astype(np.float64)

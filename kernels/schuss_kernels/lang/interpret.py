@@ -1,4 +1,4 @@
-"""A rule without a compiler: its functions as plain Python, element by element."""
+"""Runs a rule without a compiler: its functions as plain Python, element by element."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ _MATH = SimpleNamespace(
 )
 
 
-def scalar_update(rule: Rule, kind: type) -> Callable[..., Any]:
-    """``update`` as plain Python on numpy scalars of ``kind``, with numpy's roots and logarithms (NaN, not errors)."""
-    return as_python(rule.update, kind)
+def scalar_update(rule: Rule, scalar_type: type) -> Callable[..., Any]:
+    """Return the rule's update as plain Python, see :func:`as_python`."""
+    return as_python(rule.update, scalar_type)
 
 
-def as_python(function: Any, kind: type) -> Callable[..., Any]:
+def as_python(function: Any, scalar_type: type) -> Callable[..., Any]:
+    """Return a rule's function as plain Python on numpy scalars of a type.
+
+    Roots and logarithms are numpy's, which return NaN where those of ``math`` raise.
+    """
+
     def wrap(function: Any) -> Any:
         scope = function.__globals__
         scope.update({name: _MATH for name, value in scope.items() if value is math})
         return function
 
-    made: Callable[..., Any] = specialize(function, kind, wrap)
+    made: Callable[..., Any] = specialize(function, scalar_type, wrap)
     return made
 
 
-def _scalars(rule: Rule, kind: type, step: int, options: dict[str, Any]) -> Any:
-    """What a reference is given, as a kernel's scalars."""
+def _scalars(rule: Rule, scalar_type: type, step: int, options: dict[str, Any]) -> Any:
+    """Return the rule's ``Scalars`` from what a reference is given."""
     running, sums = options.pop("running", None), options.pop("sums", None)
-    return rule.Scalars(*map(kind, rule.numbers(step, options, running, sums)[0]))
+    return rule.Scalars(*map(scalar_type, rule.numbers(step, options, running, sums)[0]))
 
 
 def measured_element_by_element(rule: Rule) -> Callable[..., Any]:
-    """The measure in numpy for a rule that brings none: its measure, called for every element."""
+    """Make the numpy measure of a rule that brings none: it calls the rule's measure for every element."""
 
     def reference_measure(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
-        kind = p.dtype.type
-        measure, h = as_python(rule.measure, kind), _scalars(rule, kind, step, options)
+        scalar_type = p.dtype.type
+        measure, h = as_python(rule.measure, scalar_type), _scalars(rule, scalar_type, step, options)
         made = [np.empty_like(p) for _ in rule.Sums._fields]
         for index in np.ndindex(p.shape):
             values = measure(p[index], g[index], rule.State(*(array[index] for array in s)), h)
@@ -55,12 +60,12 @@ def measured_element_by_element(rule: Rule) -> Callable[..., Any]:
 
 
 def element_by_element(rule: Rule) -> Callable[..., Any]:
-    """A reference for a rule that brings none: its update, called for every element."""
+    """Make the reference of a rule that brings none: it calls the rule's update for every element."""
 
     def reference(p: np.ndarray, g: np.ndarray, s: Any, step: int, **options: Any) -> Any:
-        kind = p.dtype.type
-        update = scalar_update(rule, kind)
-        h = _scalars(rule, kind, step, options)
+        scalar_type = p.dtype.type
+        update = scalar_update(rule, scalar_type)
+        h = _scalars(rule, scalar_type, step, options)
         moved, states = np.empty_like(p), [np.empty_like(array) for array in s]
         for index in np.ndindex(p.shape):
             value, new = update(p[index], g[index], rule.State(*(array[index] for array in s)), h)

@@ -20,8 +20,8 @@ class MatrixRule(Rule):
     """One optimizer as a rule for whole tensors.
 
     Tensors that such a rule moves are stepped by NumPy; those that it leaves to another rule are moved by that rule's
-    kernel, in the same optimizer and the same step. Storages, master weights and everything that rides along in a step
-    are as for any other rule.
+    kernel, in the same optimizer and the same step. Storages, master weights and riders are as for any
+    other rule.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class MatrixRule(Rule):
         return list(inspect.signature(self.reference).parameters.values())[4:]
 
     def state_shape(self, field: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The shape that a state of a tensor has of its own; None: it has the tensor's."""
+        """Return the shape of a state of a tensor of this shape; None where it is the tensor's."""
         if self.shapes is None:
             return None
         made = self.shapes(shape)
@@ -128,7 +128,7 @@ class MatrixRule(Rule):
         return None if own is None else tuple(int(extent) for extent in own)
 
     def checked(self, made: Any, p: np.ndarray, s: Any) -> tuple[np.ndarray, Any]:
-        """What the reference returned, in the type that is computed in.
+        """Check what the reference returned, and convert it to the compute type.
 
         Raises
         ------
@@ -144,8 +144,7 @@ class MatrixRule(Rule):
                     f"rule {self.name!r}: reference() returned {what} of shape {np.shape(new)}, "
                     f"expected {np.shape(old)}"
                 )
-        kind = p.dtype
-        return np.asarray(moved, kind), self.State(*(np.asarray(array, kind) for array in state))
+        return np.asarray(moved, p.dtype), self.State(*(np.asarray(array, p.dtype) for array in state))
 
 
 _SHORT = 32
@@ -153,9 +152,9 @@ _SHORT = 32
 
 
 def long_loops(x: np.ndarray) -> np.ndarray:
-    """The same array, in memory with short last axes first.
+    """Copy an array so that its short last axes come first in memory; the shape stays.
 
-    NumPy's innermost loop goes along what is last in memory: of shape (512, 512, 3, 3) a mean over an axis of 3 takes
+    NumPy's innermost loop runs along what is last in memory: of shape (512, 512, 3, 3) a mean over an axis of 3 takes
     15 ms with 3 elements to a loop, and 2 ms so.
     """
     long = x.ndim

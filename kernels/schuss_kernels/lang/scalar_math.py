@@ -1,4 +1,4 @@
-"""What updates share: functions of one number that are the same bits in numpy, on the CPU and on CUDA.
+"""Functions of one number for updates to call: the same bits in numpy, on the CPU and on CUDA.
 
 Roots and powers are made of plain arithmetic, as no two libraries round theirs alike. Both bring ``x`` into a short
 interval by comparisons and multiplications, each of which halves the exponents that are left, and multiply the result
@@ -19,41 +19,42 @@ from .specialize import specialize
 INFINITE = math.inf
 
 GUESS_FACTOR, GUESS_FROM = -1.0 / 3.0, 1419967116.0
+"""Slope and start of :func:`first_guess`, in the bits of a float32."""
 
 WIDE = 1e-300
 """Zero in float32: what stands under ``if WIDE > 0.0`` is for float64 alone, and no instruction in float32."""
 
 
 def select(condition, a, b):
-    """``a`` or ``b``; both are computed."""
+    """Return ``a`` where the condition is true, else ``b``; both are computed."""
     return a if condition else b
 
 
 def maximum(a, b):
-    """The larger of two; NaN where either is, as ``numpy.maximum``."""
+    """Return the larger of two; NaN where either is, as ``numpy.maximum``."""
     return a if a >= b else (b if b == b and a == a else a + b)
 
 
 def sign(x):
-    """-1, 0 or 1; NaN where ``x`` is, as ``numpy.sign``."""
+    """Return -1, 0 or 1; NaN where ``x`` is, as ``numpy.sign``."""
     return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x * 0.0 + 0.0)
 
 
 def signed(size, x):
-    """``size * sign(x)`` of a finite size, in fewer instructions."""
+    """Return ``size * sign(x)`` of a finite size, in fewer instructions."""
     return size if x > 0.0 else (-size if x < 0.0 else x * 0.0 + 0.0)
 
 
 def first_guess(x):
     """One over the cube root of a float32, within 4 percent: its bits, taken as a whole number, are nearly a logarithm.
 
-    Kernels have a word of their own in its place (:func:`.lowering.first_guess`), as numba's ``view`` wants a GPU.
+    Kernels have an intrinsic in its place (:func:`.lowering.element.first_guess`): numba's ``view`` asks for a GPU.
     """
     return int32(float32(float32(x).view(int32)) * GUESS_FACTOR + GUESS_FROM).view(float32)
 
 
 def cube_root(x):
-    """The cube root of what is not below zero, to about an ulp; infinite and NaN where ``x`` is."""
+    """Return the cube root of ``x >= 0``, to about an ulp; infinite and NaN where ``x`` is."""
     if WIDE > 0.0:  # float64: from exponents -1074 to 1023 to -26 to 106
         low = x < 2.0**-26
         m, r = x / select(low, 2.0**-1020, 1.0) * select(low, 2.0**30, 1.0), 1.0 / select(low, 2.0**-350, 1.0)
@@ -97,11 +98,22 @@ def cube_root(x):
 
 
 _SHIFTS = {
-    "up_525": -525, "up_264": -264, "up_132": -132,  # float64 only; divided by, as downwards they overflow float32
+    "up_525": -525,  # this and the next two in float64 only; divided by, as downwards they overflow float32
+    "up_264": -264,
+    "up_132": -132,
     "up_126": -126,  # float32 only
-    "down_78": 78, "down_39": 39, "up_20": -20, "down_10": 10, "up_5": -5, "down_5_2": 2.5, "up_5_4": -1.25,
-    "up_5_8": -0.625, "down_5_16": 0.3125,
-}  # fmt: skip
+    "down_78": 78,
+    "down_39": 39,
+    "up_20": -20,
+    "down_10": 10,
+    "up_5": -5,
+    "down_5_2": 2.5,
+    "up_5_4": -1.25,
+    "up_5_8": -0.625,
+    "down_5_16": 0.3125,
+}
+"""Field of the table -> base-2 logarithm of the factor of ``x`` that it is a power of; see :func:`power`."""
+
 _TERMS = tuple(f"term_{k}" for k in range(14))
 _CENTRE = (2.0**-0.125 + 2.0**0.1875) / 2.0
 
@@ -113,7 +125,7 @@ _Table = namedtuple("_Table", POWER)  # type: ignore[misc]
 
 @functools.cache
 def power_table(y):
-    """What :func:`power` needs to know of the exponent: the powers of its factors, and a series for what is left."""
+    """Return the numbers that :func:`power` needs for an exponent: powers of its factors, then terms of a series."""
     terms, binomial = [], 1.0
     for k in range(len(_TERMS)):
         terms.append(binomial * _CENTRE ** (y - k))
@@ -122,13 +134,13 @@ def power_table(y):
 
 
 def _two_to(exponent):
-    """Two to the power of a fraction: a float's 53 bits would be too few for a large one."""
+    """Return two to the power of a fraction: a float's 53 bits would be too few for a large one."""
     whole = round(exponent)
     return math.ldexp(2.0 ** float(exponent - whole), whole)
 
 
 def power(x, h):
-    """``x**y`` of what is not below zero, for 0 < y <= 1; ``h`` has the fields of ``power_table(y)``.
+    """Return ``x**y`` for ``x >= 0`` and 0 < y <= 1; ``h`` has the fields of ``power_table(y)``.
 
     To a few ulps, 5e-7 in float32 and 2e-15 in float64. A result within a factor of 2**27 of the largest number
     (in float64 2**100 of that or the smallest) may overflow or lose bits on the way.
@@ -175,18 +187,18 @@ def power(x, h):
 
 
 def power_of(x, y):
-    """``x**y`` of an array, the same bits as :func:`power`."""
-    kind = x.dtype.type
-    return on_arrays(power, kind)(x, _Table(*map(kind, power_table(y))))
+    """Return ``x**y`` of an array, the same bits as :func:`power`."""
+    scalar_type = x.dtype.type
+    return on_arrays(power, scalar_type)(x, _Table(*map(scalar_type, power_table(y))))
 
 
 @functools.cache
-def on_arrays(function, kind):
-    """One of these functions for numpy arrays of the type ``kind``: the same operations, whole arrays at a time."""
+def on_arrays(function, scalar_type):
+    """Return one of these functions for arrays of a numpy type: the same operations, on whole arrays."""
     import numpy as np
 
     def wrap(made):
         made.__globals__.update({name: np.where for name, value in made.__globals__.items() if name == "select"})
         return made
 
-    return specialize(function, kind, wrap)
+    return specialize(function, scalar_type, wrap)

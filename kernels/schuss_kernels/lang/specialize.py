@@ -7,20 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 
-def specialize(function: Callable[..., Any], kind: type, wrap: Callable[..., Any]) -> Any:
-    """``function`` with every float constant it can see as ``kind``, its helpers too, each passed through ``wrap``.
+def specialize(function: Callable[..., Any], scalar_type: type, wrap: Callable[..., Any]) -> Any:
+    """Copy a function and its helpers, each passed through ``wrap``, with all float constants as ``scalar_type``.
 
     Python's ``0.5`` is weak in numpy (``float32 * 0.5`` is float32) and a float64 to numba. This makes the compiled
-    rule follow numpy: literals, globals and closure values of type float become ``kind``.
+    rule follow numpy: literals, globals and closure values of type float become ``scalar_type``.
     """
 
     def convert(value: Any) -> Any:
         if type(value) is float:
-            return kind(value)
-        return specialize(value, kind, wrap) if isinstance(value, types.FunctionType) else value
+            return scalar_type(value)
+        return specialize(value, scalar_type, wrap) if isinstance(value, types.FunctionType) else value
 
     code = function.__code__
-    code = code.replace(co_consts=tuple(kind(c) if type(c) is float else c for c in code.co_consts))
+    code = code.replace(co_consts=tuple(scalar_type(c) if type(c) is float else c for c in code.co_consts))
     scope = {name: convert(value) for name, value in globals_of(function).items()}
     scope["__builtins__"] = function.__globals__.get("__builtins__", __builtins__)
     scope["__name__"] = function.__globals__.get("__name__", "__main__")
@@ -32,5 +32,6 @@ def specialize(function: Callable[..., Any], kind: type, wrap: Callable[..., Any
 
 
 def globals_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the global variables that a function names, and their values."""
     scope, names = function.__globals__, function.__code__.co_names
     return {name: scope[name] for name in names if name in scope}

@@ -1,7 +1,7 @@
-"""What a rule reads and writes of what its kernels are given: found by trying, as a compiler finds it by looking.
+"""Which of parameter, gradient and states a rule reads and writes: found by running it with changed inputs.
 
 A kernel loads nothing that has no influence, and does not store what it has loaded unchanged. An initial weight that
-only the measure looks at, for one, costs the second pass nothing.
+only the measure reads, for one, costs the update pass nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Traffic:
 
 @functools.cache
 def traffic(rule: Rule) -> Traffic:
-    """What a rule that is no matrix rule reads and writes.
+    """Return what a rule that is no matrix rule reads and writes.
 
     Changing what is not read changes no result; what is not written comes out as it went in. A rule that cannot be
     tried, because it raises, is taken to use everything.

@@ -177,9 +177,13 @@ def main():
     if importlib.util.find_spec("ml_dtypes") is not None:
         tasks[("equals_reference_in_16_bits",)] = (equals_reference_in_16_bits,)
     for function in (
-        equals_reference_in_8_bits, memory_goes_and_comes, large_states_are_filled, api_steps_and_saves, api_in_8_bits,
+        equals_reference_in_8_bits,
+        memory_goes_and_comes,
+        large_states_are_filled,
+        api_steps_and_saves,
+        api_in_8_bits,
         api_with_matrices_and_slow_weights,
-    ):  # fmt: skip
+    ):
         tasks[(function.__name__,)] = (function,)
     said = {}
     for name, (function, *arguments) in tasks.items():

@@ -120,9 +120,21 @@ class Model:
     """Tensors with one rule in one memory, and every buffer they lie in."""
 
     def __init__(
-        self, rule, dtype, gradient_dtype, cases, where, seed=0, state=None, master="", stochastic=False, ema=False,
-        copy=None, least=0, slow=False,
-    ):  # fmt: skip
+        self,
+        rule,
+        dtype,
+        gradient_dtype,
+        cases,
+        where,
+        seed=0,
+        state=None,
+        master="",
+        stochastic=False,
+        ema=False,
+        copy=None,
+        least=0,
+        slow=False,
+    ):
         """``state``: the dtype of the states, or ``"8bit"`` for those of tensors of at least ``least`` elements."""
         self.rule, self.where, self.cases = rule, where, cases
         self.dtype, self.gradient_dtype = np.dtype(dtype), np.dtype(gradient_dtype)
@@ -160,10 +172,17 @@ class Model:
             gradient = [s * self.gradient_dtype.itemsize for s in strides_of(case.gradient)]
             self.tensors.append(
                 Tensor(
-                    f"t{number}", rule, parameter, states, self.gradient_dtype, tuple(gradient),
-                    others=others, master=master, stochastic=stochastic,
+                    f"t{number}",
+                    rule,
+                    parameter,
+                    states,
+                    self.gradient_dtype,
+                    tuple(gradient),
+                    others=others,
+                    master=master,
+                    stochastic=stochastic,
                 )
-            )  # fmt: skip
+            )
 
     def place(self, array, dtype, fill=None):
         """A new buffer with an array of drawn numbers (or all ``fill``) in it, and numbers around it.

@@ -92,7 +92,7 @@ def test_every_storage_and_rider(kept, backend):
     for name in states[0]:
         for field, value in states[0][name].items():
             np.testing.assert_array_equal(np.asarray(value), np.asarray(states[1][name][field]), f"{field} of {name}")
-    for ours, expected in zip(made[0]._parameters, made[1]._parameters, strict=True):
+    for ours, expected in zip(made[0]._parameters.memories, made[1]._parameters.memories, strict=True):
         np.testing.assert_array_equal(ours.array, expected.array)
     for ours, expected in zip(*copies, strict=True):
         assert_same_bits(ours, expected)
@@ -127,12 +127,12 @@ def test_a_tensor_without_a_gradient_is_left_alone(backend):
 def test_steps_between_use_the_plan_and_kernels_that_there_are(backend):
     """Only a column changes."""
     optimizer = schuss.Lookahead(schuss.AdamW(arrays(SIZES, np.float32, 0), backend=compiled(backend)), k=2)
-    inner, plans = optimizer.optimizer._engine, []
+    inner, plans = optimizer.optimizer._stepper.engine, []
     for step in range(6):
         optimizer.step(arrays(SIZES, np.float32, step))
-        plans.append(getattr(optimizer._engine, "plan", None))
-        assert optimizer._engine.syncs == bool(step % 2)
-    assert optimizer._engine is inner
+        plans.append(getattr(optimizer._stepper.engine, "plan", None))
+        assert optimizer._stepper.engine.syncs == bool(step % 2)
+    assert optimizer._stepper.engine is inner
     assert all(made is plans[0] for made in plans)
 
 
@@ -144,7 +144,7 @@ def test_the_steps_between_run_what_was_compiled_ahead_of_time():
         for optimizer in (plain, ahead):
             optimizer.step(arrays(SIZES, np.float32, step))
     if plain.backend == "native":
-        assert plain._engine.plan.rows[:, 0].tolist() == ahead._engine.plan.rows[:, 0].tolist()
+        assert plain._stepper.engine.plan.rows[:, 0].tolist() == ahead._stepper.engine.plan.rows[:, 0].tolist()
 
 
 @pytest.mark.parametrize("after", range(4))
@@ -208,7 +208,7 @@ def test_it_is_as_the_optimizer_in_all_else():
     optimizer.param_groups[0]["momentum"] = 0.9  # another rule, which has a state
     optimizer.step({"w": np.ones(4, np.float32)})
     assert set(optimizer.state_dict()["state"]["w"]) == {"step", "momentum_buffer", "slow"}
-    assert optimizer.slow_params["w"] is optimizer._others[0]["slow"].array
+    assert optimizer.slow_params["w"] is optimizer._stepper.others[0]["slow"].array
     assert repr(optimizer).startswith("<Lookahead, k=1, alpha=1: <SGD: 1 tensors")
     assert "every 1 steps the slow weights too, in the same pass: 32 bytes more" in optimizer.explain()
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import tree
 from ..core.step_options import StepInfo
+from ..core.wrapper import Wrapper
 from ..optimizer import Optimizer
 from .schedule_free import ScheduleFree
 
 
-class Lookahead:
+class Lookahead(Wrapper):
     """Lookahead: k steps of an optimizer forward, then back to a point on the way there.
 
     Beside every parameter stands its slow weight, which starts as the parameter. After every k-th step the slow weight
@@ -67,28 +67,18 @@ class Lookahead:
                 f"Lookahead: {type(optimizer).__name__} has an average of its own, which slow weights would take apart"
             )
         try:
-            every = operator.index(k)
+            steps = operator.index(k)
         except TypeError:
             raise TypeError(f"Lookahead: k: expected a whole number, got {k!r}") from None
-        if every < 1 or isinstance(k, bool):
+        if steps < 1 or isinstance(k, bool):
             raise ValueError(f"Lookahead: k: expected a whole number of at least 1, got {k!r}")
         if isinstance(alpha, (bool, np.bool_)) or not isinstance(alpha, (int, float, np.integer, np.floating)):
             raise TypeError(f"Lookahead: alpha: expected a number, got {alpha!r}")
         if not 0.0 < alpha <= 1.0:
             raise ValueError(f"Lookahead: alpha: expected a number above 0 and at most 1, got {alpha!r}")
-        optimizer._look_ahead(every, float(alpha))
+        optimizer._stepper.add_slow_weights(steps, float(alpha))
         self.optimizer = optimizer
-        self.k, self.alpha = every, float(alpha)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """The optimizer's: whoever asks whether this is one is told so."""
-        return type(self.optimizer)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "optimizer":  # asked for before there is one
-            raise AttributeError(name)
-        return getattr(self.optimizer, name)
+        self.k, self.alpha = steps, float(alpha)
 
     def step(self, *args: Any, **kwargs: Any) -> StepInfo:
         """The optimizer's step, and after every k-th the meeting of parameters and slow weights."""
@@ -98,7 +88,8 @@ class Lookahead:
     @property
     def slow_params(self) -> Any:
         """The slow weights, in the structure of the parameters: the arrays themselves."""
-        return tree.built(self.optimizer._node, [others["slow"].array for others in self.optimizer._others])
+        optimizer = self.optimizer
+        return optimizer._parameters.build(memory.array for memory in optimizer._stepper.slow_weights())
 
     def __repr__(self) -> str:
         return f"<Lookahead, k={self.k}, alpha={self.alpha:g}: {self.optimizer!r}>"

@@ -124,6 +124,28 @@ def test_a_tensor_without_a_gradient_is_left_alone(backend):
     assert (one[0], other[0]) == (0.5, 0.625)
 
 
+@pytest.mark.parametrize("convention", ["paper", "optax"])
+def test_a_step_with_an_estimate_of_the_hessian_syncs_too(convention):
+    def run(with_step):
+        optimizer = schuss.Lookahead(schuss.Sophia([np.ones(3)], lr=0.1, convention=convention, backend="numpy"), k=2)
+        for step in range(4):
+            estimate = [np.full(3, 1.0 + step)]
+            if with_step:
+                optimizer.step([np.full(3, 0.5)], hessian=estimate)
+            elif convention == "paper":
+                optimizer.update_hessian(estimate)
+                optimizer.step([np.full(3, 0.5)])
+            else:
+                optimizer.step([np.full(3, 0.5)])
+                optimizer.update_hessian(estimate)
+        return optimizer
+
+    one, other = run(True), run(False)
+    assert_same_optimizers(one, other)
+    assert_same_bits(one.slow_params[0], other.slow_params[0])
+    assert (one.slow_params[0] < 1.0).all()
+
+
 def test_steps_between_use_the_plan_and_kernels_that_there_are(backend):
     """Only a column changes."""
     optimizer = schuss.Lookahead(schuss.AdamW(arrays(SIZES, np.float32, 0), backend=compiled(backend)), k=2)

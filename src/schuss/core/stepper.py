@@ -53,7 +53,8 @@ class Stepper:
     Attributes
     ----------
     lock
-        Held while tensors are moved. Whoever calls a method that moves or replaces something holds it.
+        Held while tensors are moved. Whoever calls a method that moves or replaces something holds it; only
+        :meth:`add_slow_weights` takes it itself.
     clock
         One int64: steps that moved something. The engines raise it in the call that moves the tensors.
     states, others
@@ -116,7 +117,7 @@ class Stepper:
         return MOVED
 
     def step_after(self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None]) -> StepInfo:
-        """Make a step as :meth:`step` does; ``before_update`` is called when nothing speaks against the step any more.
+        """Make a step as :meth:`step` does; ``before_update`` is called once all checks are passed.
 
         It is not called where no tensor has a gradient, or the step is skipped.
         """

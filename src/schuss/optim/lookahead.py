@@ -20,8 +20,8 @@ class Lookahead(Wrapper):
     optimizer's own.
 
     What else a step does sees the parameter as it is after both: a moving average (``ema=``), a copy (``copy_to=``), a
-    master weight. A tensor that has no gradient in the k-th step is left alone, as always: it meets its slow weight k
-    steps later.
+    master weight. A tensor that has no gradient in the k-th step is left alone, as always: it syncs with its slow
+    weight k steps later.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ class Lookahead(Wrapper):
         where it is; all that it has (``param_groups``, ``accumulate()``, ``use_ema()``, ``state_dict()``, ...) this has
         too. Steps of either are steps of both.
     k
-        Steps from one meeting to the next, a whole number of at least 1.
+        Steps from one sync to the next, a whole number of at least 1.
     alpha
         How far the slow weights go, above 0 and at most 1.
 
     State: ``slow`` of every parameter, in the type that is computed in. ``state_dict()`` has it, and the steps since
-    the last meeting.
+    the last sync.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class Lookahead(Wrapper):
         self.k, self.alpha = steps, float(alpha)
 
     def step(self, *args: Any, **kwargs: Any) -> StepInfo:
-        """The optimizer's step, and after every k-th the meeting of parameters and slow weights."""
+        """Make a step of the optimizer; parameters and slow weights sync after every k-th."""
         info: StepInfo = self.optimizer.step(*args, **kwargs)
         return info
 

@@ -10,7 +10,7 @@ BFLOAT16 = pytest.importorskip("ml_dtypes").bfloat16
 
 def everything(optimizer):
     """The bits of all that an optimizer moves."""
-    memories = [m for t in optimizer._engine.tensors for m in (t.parameter, *t.stored_arrays(), *t.scales())]
+    memories = [m for t in optimizer._stepper.engine.tensors for m in (t.parameter, *t.stored_arrays(), *t.scales())]
     return [raw(memory.array) for memory in memories]
 
 

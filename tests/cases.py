@@ -42,7 +42,7 @@ class Case:
     @cached_property
     def rule(self) -> Any:
         """The rule that moves a vector."""
-        return self.make([np.ones(1)], **self.options, backend="numpy")._engine.tensors[0].rule
+        return self.make([np.ones(1)], **self.options, backend="numpy")._stepper.engine.tensors[0].rule
 
     def __str__(self) -> str:
         said = ",".join(f"{name}={value}" for name, value in self.options.items())
@@ -284,7 +284,7 @@ def assert_same_bits(actual, expected, what=""):
 
 def assert_same_optimizers(one, other):
     """Parameters and states of two optimizers are the same bits."""
-    for name, p, q in zip(one._names, one._parameters, other._parameters, strict=True):
+    for name, p, q in zip(one._parameters.names, one._parameters.memories, other._parameters.memories, strict=True):
         assert_same_bits(p.array, q.array, f"parameter {name}")
     ours, theirs = one.state_dict()["state"], other.state_dict()["state"]
     assert ours.keys() == theirs.keys()

@@ -140,7 +140,7 @@ def looks(optimizer):
         for name, entry in saved["state"].items()
         for field, value in entry.items()
     ]
-    return saved["steps"], saved["param_groups"], states, [p.array.tobytes() for p in optimizer._parameters]
+    return saved["steps"], saved["param_groups"], states, [p.array.tobytes() for p in optimizer._parameters.memories]
 
 
 @functools.cache
@@ -299,13 +299,13 @@ DEEDS = {
 
 def everything(optimizer):
     """What an optimizer looks like, in any mode."""
-    why, optimizer._swap.why = optimizer._swap.why, ""
+    why, optimizer._parameters.swap.reason = optimizer._parameters.swap.reason, ""
     sums = optimizer._sums
     added = sums is not None and sums.added
     if sums is not None:
         touched, sums._touched = sums._touched, [False] * len(sums._touched)
     seen = looks(optimizer), why, added, added and [buffer.array.tobytes() for buffer in sums.buffers]
-    optimizer._swap.why = why
+    optimizer._parameters.swap.reason = why
     if sums is not None:
         sums._touched = touched
     return seen

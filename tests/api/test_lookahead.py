@@ -92,7 +92,7 @@ def test_every_storage_and_rider(kept, backend):
     for name in states[0]:
         for field, value in states[0][name].items():
             np.testing.assert_array_equal(np.asarray(value), np.asarray(states[1][name][field]), f"{field} of {name}")
-    for ours, expected in zip(made[0]._parameters, made[1]._parameters, strict=True):
+    for ours, expected in zip(made[0]._parameters.memories, made[1]._parameters.memories, strict=True):
         np.testing.assert_array_equal(ours.array, expected.array)
     for ours, expected in zip(*copies, strict=True):
         assert_same_bits(ours, expected)
@@ -124,15 +124,37 @@ def test_a_tensor_without_a_gradient_is_left_alone(backend):
     assert (one[0], other[0]) == (0.5, 0.625)
 
 
+@pytest.mark.parametrize("convention", ["paper", "optax"])
+def test_a_step_with_an_estimate_of_the_hessian_syncs_too(convention):
+    def run(with_step):
+        optimizer = schuss.Lookahead(schuss.Sophia([np.ones(3)], lr=0.1, convention=convention, backend="numpy"), k=2)
+        for step in range(4):
+            estimate = [np.full(3, 1.0 + step)]
+            if with_step:
+                optimizer.step([np.full(3, 0.5)], hessian=estimate)
+            elif convention == "paper":
+                optimizer.update_hessian(estimate)
+                optimizer.step([np.full(3, 0.5)])
+            else:
+                optimizer.step([np.full(3, 0.5)])
+                optimizer.update_hessian(estimate)
+        return optimizer
+
+    one, other = run(True), run(False)
+    assert_same_optimizers(one, other)
+    assert_same_bits(one.slow_params[0], other.slow_params[0])
+    assert (one.slow_params[0] < 1.0).all()
+
+
 def test_steps_between_use_the_plan_and_kernels_that_there_are(backend):
     """Only a column changes."""
     optimizer = schuss.Lookahead(schuss.AdamW(arrays(SIZES, np.float32, 0), backend=compiled(backend)), k=2)
-    inner, plans = optimizer.optimizer._engine, []
+    inner, plans = optimizer.optimizer._stepper.engine, []
     for step in range(6):
         optimizer.step(arrays(SIZES, np.float32, step))
-        plans.append(getattr(optimizer._engine, "plan", None))
-        assert optimizer._engine.syncs == bool(step % 2)
-    assert optimizer._engine is inner
+        plans.append(getattr(optimizer._stepper.engine, "plan", None))
+        assert optimizer._stepper.engine.syncs == bool(step % 2)
+    assert optimizer._stepper.engine is inner
     assert all(made is plans[0] for made in plans)
 
 
@@ -144,7 +166,7 @@ def test_the_steps_between_run_what_was_compiled_ahead_of_time():
         for optimizer in (plain, ahead):
             optimizer.step(arrays(SIZES, np.float32, step))
     if plain.backend == "native":
-        assert plain._engine.plan.rows[:, 0].tolist() == ahead._engine.plan.rows[:, 0].tolist()
+        assert plain._stepper.engine.plan.rows[:, 0].tolist() == ahead._stepper.engine.plan.rows[:, 0].tolist()
 
 
 @pytest.mark.parametrize("after", range(4))
@@ -208,7 +230,7 @@ def test_it_is_as_the_optimizer_in_all_else():
     optimizer.param_groups[0]["momentum"] = 0.9  # another rule, which has a state
     optimizer.step({"w": np.ones(4, np.float32)})
     assert set(optimizer.state_dict()["state"]["w"]) == {"step", "momentum_buffer", "slow"}
-    assert optimizer.slow_params["w"] is optimizer._others[0]["slow"].array
+    assert optimizer.slow_params["w"] is optimizer._stepper.others[0]["slow"].array
     assert repr(optimizer).startswith("<Lookahead, k=1, alpha=1: <SGD: 1 tensors")
     assert "every 1 steps the slow weights too, in the same pass: 32 bytes more" in optimizer.explain()
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -35,7 +35,7 @@ def test_structures(params, grads, backend):
     given = params()
     optimizer = schuss.SGD(given, lr=0.25, backend=backend)
     optimizer.step(grads())
-    for memory in optimizer._parameters:
+    for memory in optimizer._parameters.memories:
         np.testing.assert_array_equal(memory.array, 0.75)
 
 
@@ -61,8 +61,8 @@ def test_groups(backend):
         optimizer.step([[ones(3)], {"c": ones(2), "b": ones(2)}])
         alone[0].step([ones(3)])
         alone[1].step([ones(2), ones(2)])
-    assert_same_bits(a, alone[0]._parameters[0].array)
-    assert_same_bits(b, alone[1]._parameters[0].array)
+    assert_same_bits(a, alone[0]._parameters.memories[0].array)
+    assert_same_bits(b, alone[1]._parameters.memories[0].array)
     optimizer.step([{"params": [ones(3)]}, {"params": {"b": ones(2), "c": None}}])
     assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [4, 4, 3]
     assert list(optimizer.state_dict()["state"]) == ["0.0", "1.b", "1.c"]
@@ -86,7 +86,7 @@ def test_groups_with_other_rules_share_a_launch(backend):
         [p[0] for p in params], [0.0, 1 - 0.5 - 0.5 * 1.9, 1 - 0.5 * 1.9 - 0.5 * (1 + 0.9 * 1.9)], rtol=1e-6
     )
     assert optimizer.explain().count("kernel") == 3
-    assert len(optimizer._engine.plan.rows) == 3
+    assert len(optimizer._stepper.engine.plan.rows) == 3
 
 
 def test_options_edited_between_steps(backend):
@@ -150,7 +150,7 @@ def test_tensors_without_gradients_stand_still(backend):
     optimizer = schuss.AdamW(params, backend=backend)
     alone = [schuss.AdamW(arrays([n], np.float32, 0), backend=backend) for n in (10, 20, 30)]
     for one, p in zip(alone, params, strict=True):
-        one._parameters[0].array[:] = p
+        one._parameters.memories[0].array[:] = p
     pattern = [(1, 1, 1), (1, 0, 1), (1, 0, 1), (0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 0, 0), (1, 1, 1)]
     for step, present in enumerate(pattern):
         gradients = arrays([10, 20, 30], np.float32, 1 + step)
@@ -159,7 +159,7 @@ def test_tensors_without_gradients_stand_still(backend):
             if here:
                 one.step([g])
     for one, p, (name, entry) in zip(alone, params, optimizer.state_dict()["state"].items(), strict=True):
-        assert_same_bits(p, one._parameters[0].array, name)
+        assert_same_bits(p, one._parameters.memories[0].array, name)
         assert entry["step"] == one.steps
     assert optimizer.steps == 7
 
@@ -293,7 +293,7 @@ def test_state_with_a_schedule():
     optimizer.step([ones(2)])
     saved = optimizer.state_dict()
     assert "linear" in saved["param_groups"][0]["lr"]
-    other._parameters[0].array[:] = optimizer._parameters[0].array
+    other._parameters.memories[0].array[:] = optimizer._parameters.memories[0].array
     other.load_state_dict(saved)
     optimizer.step([ones(2)])
     other.step([ones(2)])
@@ -306,7 +306,7 @@ def test_one_backend_reads_what_another_wrote(before, after):
         pytest.skip(str(library.available()))
     one, two = (schuss.RMSprop([ones(5)], centered=True, backend=backend) for backend in (before, after))
     one.step([ones(5)])
-    two._parameters[0].array[:] = one._parameters[0].array
+    two._parameters.memories[0].array[:] = one._parameters.memories[0].array
     two.load_state_dict(one.state_dict())
     for optimizer in (one, two):
         optimizer.step([ones(5)])
@@ -398,8 +398,8 @@ def test_gradients_are_held_until_the_step_is_made(number, kind, rides, backend,
         return spoiled
 
     for name in ("launch", "turn", "add_squares", "add_measures"):
-        if hasattr(optimizer._engine, name):
-            monkeypatch.setattr(optimizer._engine, name, spoiling(getattr(optimizer._engine, name)))
+        if hasattr(optimizer._stepper.engine, name):
+            monkeypatch.setattr(optimizer._stepper.engine, name, spoiling(getattr(optimizer._stepper.engine, name)))
     for step in range(3):
         numbers = [0.25 * (step + n) for n in range(1, 6)]
         given[:] = map(number, numbers)

@@ -60,7 +60,7 @@ def test_a_wrong_step_is_found(monkeypatch):
     made = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
     other = bench_storage._kept(load, "float32, 8-bit states", console.Progress())
     bench_checks.check_equal(made.optimizer, other.optimizer, "same")
-    made.optimizer._engine.tensors[1].states[0].scales.array[3] *= 2
+    made.optimizer._stepper.engine.tensors[1].states[0].scales.array[3] *= 2
     with pytest.raises(console.Mismatch, match=r"exp_avg scale of tensor 1 .* the first is element 3"):
         bench_checks.check_equal(made.optimizer, other.optimizer, "spoiled")
 

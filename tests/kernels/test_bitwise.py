@@ -70,7 +70,7 @@ def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
     monkeypatch.setattr(HostEngine, "serial_below", 0)
     sizes = [65_537, 3, 0, 1000, 33, 50_000]
     ours, reference = pair(case, arrays(sizes, np.float32, 0), backend, threads=threads)
-    assert ours._engine.workers == threads
+    assert ours._stepper.engine.workers == threads
     for step in range(3):
         gradients = arrays(sizes, np.float32, 1 + step)
         ours.step(gradients)

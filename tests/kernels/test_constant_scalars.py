@@ -56,9 +56,9 @@ def test_a_step_that_is_read_somewhere_is_seen():
 
 def counted(optimizer, monkeypatch):
     calls = []
-    real = type(optimizer._engine).prepare
+    real = type(optimizer._stepper.engine).prepare
     monkeypatch.setattr(
-        type(optimizer._engine), "prepare", lambda self, *given: calls.append(given) or real(self, *given)
+        type(optimizer._stepper.engine), "prepare", lambda self, *given: calls.append(given) or real(self, *given)
     )
     return calls
 

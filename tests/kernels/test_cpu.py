@@ -105,7 +105,7 @@ def test_the_disk_cache_hits_in_a_second_process(tmp_path):
 
 
 def test_two_processes_filling_one_cache(tmp_path):
-    code = STEP + "print('sum', optimizer._parameters[0].array.sum())"
+    code = STEP + "print('sum', optimizer._parameters.memories[0].array.sum())"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     racing = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
@@ -144,8 +144,8 @@ assert Path(schuss_kernels.__file__).is_relative_to({folder!r})
 """
     + STEP
     + """
-assert (optimizer._parameters[0].array == small._parameters[0].array[0]).all()
-print("moved", small._parameters[0].array[0])
+assert (optimizer._parameters.memories[0].array == small._parameters.memories[0].array[0]).all()
+print("moved", small._parameters.memories[0].array[0])
 """
 )
 

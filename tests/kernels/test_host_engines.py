@@ -110,7 +110,7 @@ def running(optimizer, function):
         function()
         return 0
 
-    optimizer._engine.plan.rows[:, chunk_table.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
+    optimizer._stepper.engine.plan.rows[:, chunk_table.KERNEL] = ctypes.cast(kernel, ctypes.c_void_p).value
     yield
 
 
@@ -314,11 +314,11 @@ def test_addresses_beyond_32_bits(backend):
     """The last chunks of a tensor with more than 2**31 elements, without touching the rest."""
     w, g = zeros_beyond_32_bits(), zeros_beyond_32_bits()
     optimizer = schuss.SGD([w], lr=0.5, backend=backend)
-    rows = optimizer._engine.plan.rows
+    rows = optimizer._stepper.engine.plan.rows
     last = only_the_last(rows)
     w[-2 * last :], g[-2 * last :] = 3.0, 1.0
     optimizer.step([g])
-    assert optimizer._engine.plan.rows is rows
+    assert optimizer._stepper.engine.plan.rows is rows
     assert (w[-last:] == 2.5).all()
     assert (w[-2 * last : -last] == 3.0).all()
 
@@ -328,7 +328,7 @@ def test_walks_beyond_32_bits(backend):
     w = zeros_beyond_32_bits()
     g = np.broadcast_to(np.float32(1.0), w.shape)
     optimizer = schuss.SGD([w], lr=0.5, backend=backend)
-    engine = optimizer._engine
+    engine = optimizer._stepper.engine
     engine.tensors[0].gradient_strides = g.strides
     engine.build_plan()
     rows = engine.plan.rows

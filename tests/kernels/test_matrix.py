@@ -46,8 +46,8 @@ def test_two_engines_are_the_reference(options, backend):
         assert said[0].skipped == (step == 3)
     assert ours.steps == reference.steps == 5
     assert_same_optimizers(ours, reference)
-    assert isinstance(reference._engine, ReferenceEngine)
-    assert isinstance(ours._engine, MixedEngine) == (backend != "numpy")
+    assert isinstance(reference._stepper.engine, ReferenceEngine)
+    assert isinstance(ours._stepper.engine, MixedEngine) == (backend != "numpy")
 
 
 def test_two_engines_and_accumulated_gradients(backend):
@@ -88,11 +88,11 @@ def test_steps_are_counted_once_and_never_for_a_rule_that_raises():
     optimizer = schuss.Optimizer(many(0), rule, weight_decay=0.0, backend="numba")
     optimizer.step(many(1))
     broken.append(True)
-    before = [p.array.copy() for p in optimizer._parameters]
+    before = [p.array.copy() for p in optimizer._parameters.memories]
     with pytest.raises(ZeroDivisionError):
         optimizer.step(many(2))
     assert optimizer.steps == 1
-    for p, old in zip(optimizer._parameters, before, strict=True):
+    for p, old in zip(optimizer._parameters.memories, before, strict=True):
         np.testing.assert_array_equal(p.array, old)
     broken.clear()
     optimizer.step(many(2))
@@ -266,10 +266,10 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back():
             states=tuple(map(moved, tensor.states)),
             others={name: moved(memory) for name, memory in tensor.others.items()},
         )
-        for tensor in host._engine.tensors
+        for tensor in host._stepper.engine.tensors
     ]
     engine = MatrixEngine(tensors)
-    engine._slots = host._engine._slots
+    engine._slots = host._stepper.engine._slots
     engine.configure(False, True, True)
     for step in range(3):
         gradients = many(1 + step, shapes=shapes)
@@ -280,7 +280,7 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back():
         assert math.sqrt(engine.squares()[0]) == info.grad_norm
         engine.launch()
         assert not any(g.values.any() for g in there)
-    for ours, theirs in zip(tensors, host._engine.tensors, strict=True):
+    for ours, theirs in zip(tensors, host._stepper.engine.tensors, strict=True):
         pairs = (([t.parameter, *t.stored_arrays(), *t.scales()]) for t in (ours, theirs))
         for a, b in zip(*pairs, strict=True):
             np.testing.assert_array_equal(a.array.values, b.array)

@@ -73,7 +73,7 @@ def stepped(rule, backend, dtype=np.float32, make=arrays, **options):
 
 
 def assert_same(one, other):
-    for p, q in zip(one._parameters, other._parameters, strict=True):
+    for p, q in zip(one._parameters.memories, other._parameters.memories, strict=True):
         assert_same_bits(p.array, q.array)
     ours, theirs = (optimizer.state_dict()["state"] for optimizer in (one, other))
     for name in ours:

@@ -185,7 +185,7 @@ def test_a_level_of_choice(monkeypatch):
         monkeypatch.setenv(library.LEVEL, level)
         library.library.cache_clear()
         assert library.library().level == level
-        addresses.add(schuss.SGD([ones(3)], backend="native")._engine.plan.rows[0, chunk_table.KERNEL])
+        addresses.add(schuss.SGD([ones(3)], backend="native")._stepper.engine.plan.rows[0, chunk_table.KERNEL])
     assert len(addresses) == len(runs)
 
 
@@ -300,7 +300,7 @@ def test_numbers_are_rounded_to_float32_as_numpy_does(kind, number):
 
 def tables(optimizer):
     """What the engine hands to the extension."""
-    engine = optimizer._engine
+    engine = optimizer._stepper.engine
     return {
         "rows": engine.plan.rows,
         "spans": engine.plan.spans,
@@ -416,7 +416,7 @@ def test_ten_thousand_steps_leave_nothing_behind(kind, size):
     def steps(count):
         for _ in range(count):
             optimizer.step(held[:2])
-            assert not optimizer._engine._plan.step(["no array", None], False)
+            assert not optimizer._stepper.engine._plan.step(["no array", None], False)
         return [sys.getrefcount(thing) for thing in held]
 
     before = steps(100)
@@ -438,7 +438,7 @@ def test_optimizers_that_go_leave_nothing_behind():
         for _ in range(40):
             optimizer = schuss.AdamW([ones(100) for _ in range(60)], backend="native")
             optimizer.step([memoryview(ones(100)) for _ in range(60)])
-        engine = optimizer._engine
+        engine = optimizer._stepper.engine
         tables = [weakref.ref(t) for t in (engine.plan.rows, engine.expected.table, engine.scalars.arrays[F32])]
         del optimizer, engine
         gc.collect()

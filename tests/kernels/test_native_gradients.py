@@ -17,7 +17,7 @@ HOST = BACKENDS[1:]
 
 def told(optimizer):
     """Filled with one truth a step: whether its gradients went straight into the launch."""
-    engine, straight = optimizer._engine, []
+    engine, straight = optimizer._stepper.engine, []
     try_step = engine.try_step
 
     def watched(gradients):
@@ -190,5 +190,5 @@ def test_gradients_of_another_dtype_after_the_start():
         gradients[1] = gradients[1].T
         ours.step(gradients)
         reference.step(gradients)
-        assert set(ours._engine.plan.rows[:, chunk_table.KERNEL]) <= set(library.library().kernels.values())
+        assert set(ours._stepper.engine.plan.rows[:, chunk_table.KERNEL]) <= set(library.library().kernels.values())
     assert_same_optimizers(ours, reference)

@@ -205,7 +205,7 @@ def test_memory():
 
 def test_small_tensors_stay_as_they_are():
     optimizer = schuss.AdamW(arrays([4095, 4096, 10], np.float32, 0), state_dtype="8bit")
-    kept = [[state.dtype.name for state in tensor.states] for tensor in optimizer._engine.tensors]
+    kept = [[state.dtype.name for state in tensor.states] for tensor in optimizer._stepper.engine.tensors]
     assert kept == [["float32", "float32"], ["int8", "uint8"], ["float32", "float32"]]
     said = optimizer.explain()
     assert "states: exp_avg int8, exp_avg_sq uint8" in said
@@ -249,9 +249,9 @@ def test_a_nan_stays_in_its_block():
     ours.step([gradient])
     ours.step([normal(5000)])
     clean.step([normal(5000)])
-    bad = np.isnan(ours._parameters[0].array)
+    bad = np.isnan(ours._parameters.memories[0].array)
     np.testing.assert_array_equal(np.flatnonzero(bad), np.arange(768, 1024))
-    np.testing.assert_array_equal(ours._parameters[0].array[~bad], clean._parameters[0].array[~bad])
+    np.testing.assert_array_equal(ours._parameters.memories[0].array[~bad], clean._parameters.memories[0].array[~bad])
 
 
 def test_a_rule_may_only_name_states_it_has():

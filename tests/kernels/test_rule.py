@@ -401,14 +401,14 @@ def test_running_numbers_and_states_that_start_as_the_parameter(backend, referen
     gradients = arrays([33, 5, 7], np.float32, 9)
     opt.step(gradients)
     resumed.step(gradients)
-    for ours, expected in zip(resumed._parameters, opt._parameters, strict=True):
+    for ours, expected in zip(resumed._parameters.memories, opt._parameters.memories, strict=True):
         np.testing.assert_array_equal(ours.array, expected.array)
     assert resumed.state_dict()["state"]["1"]["running"] == opt.state_dict()["state"]["1"]["running"]
 
 
 def test_states_that_are_weights_keep_their_precision():
     opt = schuss.Optimizer(arrays([5000], np.float32, 0), anchored(), lr=0.1, state_dtype="8bit", backend="numba")
-    assert opt._engine.tensors[0].states[0].dtype == np.float32
+    assert opt._stepper.engine.tensors[0].states[0].dtype == np.float32
 
 
 @pytest.mark.parametrize(

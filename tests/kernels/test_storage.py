@@ -162,7 +162,7 @@ SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 def test_every_optimizer_in_every_storage(case, kept):
     """What runs by itself equals the reference. The pairs of it are in test_combinations and test_native_kernels."""
     dtype, gradient_dtype, options = KEPT[kept]
-    if options.get("state_dtype") and not case.make([np.ones(1)], **case.options)._engine.tensors[0].states:
+    if options.get("state_dtype") and not case.make([np.ones(1)], **case.options)._stepper.engine.tensors[0].states:
         options = {name: value for name, value in options.items() if name != "state_dtype"}
         if dtype not in (np.float16, BFLOAT16) or "master" in options:  # nothing is rounded to few bits then
             options = {name: value for name, value in options.items() if name != "rounding"}
@@ -231,8 +231,8 @@ def test_small_steps_are_not_lost():
     for _ in range(50):
         for optimizer in (lost, kept):
             optimizer.step([np.ones(100_000, BFLOAT16)])
-    assert (lost._parameters[0].array == 1).all()
-    mean = kept._parameters[0].array.astype(np.float64).mean()
+    assert (lost._parameters.memories[0].array == 1).all()
+    mean = kept._parameters.memories[0].array.astype(np.float64).mean()
     assert abs(mean - (1 - 50 * 1e-4)) < 2e-5
 
 
@@ -245,13 +245,13 @@ def test_a_master_weight_is_the_float32_run(master):
         gradients = arrays([3000], np.float32, step)
         whole.step(gradients)
         ours.step(gradients)
-    tensor = ours._engine.tensors[0]
+    tensor = ours._stepper.engine.tensors[0]
     kept = tensor.others["master"].array
     if master == "remainder":
         kept = stochastic_rounding.joined(tensor.parameter.array.view(np.uint16), kept)
-    expected = whole._parameters[0].array
+    expected = whole._parameters.memories[0].array
     assert_same_bits(kept, expected)
-    for one, other in zip(tensor.states, whole._engine.tensors[0].states, strict=True):
+    for one, other in zip(tensor.states, whole._stepper.engine.tensors[0].states, strict=True):
         assert_same_bits(one.array, other.array)
 
 
@@ -269,7 +269,7 @@ def test_going_on_from_a_state_dict(kept, tmp_path):
         for name, entry in saved["state"].items():
             entry.update({field: read[f"{name}.{field}"] for field in entry if field != "step"})
     more = {"seed": 77} if "rounding" in options and "seed" not in options else {}
-    resumed = make([p.array.copy() for p in whole._parameters], **more)
+    resumed = make([p.array.copy() for p in whole._parameters.memories], **more)
     resumed.load_state_dict(saved)
     for step in range(3, 6):
         for optimizer in (whole, resumed):

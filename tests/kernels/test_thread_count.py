@@ -69,7 +69,7 @@ def test_the_cores_this_process_may_run_on(environment, monkeypatch):
 
 
 def workers(elements, kind, threads=None):
-    return schuss.SGD([np.zeros(elements, np.float32)], threads=threads, backend=kind)._engine.workers
+    return schuss.SGD([np.zeros(elements, np.float32)], threads=threads, backend=kind)._stepper.engine.workers
 
 
 @pytest.mark.parametrize("kind", HOST)
@@ -90,7 +90,7 @@ def test_threads_of_a_step(kind, environment):
 def test_no_more_threads_than_spans(kind, environment):
     environment()
     made = schuss.SGD([np.zeros(SERIAL_BELOW, np.float32)], threads=1000, backend=kind)
-    assert made._engine.workers == len(made._engine.plan.spans) - 1 < 1000
+    assert made._stepper.engine.workers == len(made._stepper.engine.plan.spans) - 1 < 1000
 
 
 STARTED = """

@@ -97,8 +97,8 @@ def test_portions_change_nothing(name, threads, monkeypatch):
         return variant.build(groups, backend=backend, threads=threads)
 
     ours, plain = (build(arrays(SHAPES, np.float32, 0), backend) for backend in ("native", "numpy"))
-    assert ours._engine.two_pass_table is not None
-    portions = len(ours._engine.first_of_portion) - 1
+    assert ours._stepper.engine.two_pass_table is not None
+    portions = len(ours._stepper.engine.first_of_portion) - 1
     assert portions == 1 if name in SHARED else portions > 3
     for step in range(7):
         gradients = arrays(SHAPES, np.float32, 1 + step)
@@ -115,9 +115,9 @@ def test_portions_change_nothing(name, threads, monkeypatch):
                 optimizer.param_groups[1]["lr"] = 0.02
         if step == 3:
             saved = ours.state_dict()
-            ours = build([p.array for p in ours._parameters], "native")
+            ours = build([p.array for p in ours._parameters.memories], "native")
             ours.load_state_dict(saved)
-    for one, other in zip(ours._engine.tensors, plain._engine.tensors, strict=True):
+    for one, other in zip(ours._stepper.engine.tensors, plain._stepper.engine.tensors, strict=True):
         assert_same_bits(one.parameter.array, other.parameter.array)
         for mine, its in zip(one.states, other.states, strict=True):
             assert_same_bits(mine.array, its.array)

@@ -35,7 +35,7 @@ def sizes(dtype, seed):
 
 def everything(opt):
     """The bits of the parameters, and of all that the state dict has."""
-    found = {f"parameter {n}": p.array.tobytes() for n, p in enumerate(opt._parameters)}
+    found = {f"parameter {n}": p.array.tobytes() for n, p in enumerate(opt._parameters.memories)}
     for name, entry in opt.state_dict()["state"].items():
         found |= {f"{name} {key}": np.asarray(value).tobytes() for key, value in entry.items()}
     return found
@@ -142,7 +142,7 @@ def test_estimates_that_cannot_be(estimate, error, message, convention):
         opt.step(good, hessian=estimate)
     assert everything(opt) == before
     with pytest.raises(ValueError, match="shares memory with parameter"):
-        opt.step(good, hessian=[opt._parameters[1].array, good[0]])
+        opt.step(good, hessian=[opt._parameters.memories[1].array, good[0]])
     with pytest.raises(ValueError, match=r"gradient of '0': expected shape"):
         opt.step([np.ones(4), np.ones(3)], hessian=good)
     with pytest.raises(ValueError, match="clip_norm"):

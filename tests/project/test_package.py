@@ -68,7 +68,7 @@ def test_help_begins_with_the_optimizers_by_kind():
 
 @pytest.mark.parametrize("variant", [v for v in registry.VARIANTS.values() if not v.of], ids=str)
 def test_kind_is_what_the_rule_does(variant):
-    (tensor,) = variant.build([np.ones((8, 8), np.float32)], backend="numpy")._engine.tensors
+    (tensor,) = variant.build([np.ones((8, 8), np.float32)], backend="numpy")._stepper.engine.tensors
     if tensor.rule.matrix:
         kind = registry.MATRIX
     elif tensor.rule.measure is None:

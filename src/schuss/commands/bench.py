@@ -190,7 +190,7 @@ def contenders(
     optimizer.step(gradients)
     plain.step(gradients)
     check_equal(optimizer, plain, what)
-    tensors = optimizer._engine.tensors
+    tensors = optimizer._stepper.engine.tensors
     moved = sum(tensor.bytes_moved() for tensor in tensors)
     made = Field(variant, load, optimizer.backend, round(moved), len(tensors[0].states))
     made.contenders.append(Contender("schuss", lambda: optimizer.step(gradients)))
@@ -231,7 +231,7 @@ def _torch_step(
 
 
 def _memory_needed(variant: Variant, load: Workload, with_torch: bool) -> int:
-    states = len(variant.build([np.zeros(1, np.float32)], backend="numpy")._engine.tensors[0].states)
+    states = len(variant.build([np.zeros(1, np.float32)], backend="numpy")._stepper.engine.tensors[0].states)
     copies = 4 if with_torch else 2
     return 4 * (load.parameters * (copies * (1 + states) + 2 + states) + 8 * max(load.sizes))
 

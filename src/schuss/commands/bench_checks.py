@@ -51,7 +51,7 @@ def check_equal(optimizer: Optimizer, reference: Optimizer, what: str) -> None:
     Mismatch
         Where they differ: the tensor, the array and the first element.
     """
-    for one, other in zip(optimizer._engine.tensors, reference._engine.tensors, strict=True):
+    for one, other in zip(optimizer._stepper.engine.tensors, reference._stepper.engine.tensors, strict=True):
         names = ("parameter", *(stream.name for stream in one.spec(False).streams[2:]))
         pairs = zip(*((t.parameter, *t.stored_arrays(), *t.scales()) for t in (one, other)), strict=True)
         for name, (mine, its) in zip(names, pairs, strict=True):

@@ -85,7 +85,7 @@ class _Step:
 
     def __init__(self, optimizer: AdamW, gradients: list[np.ndarray]) -> None:
         self.optimizer, self.gradients = optimizer, gradients
-        tensors = optimizer._engine.tensors
+        tensors = optimizer._stepper.engine.tensors
         self.moved = sum(tensor.bytes_moved() for tensor in tensors)
 
     def __call__(self) -> None:

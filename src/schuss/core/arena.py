@@ -1,22 +1,22 @@
-"""Where an optimizer's own arrays lie."""
+"""The memory of the arrays that an optimizer makes."""
 
 from __future__ import annotations
 
 import numpy as np
 from schuss_kernels.storage.memory import Memory
 
-LINE = 64
-"""Bytes that an array starts at a multiple of: a vector then never lies in two cache lines."""
+LINE_BYTES = 64
+"""Arrays start at a multiple of it, so that a vector never lies in two cache lines."""
 
-HUGE = 4 << 20
-"""Bytes from which NumPy asks Linux for huge pages."""
+HUGE_PAGE_BYTES = 4 << 20
+"""From this size on NumPy asks Linux for huge pages."""
 
-PIECE = 16 << 20
-"""Bytes of a piece at most."""
+MAX_PIECE_BYTES = 16 << 20
+"""Maximum size of a piece."""
 
 
 class Arena:
-    """Makes arrays where others like them lie.
+    """Makes arrays where others like them lie: on the host, or on the device.
 
     On the host, arrays that are too small to have huge pages share pieces of memory that have some: crossing from page
     to page takes 2 to 4 % of a step on the tensors of ResNet18. A piece is as large as all before it together, so at
@@ -28,23 +28,23 @@ class Arena:
         self._used = self._given = 0
 
     def array(self, like: Memory, dtype: np.dtype, fill: float) -> Memory:
-        """A new dense array of a shape, its axes in the order of the other's in memory, every element ``fill``."""
+        """Make a dense array of the shape of ``like``, with its order of axes in memory, every element ``fill``."""
         if not like.on_host:
             return like.allocate_like(dtype, fill)
         return like.carve_like(self._take(like.size * dtype.itemsize), dtype, fill)
 
     def _take(self, size: int) -> np.ndarray:
-        if size >= HUGE:
+        if size >= HUGE_PAGE_BYTES:
             return _lined_up(size)
-        need = -(-max(size, 1) // LINE) * LINE
+        need = -(-max(size, 1) // LINE_BYTES) * LINE_BYTES
         if self._used + need > self._piece.size:
-            self._piece, self._used = _lined_up(min(max(need, self._given), PIECE)), 0
+            self._piece, self._used = _lined_up(min(max(need, self._given), MAX_PIECE_BYTES)), 0
         start, self._used = self._used, self._used + need
         self._given += need
         return self._piece[start : start + size]
 
 
 def _lined_up(size: int) -> np.ndarray:
-    whole = np.empty(size + LINE, np.uint8)
-    start = -int(whole.ctypes.data) % LINE
+    whole = np.empty(size + LINE_BYTES, np.uint8)
+    start = -int(whole.ctypes.data) % LINE_BYTES
     return whole[start : start + size]

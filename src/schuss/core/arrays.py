@@ -1,4 +1,4 @@
-"""Any array a user has -> where it lies and how, or an error that says what is wrong with it."""
+"""Arrays of any library: where their memory lies and how, or an error that says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from schuss_kernels.storage import dtypes
 from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
 
-from .overlap import _overlaps_itself
+from .overlap import overlaps_itself
 
 
 def is_device(array: Any) -> bool:
-    """Whether the array lies in CUDA memory."""
+    """Return whether an array lies in CUDA memory."""
     if isinstance(array, np.ndarray):
         return False
     try:
@@ -22,19 +22,19 @@ def is_device(array: Any) -> bool:
 
 
 def parameter(array: Any, name: str) -> Memory:
-    """A parameter, to be written in place.
+    """Find where a parameter lies, which is to be updated in place.
 
     Raises
     ------
     TypeError
-        When it is no array, or of another dtype than a kernel can work on.
+        When it is no array, or has a dtype that no kernel works on.
     ValueError
         When it is read-only or overlaps itself.
     """
     memory = _memory(array, f"parameter {name!r}", f"float array ({dtypes.names()})")
     if not memory.writable:
         raise ValueError(f"parameter {name!r} is read-only; it is updated in place and must be writable")
-    if _overlaps_itself(memory):
+    if overlaps_itself(memory):
         raise ValueError(
             f"parameter {name!r} overlaps itself (shape {memory.shape}, strides {memory.strides}): some elements share "
             "memory and would be updated twice; pass a copy"
@@ -43,14 +43,14 @@ def parameter(array: Any, name: str) -> Memory:
 
 
 def gradient(array: Any, name: str, like: Memory, written: bool = False) -> Memory:
-    """The gradient of a parameter; ``written``: it is set to zero.
+    """Find where the gradient of a parameter, ``like``, lies. ``written``: it is to be set to zero.
 
     Raises
     ------
     TypeError
-        When it is no array, of a wrong dtype, or not where the parameter is (host or device).
+        When it is no array, has a dtype that no kernel works on, or is not where the parameter is (host or device).
     ValueError
-        When its shape is not the parameter's.
+        When its shape is not the parameter's, or it is to be set to zero and is read-only or overlaps itself.
     """
     if isinstance(array, np.generic):  # what numpy makes of a 0-d result
         array = np.asarray(array)
@@ -63,18 +63,18 @@ def gradient(array: Any, name: str, like: Memory, written: bool = False) -> Memo
         raise TypeError(f"gradient of {name!r}: the parameter is in {there}, the gradient in {here}")
     if written and not memory.writable:
         raise ValueError(f"zero_grad: the gradient of {name!r} is read-only")
-    if written and _overlaps_itself(memory):
+    if written and overlaps_itself(memory):
         raise ValueError(f"zero_grad: the gradient of {name!r} overlaps itself (strides {memory.strides}); pass a copy")
     return memory
 
 
 def copy(array: Any, name: str, like: Memory) -> Memory:
-    """The array that a parameter is copied to: of its shape, dense, its axes in memory in the same order.
+    """Find where the array lies that a parameter, ``like``, is copied to: of its shape, dense, with its order of axes.
 
     Raises
     ------
     TypeError, ValueError
-        When it is no such array, or cannot be written.
+        When it is no such array, is read-only, or is not where the parameter is (host or device).
     """
     what = f"copy_to of {name!r}"
     memory = _memory(array, what, f"float array ({dtypes.names()})")
@@ -128,10 +128,10 @@ def _described(value: Any) -> str:
 
 
 def read(memory: Memory) -> np.ndarray:
-    """A copy of an array, on the host."""
+    """Copy an array to a new one on the host."""
     return memory.read()
 
 
 def write(memory: Memory, values: np.ndarray) -> None:
-    """Put values into an array, rounded to its dtype."""
+    """Write values into an array, rounded to its dtype."""
     memory.write(values)

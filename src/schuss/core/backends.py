@@ -1,9 +1,10 @@
-"""What runs the steps: which backend, and its engine."""
+"""Which backend runs the steps, and its engine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
@@ -15,20 +16,38 @@ BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
 
 
 def check(backend: str) -> None:
-    """Raise a ValueError for what is no backend."""
+    """Raise a ValueError for a backend that does not exist."""
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
 
 
+def checked_threads(threads: Any) -> int | None:
+    """Return a maximum number of threads, None for the default.
+
+    Raises
+    ------
+    ValueError
+        When it is no whole number of at least 1.
+    """
+    if threads is None:
+        return None
+    whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+    if not (whole and threads >= 1):
+        raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
+    return int(threads)
+
+
 def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
-    """The backend for parameters and their rules; what ``"auto"`` stands for.
+    """Return the backend for parameters and their rules: the one asked for, or what ``"auto"`` stands for here.
+
+    ``names``, ``parameters``, ``rules``: one a tensor.
 
     Raises
     ------
     RuntimeError
         When the backend asked for cannot run here.
     TypeError, ValueError
-        When the parameters do not lie where it works.
+        When the parameters do not lie where the backend works (host or device).
     """
     device = [not p.on_host for p in parameters]
     if any(device) and not all(device):
@@ -71,8 +90,19 @@ def _best_on_host(no_compiler: bool, parameters: Sequence[Memory], rules: Sequen
 
 
 def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> Engine:
-    """The engine of a backend, of matrix rules numpy's. ``strict``: of the native one, refuse what was not
-    compiled ahead of time."""
+    """Make the engine of a backend; tensors with a matrix rule get the matrix engine.
+
+    Parameters
+    ----------
+    tensors
+        What it steps.
+    clock
+        One int64, which it raises in every step that moves something.
+    threads
+        Maximum number of threads, None for the default.
+    strict
+        Whether the native engine refuses kernels that were not compiled ahead of time.
+    """
     if backend == "numpy":
         from schuss_kernels.engine.reference import ReferenceEngine
 

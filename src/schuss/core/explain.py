@@ -1,9 +1,8 @@
-"""What an optimizer does in a step, in words."""
+"""A description of what a step moves and what runs it, for people."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.matrix import MixedEngine
@@ -12,10 +11,7 @@ from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.plan.tensor import Tensor
 
-if TYPE_CHECKING:
-    from ..optimizer import Optimizer
-
-_KINDS = {
+_BACKENDS = {
     "native": "compiled ahead of time",
     "numba": "compiled for the CPU by numba",
     "numpy": "whole-array numpy, no kernel",
@@ -23,9 +19,12 @@ _KINDS = {
 }
 
 
-def explain(optimizer: Optimizer) -> str:
-    """The text of :meth:`Optimizer.explain`."""
-    engine = optimizer._engine
+def explain(engine: Engine, optimizer: str, groups: int, steps: int, k: int | None) -> str:
+    """Make the text of :meth:`schuss.Optimizer.explain`.
+
+    ``optimizer``: the name of its class. ``groups``: number of its parameter groups. ``steps``: steps made. ``k``: of
+    Lookahead, None without it.
+    """
     kernels: dict[Spec, list[Tensor]] = defaultdict(list)
     matrices: dict[Rule, list[Tensor]] = defaultdict(list)
     for tensor in engine.tensors:
@@ -36,14 +35,13 @@ def explain(optimizer: Optimizer) -> str:
     elements = sum(t.parameter.size for t in engine.tensors)
     moved = sum(tensor.bytes_moved() for tensor in engine.tensors)
     lines = [
-        f"{type(optimizer).__name__}: {len(engine.tensors)} tensors, {elements:,} parameters, "
-        f"{len(optimizer.param_groups)} group(s), {optimizer.steps} step(s) made",
-        f"backend {engine.name}: {_KINDS[engine.name]}; {_launches(engine)}",
+        f"{optimizer}: {len(engine.tensors)} tensors, {elements:,} parameters, {groups} group(s), {steps} step(s) made",
+        f"backend {engine.name}: {_BACKENDS[engine.name]}; {_launches(engine)}",
         f"a step moves {round(moved):,} bytes" + (f", {moved / elements:.3g} per parameter" if elements else ""),
     ]
-    if optimizer._slow is not None:
-        more = 2 * sum(others["slow"].nbytes for others in optimizer._others)
-        lines.append(f"every {optimizer._slow.every} steps the slow weights too, in the same pass: {more:,} bytes more")
+    if k is not None:
+        more = 2 * sum(tensor.others["slow"].nbytes for tensor in engine.tensors)
+        lines.append(f"every {k} steps the slow weights too, in the same pass: {more:,} bytes more")
     for spec, tensors in kernels.items():
         rule = tensors[0].rule
         states = ", ".join(

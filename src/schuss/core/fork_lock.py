@@ -7,14 +7,14 @@ import threading
 import weakref
 
 FORK_TIMEOUT_S = 10.0
-"""Seconds to wait for a step; a thread that forks inside its own step (in a learning rate, say) waits in vain."""
+"""Seconds that a fork waits for a step. A thread that forks inside its own step (in a learning rate) waits in vain."""
 
 _locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
 _held = threading.local()
 
 
 def step_lock() -> threading.Lock:
-    """A lock to hold while tensors are moved."""
+    """Make a lock to hold while tensors are moved."""
     lock = threading.Lock()
     _locks.add(lock)
     return lock

@@ -1,4 +1,4 @@
-"""Slow weights: when parameters meet them, and how far these go."""
+"""When parameters and slow weights sync, and how far the slow weights go (Lookahead)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SlowWeights:
-    """Parameters meet their slow weights after every ``every``-th step from step number ``since`` on."""
+    """Parameters and slow weights sync after every ``k``-th step, counted from step number ``start`` on.
 
-    every: int
-    share: float
-    since: int
+    ``alpha``: the share of their way to the parameters that the slow weights go in a sync.
+    """
 
-    def meets(self, steps: int) -> bool:
-        """Whether they do after the step that follows so many."""
-        return (steps + 1 - self.since) % self.every == 0
+    k: int
+    alpha: float
+    start: int
+
+    def syncs_after(self, steps: int) -> bool:
+        """Return whether step ``steps + 1`` is followed by a sync."""
+        return (steps + 1 - self.start) % self.k == 0
 
     def phase(self, steps: int) -> int:
-        """Steps since they last did."""
-        return (steps - self.since) % self.every
+        """Return how many of ``steps`` steps have been made since the last sync."""
+        return (steps - self.start) % self.k

@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def need(module: str, package: str, purpose: str) -> ModuleType:
-    """The module, imported. ``package`` is its name to a reader, ``purpose`` what needs it.
+    """Import a module and return it. ``package``: its name to a reader. ``purpose``: what needs it.
 
     Raises
     ------

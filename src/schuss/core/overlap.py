@@ -8,11 +8,11 @@ import numpy as np
 from schuss_kernels.storage.memory import Memory
 
 _WORK = 1_000_000
-"""Bound on the search for a common element of two interleaved arrays."""
+"""Maximum work that numpy does to find a common element of two interleaved arrays."""
 
 
 def overlap(one: Memory, other: Memory) -> bool:
-    """Whether two arrays have memory in common."""
+    """Return whether two arrays have memory in common; True also where that cannot be told in reasonable time."""
     (low, high), (left, right) = one.extent(), other.extent()
     if one.address + low >= other.address + right or other.address + left >= one.address + high:
         return False
@@ -25,7 +25,7 @@ def overlap(one: Memory, other: Memory) -> bool:
 
 
 def overlapping(memories: Sequence[Memory]) -> tuple[int, int] | None:
-    """Numbers of two arrays that overlap, None if there are none."""
+    """Return the indices of two arrays that overlap, the lower first; None if no two do."""
     spans = [(m.address + m.extent()[0], m.address + m.extent()[1], number) for number, m in enumerate(memories)]
     open_until: list[tuple[int, int]] = []
     for low, high, number in sorted(span for span in spans if span[0] < span[1]):
@@ -37,7 +37,8 @@ def overlapping(memories: Sequence[Memory]) -> tuple[int, int] | None:
     return None
 
 
-def _overlaps_itself(memory: Memory) -> bool:
+def overlaps_itself(memory: Memory) -> bool:
+    """Return whether elements of an array share memory; True also for huge arrays of interleaved axes."""
     axes = sorted(
         (abs(stride), extent) for stride, extent in zip(memory.strides, memory.shape, strict=True) if extent > 1
     )
@@ -61,7 +62,7 @@ def _overlaps_itself(memory: Memory) -> bool:
 
 
 def _as_ndarray(memory: Memory) -> np.ndarray:
-    """An ndarray over the same addresses; never read, so they may be a device's."""
+    """Make an ndarray over the same addresses. It is never read: they may be a device's."""
 
     class _Interface:
         __array_interface__ = {  # noqa: RUF012
@@ -76,7 +77,7 @@ def _as_ndarray(memory: Memory) -> np.ndarray:
 
 
 class AddressRanges:
-    """Where parameters lie, to find gradients that lie there too."""
+    """The addresses of the parameters, sorted, to find gradients that share memory with one."""
 
     def __init__(self, parameters: Sequence[Memory], names: Sequence[str]) -> None:
         self._parameters, self._names = parameters, names
@@ -85,7 +86,7 @@ class AddressRanges:
         self._starts, self._ends = np.array(spans, np.int64)[self._order].T
 
     def refuse_overlap(self, memories: Sequence[Memory | None]) -> None:
-        """Raise a ValueError where a gradient, one a parameter, shares memory with a parameter."""
+        """Raise a ValueError where one of ``memories``, the gradients, shares memory with a parameter."""
         reach = np.maximum.accumulate(self._ends)  # of all parameters that start no later
         spans = [(0, 0) if m is None else m.extent() for m in memories]
         where = np.array([0 if m is None else m.address for m in memories], np.int64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -15,12 +16,14 @@ from . import conventions
 from .validate import did_you_mean
 
 Select = Callable[..., Rule]
+"""Chooses a rule by a group's options, which are its keyword arguments."""
 
 FIXED = ("params",)
+"""Keys of a group that cannot be changed."""
 
 
 class EditCount:
-    """How often the groups of an optimizer have been changed: it looks at them again when the number is another."""
+    """Counts how often the options of an optimizer's groups have been changed: a step sees whether there is news."""
 
     count = 0
 
@@ -65,7 +68,7 @@ class ParamGroup(dict[str, Any]):
         if name == "convention" and self._conventions:
             return conventions.checked(value, self._conventions, self._where)
         default = self._defaults[name]
-        if default is None and self._conventions:  # what kind of value it is, all conventions agree on
+        if default is None and self._conventions:  # all conventions agree on the form of the value
             default = next(iter(self._conventions.values())).defaults.get(name)
         return check(name, value, default, self.rule.interval(name), self._where)
 
@@ -92,15 +95,15 @@ class ParamGroup(dict[str, Any]):
         return self
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """The value of an option; every option always has one."""
+        """Return the value of an option; every option always has one."""
         if name not in self:
             raise TypeError(unknown_option(name, self._defaults, self._where))
         return self[name]
 
-    def _kept(self, *_: Any, **__: Any) -> Any:
+    def _refuse_removal(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self._where}: options can be changed, not removed")
 
-    __delitem__ = pop = popitem = clear = _kept
+    __delitem__ = pop = popitem = clear = _refuse_removal
 
     @property
     def options(self) -> dict[str, Any]:
@@ -113,15 +116,21 @@ class ParamGroup(dict[str, Any]):
         return self.options_of(self.rule)
 
     def options_of(self, rule: Rule) -> dict[str, Any]:
-        """The options that one of the rules of its tensors computes a step's scalars from."""
+        """Return the options that ``rule``, one of those that move its tensors, computes a step's scalars from."""
         return {name: self._options[name] for name in rule.scalar_names}
 
     def options_at(self, step: int) -> dict[str, Any]:
-        """The options, the learning rate as it is after ``step`` steps."""
+        """Return the options, the learning rate as it is after ``step`` steps."""
         return {**self._options, "lr": self.learning_rate(step)} if callable(self._options.get("lr")) else self.options
 
     def learning_rate(self, step: int) -> float:
-        """What the learning rate, a function of the step, is at ``step``; checked."""
+        """Return the learning rate, a function of the step, at ``step``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When the function returns no number, or one that a learning rate must not be.
+        """
         value = self._options["lr"](step)
         try:
             return _number(value, self.rule.interval("lr"))
@@ -133,7 +142,15 @@ class ParamGroup(dict[str, Any]):
 
 
 def check(name: str, value: Any, default: Any, interval: Interval, where: str) -> Any:
-    """A hyper-parameter's value in its plain form (float, bool or a tuple of floats), or an error that names it."""
+    """Return a hyper-parameter's value in its plain form: a float, a bool, a tuple of floats, or a function (lr).
+
+    ``default``: says which form it has. ``where``: names its group in errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value has another form, or lies outside ``interval``.
+    """
     if name == "lr" and callable(value):
         return value
     try:
@@ -169,24 +186,75 @@ def _number(value: Any, interval: Interval) -> float:
 
 
 def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:
-    """What to say of an option that does not exist."""
+    """Make the message for an option that does not exist."""
     meant = ", did you mean 'lr'?" if name == "learning_rate" and "lr" in known else did_you_mean(name, known)
     return f"{where}: unknown option {name!r}{meant} (the options are {', '.join(known)})"
 
 
 def as_groups(params: Any) -> tuple[list[Mapping[str, Any]], bool]:
-    """The parameter groups, and whether the caller wrote them as groups."""
-    params = _kept(params)
+    """Return the parameter groups, and whether the caller wrote them as groups."""
+    params = _reusable(params)
     if isinstance(params, (list, tuple)) and params and all(isinstance(p, Mapping) and "params" in p for p in params):
-        return [{**group, "params": _kept(group["params"])} for group in params], True
+        return [{**group, "params": _reusable(group["params"])} for group in params], True
     return [{"params": params}], False
 
 
-def _kept(params: Any) -> Any:
-    """The parameters in a form that can be gone through more than once."""
+def _reusable(params: Any) -> Any:
+    """Return parameters in a form that can be iterated more than once."""
     return list(params) if isinstance(params, Iterator) else params
 
 
 def unwrapped(structures: Sequence[Any]) -> list[Any]:
-    """One structure a group, as it is or in the form ``{"params": structure}``."""
+    """Return one structure a group; each may be written as ``{"params": structure}``."""
     return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]
+
+
+def option_defaults(cls: type, base: type, common: Iterable[str]) -> dict[str, Any]:
+    """Return the hyper-parameters that an optimizer class names in its constructors, and their defaults.
+
+    ``base``: where the search along the classes ends. ``common``: arguments of all optimizers, which are none.
+    """
+    found: dict[str, Any] = {}
+    for owner in cls.__mro__[: cls.__mro__.index(base)]:
+        for parameter in inspect.signature(owner.__init__).parameters.values():  # type: ignore[misc]
+            plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if plain and parameter.name not in ("self", "params", *common):
+                found.setdefault(parameter.name, parameter.default)
+    return found
+
+
+def choose_rule(
+    rule: Any, named: Mapping[str, Any], given: Mapping[str, Any], where: str
+) -> tuple[Select, dict[str, Any]]:
+    """Return what chooses the rule of a group, and the options that groups have with their defaults.
+
+    Parameters
+    ----------
+    rule
+        A :class:`schuss.Rule`, or a function that chooses one by the options.
+    named
+        As :func:`option_defaults` finds it; empty for an optimizer that is built from a rule.
+    given
+        The options of the call.
+    where
+        Names the optimizer in errors.
+
+    Raises
+    ------
+    TypeError
+        When ``rule`` is neither, or an option is unknown.
+    """
+    if isinstance(rule, Rule):
+        empty = Parameter.empty
+        defaults = {name: named.get(name, own) if own is empty else own for name, own in rule.options.items()}
+        select: Select = lambda **_: rule  # noqa: E731
+    elif callable(rule):
+        known = named or dict.fromkeys(given, Parameter.empty)
+        defaults, select = {name: known[name] for name in given if name in known}, rule
+    else:
+        raise TypeError(f"rule: expected a schuss.Rule, got {rule!r}")
+    defaults["maximize"] = False
+    unknown = [name for name in given if name not in defaults]
+    if unknown:
+        raise TypeError(unknown_option(unknown[0], defaults, where))
+    return select, defaults

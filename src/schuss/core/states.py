@@ -1,4 +1,4 @@
-"""Where states, master weights, moving averages and copies are options: made, checked, and filled."""
+"""The arrays that stand beside a parameter: states, master weight, moving average, slow weights, copy."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from .overlap import overlapping
 from .storage_options import StorageOptions
 
 
-def compute(parameter: Memory) -> np.dtype:
-    """The dtype that a parameter is computed in."""
+def compute_dtype(parameter: Memory) -> np.dtype:
+    """Return the dtype that steps of a parameter are computed in: float64 for float64, else float32."""
     storage = storage_of(parameter.dtype)
     assert storage is not None, parameter.dtype
     return storage.compute
 
 
-def state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
-    """A new state of a parameter, every element ``fill``; or a copy of the parameter where it is ``PARAMETER``."""
+def new_state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+    """Make a state of a parameter, every element ``fill``; a copy of the parameter where ``fill`` is ``PARAMETER``."""
     if fill is PARAMETER:
-        return _like(arena, parameter, compute(parameter))
+        return _like(arena, parameter, compute_dtype(parameter))
     shape = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     if shape is not None:
-        return arena.array(_dense(parameter, shape, compute(parameter)), compute(parameter), fill)
-    if not options.quantizes(parameter.size):
-        return arena.array(parameter, compute(parameter) if options.state is None else options.state.dtype, fill)
+        return arena.array(_dense(parameter, shape, compute_dtype(parameter)), compute_dtype(parameter), fill)
+    if not options.states_in_8bit(parameter.size):
+        return arena.array(parameter, compute_dtype(parameter) if options.state is None else options.state.dtype, fill)
     storage = quantized_storages(rule)[rule.State._fields.index(field)]
     code, scale = quantization.encode(np.full(1, fill, np.float32), storage is CODES)
     row = quantization.scale_count(parameter.size)
@@ -45,53 +45,57 @@ def state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, 
 
 
 def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
-    """The shape of a state of a parameter."""
+    """Return the shape of a state of a parameter: the parameter's, unless a matrix rule says otherwise."""
     own = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
     return parameter.shape if own is None else own
 
 
 def _dense(parameter: Memory, shape: tuple[int, ...], dtype: np.dtype) -> Memory:
-    """The layout of an array in C order, where the parameter lies."""
+    """Describe an array in C order that is to lie where the parameter does, and has no memory yet."""
     strides = dense_strides(shape, range(len(shape)), dtype.itemsize)
     return replace(parameter, array=None, address=0, dtype=dtype, shape=shape, strides=strides)
 
 
 def _like(arena: Arena, parameter: Memory, dtype: np.dtype) -> Memory:
-    """A new array with the parameter's values."""
+    """Make an array with the parameter's values."""
     made = arena.array(parameter, dtype, 0.0)
     arrays.write(made, arrays.read(parameter).astype(dtype))
     return made
 
 
 def beside(arena: Arena, options: StorageOptions, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
-    """What a tensor has beside its states: master weight, moving average, copy."""
+    """Make what a parameter has beside its states: master weight and moving average, and the copy it is given."""
     others = {}
     if options.master == "float32":
         others["master"] = _like(arena, parameter, np.dtype(np.float32))
     elif options.master:
         others["master"] = arena.array(parameter, np.dtype(np.uint16), 0)
     if options.ema is not None:
-        others["ema"] = _like(arena, parameter, compute(parameter))
+        others["ema"] = _like(arena, parameter, compute_dtype(parameter))
     if copy is not None:
         others["copy"] = copy  # written in the first step
     return others
 
 
-def weights(arena: Arena, options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
-    """A new array with the parameter's values in the type it is computed in: its master weight's, where it has one."""
-    dtype = compute(parameter)
-    made = arena.array(parameter, dtype, 0.0)
+def exact(options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> np.ndarray:
+    """Return a copy of a parameter's values in its compute dtype: of its master weight, where it has one."""
     values = arrays.read(parameter)
     if options.master == "float32":
         values = arrays.read(others["master"])
     elif options.master:
         values = joined(values.view(np.uint16), arrays.read(others["master"]))
-    arrays.write(made, values.astype(dtype))
+    return values.astype(compute_dtype(parameter))
+
+
+def copy_of_weights(arena: Arena, options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> Memory:
+    """Make an array in the parameter's compute dtype with its values; with its master weight's, where it has one."""
+    made = arena.array(parameter, compute_dtype(parameter), 0.0)
+    arrays.write(made, exact(options, parameter, others))
     return made
 
 
-def check(options: StorageOptions, names: Sequence[str], parameters: Sequence[Memory]) -> None:
-    """Raise a ValueError where parameters cannot be options as they are to be."""
+def check_storage(options: StorageOptions, names: Sequence[str], parameters: Sequence[Memory]) -> None:
+    """Raise a ValueError where parameters cannot be stored as the options say, naming one."""
     for name, parameter in zip(names, parameters, strict=True):
         if options.master and parameter.dtype.itemsize != 2:
             raise ValueError(
@@ -99,13 +103,19 @@ def check(options: StorageOptions, names: Sequence[str], parameters: Sequence[Me
             )
         if options.master == "remainder" and parameter.dtype.name != "bfloat16":
             raise ValueError(f"master='remainder': parameter {name!r} is {parameter.dtype}, expected bfloat16")
-    few_bits = options.eight is not None or (options.state is not None and options.state.itemsize == 2)
+    few_bits = options.min_8bit_size is not None or (options.state is not None and options.state.itemsize == 2)
     if options.stochastic and not few_bits and (options.master or all(p.dtype.itemsize > 2 for p in parameters)):
         raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits or fewer")
 
 
 def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memory]) -> list[Memory | None]:
-    """The arrays that the parameters are copied to, checked."""
+    """Check the arrays that parameters are copied to (``given``, one a parameter) and find where they lie.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When one cannot be used, or shares memory with a parameter or another copy.
+    """
     made: list[Memory | None] = [
         arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, parameters, strict=True)
     ]
@@ -115,14 +125,14 @@ def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memo
     return made
 
 
-def shown(states: dict[str, Memory]) -> dict[str, Memory]:
-    """States by the names that they are saved under, scales beside their codes."""
+def by_saved_name(states: dict[str, Memory]) -> dict[str, Memory]:
+    """Return states by the names that they are saved under; 8-bit codes are followed by their scales."""
     scales = {f"{field}.scale": memory.scales for field, memory in states.items() if memory.scales is not None}
     return {**states, **scales}
 
 
 def expected_gradient(parameter: Memory) -> tuple[np.dtype, tuple[int, ...]]:
-    """The gradient to expect: the parameter's dtype; its strides where it is dense, C order where it is not."""
+    """Return dtype and strides (bytes) of the gradient to expect: the parameter's, C order where it is not dense."""
     order = memory_order(parameter.shape, parameter.strides)
     if dense_strides(parameter.shape, order, parameter.dtype.itemsize) != parameter.strides:
         order = list(range(len(parameter.shape)))

@@ -1,4 +1,4 @@
-"""How many steps every tensor has made, and what numbers its group carries from step to step."""
+"""How many steps every tensor has made, and the running numbers that its rule carries from step to step."""
 
 from __future__ import annotations
 
@@ -11,65 +11,109 @@ from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.two_pass import TwoPassTable
 
 History = tuple[int, Any]
-"""Steps that a tensor has made, and the running numbers of its rule after them (None where it has none)."""
+"""Steps that a tensor has made, and the running numbers of its rule after them (None where the rule has none)."""
 
 
 @dataclass
 class StepGroup:
-    """Tensors of one group and rule that have the same history, and so share their scalars.
+    """Tensors of one parameter group and rule that have the same history, and so share their scalars.
 
-    ``group``: which of the optimizer's pairs of a group and a rule. ``step``: steps they had made when the blocks were.
-    ``running``: the running numbers before step ``at`` from then on, ``after`` those after it: which of the two they
-    are is for the clock to say. Where they are ``lent`` to an engine's turns, in a row of these, they are what that
-    says.
+    Attributes
+    ----------
+    group_rule
+        Index of their parameter group and rule in :attr:`.Stepper.group_rules`.
+    step
+        Steps that they had made when the step groups were formed.
+    running, at, after
+        The running numbers before the step that ``at`` steps since then precede, and those after it. Which of the two
+        hold now, the clock says.
+    table_row
+        A two-pass table and a row of it, where that holds the running numbers instead.
+    members
+        Numbers of the tensors.
+    dtypes
+        The dtypes that they are computed in, each once.
     """
 
-    group: int
+    group_rule: int
     step: int
     running: Any
     members: list[int] = field(default_factory=list)
     dtypes: list[np.dtype] = field(default_factory=list)
     at: int = 0
     after: Any = None
-    lent: tuple[TwoPassTable, int] | None = None
+    table_row: tuple[TwoPassTable, int] | None = None
 
     @property
     def slot(self) -> int:
+        """The slot of the engine's scalars that they share: the number of the first of them."""
         return self.members[0]
 
-    def now(self, elapsed: int) -> Any:
-        """The running numbers when ``elapsed`` steps have been made since the blocks were."""
-        if self.lent is not None:
-            turns, row = self.lent
-            return turns.running_of(row, type(self.running))
+    def running_now(self, elapsed: int) -> Any:
+        """Return the running numbers when ``elapsed`` steps have been made since the step groups were formed."""
+        if self.table_row is not None:
+            table, row = self.table_row
+            return table.running_of(row, type(self.running))
         if elapsed > self.at:
             self.running, self.at = self.after, elapsed
         return self.running
 
+    def running_before_step(self, rule: Rule, elapsed: int) -> Any:
+        """Take the running numbers back from a table, and return those that the next step of ``rule`` starts from.
+
+        These are the rule's first ones where the tensors had another rule before.
+        """
+        assert rule.running is not None
+        running = self.running_now(elapsed)
+        if type(running) is not rule.running:
+            running = rule.running()
+        self.running, self.at, self.table_row = running, elapsed, None
+        return running
+
 
 class StepCounts:
-    """The blocks of all tensors. ``clock``: one int64, steps that moved something; the engines raise it.
+    """The step groups of all tensors.
 
-    ``groups``: every tensor's group (see :class:`StepGroup`); ``dtypes``: what it is computed in.
+    Parameters
+    ----------
+    clock
+        One int64: steps that moved something. The engines raise it.
+    group_rule_of
+        For every tensor the index of its parameter group and rule.
+    dtypes
+        For every tensor the dtype that it is computed in.
+
+    Attributes
+    ----------
+    made, since
+        Steps made, and what the clock said, when the step groups were formed.
+    groups, idle
+        The step groups of the tensors that have gradients, and of those that have none.
     """
 
-    def __init__(self, clock: np.ndarray, groups: Sequence[int], dtypes: Sequence[np.dtype]) -> None:
-        self.clock, self._groups, self._kinds = clock, list(groups), dtypes
-        self._alone, self._together = [False] * len(groups), [False] * len(groups)
-        self.restart(0, [(0, None)] * len(groups))
+    def __init__(self, clock: np.ndarray, group_rule_of: Sequence[int], dtypes: Sequence[np.dtype]) -> None:
+        self.clock, self._group_rule_of, self._dtypes = clock, list(group_rule_of), dtypes
+        self._own_scalars, self._shared_history = [False] * len(dtypes), [False] * len(dtypes)
+        self.restart(0, [(0, None)] * len(dtypes))
 
-    def separate(self, groups: Sequence[int], alone: Sequence[bool], together: Sequence[bool]) -> None:
-        """Say which group tensors belong to, which have scalars of their own, and so a block, and which have their
-        group's history where they have no gradient too."""
-        made = list(groups), list(alone), list(together)
-        if made != (self._groups, self._alone, self._together):
+    def regroup(
+        self, group_rule_of: Sequence[int], own_scalars: Sequence[bool], shared_history: Sequence[bool]
+    ) -> None:
+        """Form the step groups anew where what follows, one entry a tensor, has changed.
+
+        ``group_rule_of``: the index of its parameter group and rule. ``own_scalars``: whether it has scalars of its
+        own, and so a step group. ``shared_history``: whether its history goes on with its group's in steps without a
+        gradient too.
+        """
+        wanted = list(group_rule_of), list(own_scalars), list(shared_history)
+        if wanted != (self._group_rule_of, self._own_scalars, self._shared_history):
             steps, histories, active = self.steps, self.histories(), self.active()
-            self._groups, self._alone, self._together = made
+            self._group_rule_of, self._own_scalars, self._shared_history = wanted
             self.restart(steps, histories, active)
 
     @property
     def elapsed(self) -> int:
-        """Steps made since the blocks were."""
+        """Steps made since the step groups were formed."""
         return self.clock.item() - self.since
 
     @property
@@ -78,56 +122,48 @@ class StepCounts:
         return self.made + self.elapsed
 
     def restart(self, made: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
-        """Set the steps made, every tensor's history, and which tensors have gradients (all, where not given)."""
+        """Set the steps made, every tensor's history, and which tensors have gradients (None: all)."""
         everyone = range(len(histories))
-        blocks = self._partition(everyone if active is None else active, histories)
+        groups = self._partition(everyone if active is None else active, histories)
         idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), histories)
         # In one go, so that nothing (Ctrl-C) comes between.
-        self.made, self.since, self.blocks, self.idle = made, self.clock.item(), blocks, idle
+        self.made, self.since, self.groups, self.idle = made, self.clock.item(), groups, idle
 
     def active(self) -> list[int]:
-        """The tensors that have gradients."""
-        return sorted(number for block in self.blocks for number in block.members)
+        """Return the numbers of the tensors that have gradients, in order."""
+        return sorted(number for group in self.groups for number in group.members)
 
     def slots(self) -> list[int | None]:
-        """Every tensor's slot of the scalars, None where it has no gradient."""
-        slots: list[int | None] = [None] * len(self._groups)
-        for block in self.blocks:
-            for number in block.members:
-                slots[number] = block.slot
+        """Return every tensor's slot of the engine's scalars, None where it has no gradient."""
+        slots: list[int | None] = [None] * len(self._group_rule_of)
+        for group in self.groups:
+            for number in group.members:
+                slots[number] = group.slot
         return slots
 
     def histories(self) -> list[History]:
-        """Every tensor's, as they are now."""
-        found: list[History] = [(0, None)] * len(self._groups)
+        """Return every tensor's history, as it is now."""
+        found: list[History] = [(0, None)] * len(self._group_rule_of)
         shared: dict[int, History] = {}
-        for block in self.blocks:
-            history = block.step + self.elapsed, block.now(self.elapsed)
-            shared.setdefault(block.group, history)
-            for number in block.members:
+        for group in self.groups:
+            history = group.step + self.elapsed, group.running_now(self.elapsed)
+            shared.setdefault(group.group_rule, history)
+            for number in group.members:
                 found[number] = history
-        for block in self.idle:
-            for number in block.members:
-                own = block.step, block.now(0)
-                found[number] = shared.get(block.group, own) if self._together[number] else own
+        for group in self.idle:
+            for number in group.members:
+                own = group.step, group.running_now(0)
+                found[number] = shared.get(group.group_rule, own) if self._shared_history[number] else own
         return found
 
     def _partition(self, members: Iterable[int], histories: Sequence[History]) -> list[StepGroup]:
-        blocks: dict[Any, StepGroup] = {}
+        """Put tensors into step groups."""
+        groups: dict[Any, StepGroup] = {}
         for number in members:
-            shared = self._groups[number], *histories[number]
-            block = blocks.setdefault((*shared, number if self._alone[number] else None), StepGroup(*shared))
-            block.members.append(number)
-            if self._kinds[number] not in block.dtypes:
-                block.dtypes.append(self._kinds[number])
-        return list(blocks.values())
-
-
-def running_before(rule: Rule, block: StepGroup, elapsed: int) -> Any:
-    """The running numbers that a rule's step starts from: its own where the group did not have the rule before."""
-    assert rule.running is not None
-    running = block.now(elapsed)
-    if type(running) is not rule.running:
-        running = rule.running()
-    block.running, block.at, block.lent = running, elapsed, None
-    return running
+            shared = self._group_rule_of[number], *histories[number]
+            alone = number if self._own_scalars[number] else None
+            group = groups.setdefault((*shared, alone), StepGroup(*shared))
+            group.members.append(number)
+            if self._dtypes[number] not in group.dtypes:
+                group.dtypes.append(self._dtypes[number])
+        return list(groups.values())

@@ -1,4 +1,4 @@
-"""What rides along in a step: scaling, clipping and zeroing of the gradients, and skipping of steps."""
+"""The options of a step: scaling, clipping and zeroing of the gradients, and skipping of steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 EPS = 1e-6
-"""Added to the norm that clip_norm is divided by, as in torch."""
+"""Added to the norm that ``clip_norm`` is divided by, as in torch."""
 
 
 class StepInfo(NamedTuple):
-    """What :meth:`schuss.Optimizer.step` found. ``grad_norm``: of the scaled gradients, None where nobody asked."""
+    """What :meth:`schuss.Optimizer.step` returns.
+
+    ``grad_norm``: 2-norm of all scaled gradients, None where no option asked for it. ``skipped``: whether
+    ``skip_nonfinite`` left everything as it was.
+    """
 
     grad_norm: float | None
     skipped: bool
@@ -31,12 +35,12 @@ class StepOptions(NamedTuple):
     def checked(
         cls, grad_scale: Any, clip_norm: Any, clip_value: Any, skip_nonfinite: Any, zero_grad: Any
     ) -> StepOptions:
-        """The options, or an error that names what does not fit.
+        """Check the options as :meth:`schuss.Optimizer.step` takes them.
 
         Raises
         ------
         TypeError, ValueError
-            For what is no number, not finite, or negative where it must not be.
+            For an option that is no number, not finite, or negative where it must not be; the message names it.
         """
         return cls(
             1.0 if grad_scale is None else _number("grad_scale", grad_scale, -math.inf),
@@ -48,11 +52,11 @@ class StepOptions(NamedTuple):
 
     @property
     def needs_grad_norm(self) -> bool:
-        """Whether the gradients have to be read before the step."""
+        """Whether the gradients have to be read before anything is moved: for their norm, or for what is not finite."""
         return self.clip_norm is not None or self.skip_nonfinite
 
-    def coefficient(self, norm: float) -> float:
-        """What the gradients are scaled by to keep to ``clip_norm``."""
+    def clip_coefficient(self, norm: float) -> float:
+        """Return what to multiply gradients of a 2-norm by, so that it is ``clip_norm`` at most."""
         if self.clip_norm is None:
             return 1.0
         coefficient = self.clip_norm / (norm + EPS)
@@ -76,4 +80,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 DEFAULT_OPTIONS = StepOptions()
+"""The options of a step without options."""
+
 MOVED = StepInfo(None, False)
+"""What such a step returns."""

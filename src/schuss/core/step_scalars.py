@@ -1,4 +1,4 @@
-"""The numbers of a step: what every block of tensors is given by its rule, and what rides along."""
+"""The scalars of a step: what every group of tensors is given by its rule, its riders and the options of the step."""
 
 from __future__ import annotations
 
@@ -16,133 +16,140 @@ from schuss_kernels.rules import is_built_in
 from schuss_kernels.storage.stochastic_rounding import key as random_key
 
 from .param_groups import ParamGroup
-from .step_counts import StepCounts, StepGroup, running_before
+from .step_counts import StepCounts, StepGroup
 from .storage_options import StorageOptions
 
 
 @dataclass
 class SharedScalars:
-    """Blocks that start every step from the same numbers. ``own``: running numbers that are theirs alone, and so each
-    is in an SharedScalars of its own."""
+    """Step groups that start every step from the same scalars.
 
-    blocks: list[StepGroup]
-    own: bool
+    ``running``: whether they have running numbers, which are one step group's alone: there is only one in it then.
+    """
+
+    groups: list[StepGroup]
+    running: bool
 
     def __post_init__(self) -> None:
-        self.slots = [block.slot for block in self.blocks]
-        self.dtypes = list(dict.fromkeys(kind for block in self.blocks for kind in block.dtypes))
+        self.slots = [group.slot for group in self.groups]
+        self.dtypes = list(dict.fromkeys(dtype for group in self.groups for dtype in group.dtypes))
 
 
 class StepScalars:
-    """Gives the engine the numbers of the next step, block by block of ``counts``."""
+    """Gives an engine the scalars of the next step, for every step group of ``counts``."""
 
     measures = False
-    """Whether a rule has a measure, so that there is a first pass."""
+    """Whether a rule has a measure, so that a step has two passes."""
 
     def __init__(self, counts: StepCounts) -> None:
         self._counts = counts
-        self._begun: list[tuple[Any, ...]] = []  # what the second pass goes on from
-        self._alike: list[SharedScalars] = []
-        self._gathered: tuple[Any, TwoPassTable | None] = None, None  # the blocks and turns that these are for
-        self._standing: tuple[Any, Any] = None, None  # the engine and blocks whose numbers hold for every step to come
+        self._begun: list[tuple[Any, ...]] = []  # what the update pass goes on from
+        self._shared: list[SharedScalars] = []
+        self._shared_for: tuple[Any, TwoPassTable | None] = None, None  # the step groups and table that these are for
+        self._valid_for: tuple[Any, Any] = None, None  # the engine and step groups whose scalars hold for all steps
 
-    def look(self, groups: Sequence[ParamGroup], rules: Sequence[Rule], storage: StorageOptions, share: float) -> None:
-        """Take in what the groups say now: one for each of ``rules``. ``share``: how far slow weights go."""
-        self._rules, self._storage, self._share = rules, storage, share
-        self._gathered = self._standing = None, None
+    def set_options(
+        self, groups: Sequence[ParamGroup], rules: Sequence[Rule], storage: StorageOptions, alpha: float
+    ) -> None:
+        """Take in the options: one parameter group for each of ``rules``. ``alpha``: of Lookahead, 0 without it."""
+        self._rules, self._storage, self._alpha = rules, storage, alpha
+        self._shared_for = self._valid_for = None, None
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
         self._scheduled = [
-            (form, group)
-            for form, (group, rule) in enumerate(zip(groups, rules, strict=True))
+            (index, group)
+            for index, (group, rule) in enumerate(zip(groups, rules, strict=True))
             if callable(group.get("lr")) and "lr" in rule.scalar_names
         ]
-        # What the riders' numbers are where nothing rides, which is mostly: made once.
+        # The riders of a step without options, which most steps are: made once.
         same = storage.ema is None and not storage.stochastic
         self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
-        # Only of the built-in rules is it certain that the same options give the same numbers.
+        # Only of the built-in rules is it certain that the same options give the same scalars.
         others = [rule for rule in rules if not (rule.constant_scalars and is_built_in(rule))]
-        self._steady = same and not self._scheduled and not others
+        self._constant = same and not self._scheduled and not others
 
     def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
-        """``scale``: of the gradients, ``clip``: what they are limited to. Where a rule has a measure, these are the
-        numbers to measure with."""
+        """Give the engine the scalars of the next step; where a rule has a measure, those to measure with.
+
+        ``scale``: what the gradients are multiplied by. ``clip``: the limit of their elements.
+        """
         counts, options = self._counts, self._options
-        at_rest = scale == 1.0 and clip is None
-        if at_rest and self._standing[0] is engine and self._standing[1] is counts.blocks:
+        plain_step = scale == 1.0 and clip is None
+        if plain_step and self._valid_for[0] is engine and self._valid_for[1] is counts.groups:
             return
-        self._standing = None, None
+        self._valid_for = None, None
         elapsed = counts.clock.item() - counts.since
         if self._scheduled:
             options = options.copy()
-            for number, scheduled in self._scheduled:
-                options[number] = {**options[number], "lr": scheduled.learning_rate(counts.made + elapsed)}
-        if self._gathered[0] is not counts.blocks or self._gathered[1] is not engine.two_pass_table:
-            self._gather(engine.two_pass_table, elapsed)
-        plain = self._plain if at_rest else None
+            for index, scheduled in self._scheduled:
+                options[index] = {**options[index], "lr": scheduled.learning_rate(counts.made + elapsed)}
+        if self._shared_for[0] is not counts.groups or self._shared_for[1] is not engine.two_pass_table:
+            self._share(engine.two_pass_table, elapsed)
+        plain = self._plain if plain_step else None
         self._begun.clear()
-        for alike in self._alike:
-            block, running = alike.blocks[0], None
-            group, step = block.group, block.step + elapsed + 1
-            rule, given = self._rules[group], options[group]
-            if alike.own:
-                running = running_before(rule, block, elapsed)
-            riders = self._riders(scale * self._signs[group], clip, step) if plain is None else plain[group]
-            made = rule.begin(step, given, running)
-            engine.prepare(alike.slots, alike.dtypes, riders, made[0], (rule, step, given, running, None))
-            if alike.own:
-                block.after = made[1]
+        for shared in self._shared:
+            group, running = shared.groups[0], None
+            index, step = group.group_rule, group.step + elapsed + 1
+            rule, given = self._rules[index], options[index]
+            if shared.running:
+                running = group.running_before_step(rule, elapsed)
+            riders = self._riders(scale * self._signs[index], clip, step) if plain is None else plain[index]
+            begun = rule.begin(step, given, running)
+            engine.prepare(shared.slots, shared.dtypes, riders, begun[0], (rule, step, given, running, None))
+            if shared.running:
+                group.after = begun[1]
             if rule.measure is not None:
-                self._begun.append((alike.blocks, riders, made, step, given, running))
-        if at_rest and self._steady and engine.keeps_scalars:
-            self._standing = engine, counts.blocks
+                self._begun.append((shared.groups, riders, begun, step, given, running))
+        if plain_step and self._constant and engine.keeps_scalars:
+            self._valid_for = engine, counts.groups
 
-    def _gather(self, turns: TwoPassTable | None, elapsed: int) -> None:
-        """Find the blocks that are alike, and lend running numbers to turns that can go on with them."""
+    def _share(self, table: TwoPassTable | None, elapsed: int) -> None:
+        """Find the step groups that share scalars; the two-pass table takes over the running numbers that it can."""
         counts, rules = self._counts, self._rules
         found: dict[Any, list[StepGroup]] = {}
         taken: list[StepGroup] = []
-        lent: list[SharedRow] = []
-        for block in counts.blocks:
-            rule, running, own = rules[block.group], (), None
-            if turns is not None and rule.measure is not None:
+        rows: list[SharedRow] = []
+        for group in counts.groups:
+            rule, running, alone = rules[group.group_rule], (), None
+            if table is not None and rule.measure is not None:
                 if rule.running is not None:
-                    running = running_before(rule, block, elapsed)
-                taken.append(block)
-                lent.append(SharedRow(block.members, block.step + 1 - counts.since, running, block.group))
+                    running = group.running_before_step(rule, elapsed)
+                taken.append(group)
+                rows.append(SharedRow(group.members, group.step + 1 - counts.since, running, group.group_rule))
             elif rule.running is not None:
-                own = block.slot
-            found.setdefault((block.group, block.step, own), []).append(block)
-        if turns is not None:
-            for block, row in zip(taken, turns.begin(lent), strict=True):
-                if rules[block.group].running is not None:
-                    block.lent = turns, row
-        self._alike = [SharedScalars(blocks, own is not None) for (_, _, own), blocks in found.items()]
-        self._gathered = counts.blocks, turns
+                alone = group.slot
+            found.setdefault((group.group_rule, group.step, alone), []).append(group)
+        if table is not None:
+            for group, row in zip(taken, table.begin(rows), strict=True):
+                if rules[group.group_rule].running is not None:
+                    group.table_row = table, row
+        self._shared = [SharedScalars(groups, alone is not None) for (_, _, alone), groups in found.items()]
+        self._shared_for = counts.groups, table
 
     def measure(self, engine: Engine) -> None:
-        """The first pass of rules that have a measure: what is added up goes into their numbers."""
-        found = engine.measure()
-        for blocks, riders, begun, step, given, running in self._begun:
-            rule = self._rules[blocks[0].group]
-            for block in blocks:
+        """Make the measure pass, and give the engine the scalars of the update pass, which its sums go into."""
+        measured = engine.measure()
+        for groups, riders, begun, step, given, running in self._begun:
+            rule = self._rules[groups[0].group_rule]
+            for group in groups:
                 if rule.over == "tensor":
-                    sums = found[block.slot]
+                    sums = measured[group.slot]
                 else:
-                    sums = folded(np.array([found[number] for number in self._of_group(block.group)]))
-                scalars, block.after = rule.end(begun, sums, step)
-                engine.prepare([block.slot], block.dtypes, riders, scalars, (rule, step, given, running, sums))
+                    sums = folded(np.array([measured[number] for number in self._active(group.group_rule)]))
+                scalars, group.after = rule.end(begun, sums, step)
+                engine.prepare([group.slot], group.dtypes, riders, scalars, (rule, step, given, running, sums))
 
-    def _of_group(self, group: int) -> list[int]:
-        """The tensors of a group that have gradients."""
-        return sorted(number for block in self._counts.blocks if block.group == group for number in block.members)
+    def _active(self, group_rule: int) -> list[int]:
+        """Return the tensors of a parameter group and rule that have gradients, in order."""
+        groups = [group for group in self._counts.groups if group.group_rule == group_rule]
+        return sorted(number for group in groups for number in group.members)
 
     def _riders(self, scale: float, clip: float | None, step: int) -> Riders:
-        """The riders' numbers of a step."""
-        kept = self._storage
-        if clip is None and kept.ema is None and not kept.stochastic:
-            return Riders(scale, slow_step=self._share)
-        keep = 0.0 if kept.ema is None else kept.ema
-        high, low = random_key(kept.seed, step) if kept.stochastic else (0, 0)
-        return Riders(scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), self._share)
+        """Make the riders' numbers of a step."""
+        storage = self._storage
+        if clip is None and storage.ema is None and not storage.stochastic:
+            return Riders(scale, slow_step=self._alpha)
+        keep = 0.0 if storage.ema is None else storage.ema
+        high, low = random_key(storage.seed, step) if storage.stochastic else (0, 0)
+        return Riders(scale, clip or 0.0, keep, 1.0 - keep, float(high), float(low), self._alpha)

@@ -1,4 +1,4 @@
-"""What every optimizer takes beside its hyper-parameters: how values are kept, and what else a step writes."""
+"""The options that every optimizer has beside its hyper-parameters, most of them about how values are stored."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from schuss_kernels.storage.dtypes import BY_NAME, Storage
 
 from .validate import did_you_mean
 
-EIGHT = "8bit"
-STATE_DTYPES = ("float32", "bfloat16", "float16", EIGHT)
+STATE_8BIT = "8bit"
+STATE_DTYPES = ("float32", "bfloat16", "float16", STATE_8BIT)
 MIN_8BIT_SIZE = 4096
-"""What a small tensor's states take hardly counts, and biases and norms are sensitive (Dettmers et al. 2022)."""
+"""States of smaller tensors take little memory, and biases and norms are sensitive (Dettmers et al. 2022)."""
 
 MASTERS = ("float32", "remainder")
 ROUNDINGS = ("nearest", "stochastic")
 
 
 class CommonOptions(TypedDict, total=False):
-    """The keyword arguments that all optimizers have; :class:`schuss.Optimizer` says what they mean."""
+    """The keyword arguments of all optimizers; :class:`schuss.Optimizer` says what they mean."""
 
     maximize: bool
     threads: int | None
@@ -37,30 +37,45 @@ class CommonOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class StorageOptions:
-    """How values are kept, checked. ``state``: None: as they are computed. ``eight``: the least elements of a tensor
-    whose states are in 8 bits, None: they never are."""
+    """How values are stored, checked.
+
+    Attributes
+    ----------
+    state
+        Storage of the states, None for the dtype that they are computed in.
+    master
+        ``"float32"`` or ``"remainder"``, empty without master weights.
+    stochastic
+        Whether values are rounded at random.
+    seed
+        Of the random bits.
+    ema
+        Decay of the moving average of the parameters, None without one.
+    min_8bit_size
+        Minimum of elements of a tensor whose states are in 8 bits, None where no states are.
+    """
 
     state: Storage | None
     master: str
     stochastic: bool
     seed: int
     ema: float | None
-    eight: int | None = None
+    min_8bit_size: int | None = None
 
-    def quantizes(self, size: int) -> bool:
-        """Whether the states of a tensor of so many elements are in 8 bits."""
-        return self.eight is not None and size >= self.eight
+    def states_in_8bit(self, size: int) -> bool:
+        """Return whether the states of a tensor of ``size`` elements are in 8 bits."""
+        return self.min_8bit_size is not None and size >= self.min_8bit_size
 
 
 def storage_options(
     state_dtype: Any, master: Any, rounding: Any, seed: Any, ema: Any, min_8bit_size: Any
 ) -> StorageOptions:
-    """The arguments of these names, checked.
+    """Check the options of :class:`schuss.Optimizer` that have these names.
 
     Raises
     ------
     TypeError, ValueError
-        For what is none of the values there are.
+        For a value that an option does not have; the message names the option.
     """
     if state_dtype is not None and not isinstance(state_dtype, str):
         try:
@@ -69,8 +84,8 @@ def storage_options(
             raise TypeError(f"state_dtype: expected {_or(STATE_DTYPES)} or None, got {state_dtype!r}") from None
     if state_dtype is not None:
         _one_of("state_dtype", state_dtype, STATE_DTYPES)
-    eight = _whole("min_8bit_size", min_8bit_size, 1 << 63)
-    state = None if state_dtype in (None, EIGHT) else BY_NAME[state_dtype]
+    smallest = _whole("min_8bit_size", min_8bit_size, 1 << 63)
+    state = None if state_dtype in (None, STATE_8BIT) else BY_NAME[state_dtype]
     if state is not None:
         _ = state.dtype  # tells where ml_dtypes is missing
     seed = _whole("seed", seed, 1 << 64)
@@ -86,7 +101,7 @@ def storage_options(
         _one_of("rounding", rounding, ROUNDINGS) == "stochastic",
         seed,
         ema,
-        eight if state_dtype == EIGHT else None,
+        smallest if state_dtype == STATE_8BIT else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant."""
+"""Hints for error messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``", did you mean 'adamw'?"`` where a known name is near, else nothing."""
+    """Return ``", did you mean 'adamw'?"`` where a known name is near, else an empty string."""
     import difflib  # here: only mistakes need it
 
     near = difflib.get_close_matches(name, list(known), 1)

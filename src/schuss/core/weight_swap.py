@@ -1,4 +1,4 @@
-"""Other values in the parameters for a while: moving averages, or means of the iterates."""
+"""Other values in the parameters for a while: their moving averages, or the means of their iterates."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from . import arrays
 
 
 class WeightSwap:
-    """Puts values into parameters, and what they held back."""
+    """Puts other values into parameters, and later what they held before."""
 
     def __init__(self, parameters: Sequence[Memory]) -> None:
         self._parameters = parameters
         self._held: list[np.ndarray] = []
-        self.why = ""
-        """Why the parameters are not what is trained; empty where they are."""
+        self.reason = ""
+        """Says why the parameters do not hold what is trained; empty where they do."""
 
     def refuse(self, what: str) -> None:
-        """Raise where the parameters are not what is trained.
+        """Refuse a method, ``what``, where the parameters do not hold what is trained.
 
         Raises
         ------
         RuntimeError
-            Which says why they are not.
+            With the method and the reason.
         """
-        if self.why:
-            raise RuntimeError(f"{what} {self.why}")
+        if self.reason:
+            raise RuntimeError(f"{what} {self.reason}")
 
-    def put(self, values: Sequence[np.ndarray], why: str) -> None:
-        """Keep what the parameters hold, and give them these values."""
+    def swap_in(self, values: Sequence[np.ndarray], reason: str) -> None:
+        """Save what the parameters hold, and write ``values``, one array a parameter, into them."""
         with DeferInterrupt():
             self._held = [arrays.read(parameter) for parameter in self._parameters]
-            self.why = why
+            self.reason = reason
             for parameter, value in zip(self._parameters, values, strict=True):
                 arrays.write(parameter, value)
 
-    def back(self) -> None:
-        """Give the parameters what they held, where they hold something else."""
-        if not self.why:
+    def swap_back(self) -> None:
+        """Write what was saved back into the parameters; do nothing where no other values were swapped in."""
+        if not self.reason:
             return
         with DeferInterrupt():
             for parameter, value in zip(self._parameters, self._held, strict=True):
                 arrays.write(parameter, value)
-            self._held, self.why = [], ""
+            self._held, self.reason = [], ""

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 from schuss_kernels.rules import asgd
 
-from ..core import tree
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
@@ -63,4 +62,4 @@ class ASGD(Optimizer):
     @property
     def averaged_params(self) -> Any:
         """The averages of the parameters, in the structure of the parameters: the arrays themselves (``ax``)."""
-        return tree.built(self._node, [states["ax"].array for states in self._states])
+        return self._parameters.build(states["ax"].array for states in self._stepper.states)

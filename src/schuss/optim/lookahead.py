@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import tree
 from ..core.step_options import StepInfo
+from ..core.wrapper import Wrapper
 from ..optimizer import Optimizer
 from .schedule_free import ScheduleFree
 
 
-class Lookahead:
+class Lookahead(Wrapper):
     """Lookahead: k steps of an optimizer forward, then back to a point on the way there.
 
     Beside every parameter stands its slow weight, which starts as the parameter. After every k-th step the slow weight
@@ -20,8 +20,8 @@ class Lookahead:
     optimizer's own.
 
     What else a step does sees the parameter as it is after both: a moving average (``ema=``), a copy (``copy_to=``), a
-    master weight. A tensor that has no gradient in the k-th step is left alone, as always: it meets its slow weight k
-    steps later.
+    master weight. A tensor that has no gradient in the k-th step is left alone, as always: it syncs with its slow
+    weight k steps later.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ class Lookahead:
         where it is; all that it has (``param_groups``, ``accumulate()``, ``use_ema()``, ``state_dict()``, ...) this has
         too. Steps of either are steps of both.
     k
-        Steps from one meeting to the next, a whole number of at least 1.
+        Steps from one sync to the next, a whole number of at least 1.
     alpha
         How far the slow weights go, above 0 and at most 1.
 
     State: ``slow`` of every parameter, in the type that is computed in. ``state_dict()`` has it, and the steps since
-    the last meeting.
+    the last sync.
 
     Raises
     ------
@@ -67,38 +67,29 @@ class Lookahead:
                 f"Lookahead: {type(optimizer).__name__} has an average of its own, which slow weights would take apart"
             )
         try:
-            every = operator.index(k)
+            steps = operator.index(k)
         except TypeError:
             raise TypeError(f"Lookahead: k: expected a whole number, got {k!r}") from None
-        if every < 1 or isinstance(k, bool):
+        if steps < 1 or isinstance(k, bool):
             raise ValueError(f"Lookahead: k: expected a whole number of at least 1, got {k!r}")
         if isinstance(alpha, (bool, np.bool_)) or not isinstance(alpha, (int, float, np.integer, np.floating)):
             raise TypeError(f"Lookahead: alpha: expected a number, got {alpha!r}")
         if not 0.0 < alpha <= 1.0:
             raise ValueError(f"Lookahead: alpha: expected a number above 0 and at most 1, got {alpha!r}")
-        optimizer._look_ahead(every, float(alpha))
+        optimizer._stepper.add_slow_weights(steps, float(alpha))
         self.optimizer = optimizer
-        self.k, self.alpha = every, float(alpha)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """The optimizer's: whoever asks whether this is one is told so."""
-        return type(self.optimizer)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "optimizer":  # asked for before there is one
-            raise AttributeError(name)
-        return getattr(self.optimizer, name)
+        self.k, self.alpha = steps, float(alpha)
 
     def step(self, *args: Any, **kwargs: Any) -> StepInfo:
-        """The optimizer's step, and after every k-th the meeting of parameters and slow weights."""
+        """Make a step of the optimizer; parameters and slow weights sync after every k-th."""
         info: StepInfo = self.optimizer.step(*args, **kwargs)
         return info
 
     @property
     def slow_params(self) -> Any:
         """The slow weights, in the structure of the parameters: the arrays themselves."""
-        return tree.built(self.optimizer._node, [others["slow"].array for others in self.optimizer._others])
+        optimizer = self.optimizer
+        return optimizer._parameters.build(memory.array for memory in optimizer._stepper.slow_weights())
 
     def __repr__(self) -> str:
         return f"<Lookahead, k={self.k}, alpha={self.alpha:g}: {self.optimizer!r}>"

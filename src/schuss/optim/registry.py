@@ -182,7 +182,7 @@ def _listed(key: str) -> Listed:
 
     variant = VARIANTS[key]
     shape = (512, 512) if variant.kind == MATRIX else (1, 1)
-    (tensor,) = variant.build([np.zeros(shape, np.float32)], backend="numpy")._engine.tensors
+    (tensor,) = variant.build([np.zeros(shape, np.float32)], backend="numpy")._stepper.engine.tensors
     bytes_per_parameter = tensor.bytes_moved() / tensor.parameter.size
     return Listed(
         name=variant.key,

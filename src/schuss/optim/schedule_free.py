@@ -6,14 +6,13 @@ from typing import Any, Unpack
 
 import numpy as np
 from schuss_kernels.rules import schedule_free
-from schuss_kernels.storage import stochastic_rounding
 
-from ..core import arrays, states
+from ..core import arrays
 from ..core.param_groups import ParamGroup
 from ..core.storage_options import CommonOptions
 from ..optimizer import Optimizer
 
-_WHY = "in evaluation mode: the parameters hold the mean x; call train() first"
+_EVALUATING = "in evaluation mode: the parameters hold the mean x; call train() first"
 
 
 class ScheduleFree(Optimizer):
@@ -35,25 +34,26 @@ class ScheduleFree(Optimizer):
         RuntimeError
             Inside :meth:`use_ema`.
         """
-        with self._lock:
-            if self._swap.why == _WHY:
-                return
-            self._swap.refuse("eval()")
-            self._swap.put([self._mean(number) for number in range(len(self._parameters))], _WHY)
+        swap, tensors = self._parameters.swap, range(len(self._parameters.names))
+        with self._stepper.lock:
+            if swap.reason != _EVALUATING:
+                swap.refuse("eval()")
+                swap.swap_in([self._mean(number) for number in tensors], _EVALUATING)
 
     def train(self) -> None:
         """Have the parameters hold y again, to the last bit what they held before :meth:`eval`.
 
         A second time does nothing.
         """
-        with self._lock:
-            if self._swap.why == _WHY:
-                self._swap.back()
+        swap = self._parameters.swap
+        with self._stepper.lock:
+            if swap.reason == _EVALUATING:
+                swap.swap_back()
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Evaluation mode for the length of a ``with`` block; after it, the mode that was there before."""
-        before = self._swap.why == _WHY
+        before = self._parameters.swap.reason == _EVALUATING
         self.eval()
         try:
             yield
@@ -62,25 +62,17 @@ class ScheduleFree(Optimizer):
                 self.train()
 
     def _mean(self, number: int) -> np.ndarray:
-        """x of one tensor: ``y + (1 - 1 / beta) * (z - y)``."""
-        y, z = self._held(number), arrays.read(self._states[number]["z"])
-        kind = y.dtype.type
+        """Compute x of one tensor, in its compute dtype: ``y + (1 - 1 / beta) * (z - y)``."""
+        parameters, stepper = self._parameters, self._stepper
+        y, z = stepper.exact(number), arrays.read(stepper.states[number]["z"])
+        beta = self._beta(parameters.groups[parameters.group_of[number]])
         with np.errstate(all="ignore"):
-            x: np.ndarray = y + kind(1.0 - 1.0 / self._beta(self._groups[self._group_of[number]])) * (z - y)
+            x: np.ndarray = y + y.dtype.type(1.0 - 1.0 / beta) * (z - y)
         return x
-
-    def _held(self, number: int) -> np.ndarray:
-        """y of one tensor, as it is computed."""
-        parameter, master = self._parameters[number], self._others[number].get("master")
-        held = arrays.read(parameter)
-        if master is None:
-            return held.astype(states.compute(parameter))
-        kept = arrays.read(master)
-        return stochastic_rounding.joined(held.view(np.uint16), kept) if self._storage.master == "remainder" else kept
 
     @staticmethod
     def _beta(group: ParamGroup) -> float:
-        """How near y is to x."""
+        """Return how near y is to x."""
         return float(group["betas"][0])
 
 

@@ -13,10 +13,8 @@ from schuss_kernels.rules import sophia
 from schuss_kernels.storage.memory import Memory
 from schuss_kernels.storage.stochastic_rounding import key as random_key
 
-from ..core import states as states_
-from ..core import tree
+from ..core import states
 from ..core.overlap import overlap
-from ..core.param_groups import unwrapped
 from ..core.step_options import StepInfo, StepOptions
 from ..core.storage_options import CommonOptions
 from ..optimizer import ACCUMULATED, Optimizer
@@ -90,7 +88,7 @@ class Sophia(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         self._given = threading.local()  # the estimate on its way from step() to where the lock is held
-        self._waiting: list[Memory | None] = []
+        self._hessians: tuple[Engine, Engine] | None = None  # that of the steps, and the one made for it
         super().__init__(
             params,
             sophia.rule_for,
@@ -152,94 +150,95 @@ class Sophia(Optimizer):
         TypeError, ValueError
             When the structure or an array does not fit. Nothing is changed then.
         """
-        with self._lock:
-            self._swap.refuse("update_hessian()")
-            memories = self._estimates(hessian)
-            if self._edits.count != self._seen:
-                self._look_at_groups()
-            self._use_stream(stream)
-            self._move_hessian(memories)
+        stepper = self._stepper
+        with stepper.lock:
+            self._parameters.swap.refuse("update_hessian()")
+            memories = self._check_estimates(hessian)
+            if stepper.seen_edits != stepper.edits.count:
+                stepper.take_in_edits()
+            stepper.use_stream(stream)
+            self._update_hessians(memories)
 
     def _step(self, gradients: list[Any], options: StepOptions) -> StepInfo:
         estimate = getattr(self._given, "estimate", None)
         if estimate is None:
             return super()._step(gradients, options)
-        memories = self._estimates(estimate)
-        late = [self._groups[group]["convention"] == "optax" for group in self._group_of]
+        parameters = self._parameters
+        memories = self._check_estimates(estimate)
+        late = [parameters.groups[group]["convention"] == "optax" for group in parameters.group_of]
         after = [memory if wait else None for memory, wait in zip(memories, late, strict=True)]
         if options.zero_grad:
             self._refuse_zeroed(gradients, after)
-        self._configure(options)
-        self._waiting = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
-        try:
-            with DeferInterrupt():
-                info = self._step_with_norm(gradients, options)
-                if not info.skipped:
-                    self._before_update()  # where no tensor had a gradient
-                    self._move_hessian(after)
-        finally:
-            self._waiting = []
+        before: list[Memory | None] = [None if wait else memory for memory, wait in zip(memories, late, strict=True)]
+
+        def before_update() -> None:
+            pending, before[:] = list(before), [None] * len(before)
+            self._update_hessians(pending)
+
+        with DeferInterrupt():
+            info = self._stepper.step_after(gradients, options, before_update)
+            if not info.skipped:
+                before_update()  # where no tensor had a gradient
+                self._update_hessians(after)
         return info
 
-    def _before_update(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._move_hessian(waiting)
-
-    def _estimates(self, hessian: Any) -> list[Memory | None]:
-        """The arrays of an estimate, checked as gradients are."""
-        grouped = self._grouped and isinstance(hessian, (list, tuple))
-        given = tree.match(self._node, unwrapped(hessian) if grouped else hessian, "hessian")
+    def _check_estimates(self, hessian: Any) -> list[Memory | None]:
+        """Find where the arrays of an estimate lie, checked as gradients are."""
+        given = self._parameters.match(hessian, "hessian")
         try:
-            return self._looked_at(given, False)
+            return self._parameters.check_gradients(given)
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("gradient", "hessian estimate")) from None
 
     def _refuse_zeroed(self, gradients: list[Any], after: Sequence[Memory | None]) -> None:
         """Raise where an estimate that is read after the step shares memory with a gradient that is zeroed in it."""
-        matched = self._match(gradients) if self._as_given is not None else gradients
-        found = [memory for memory in self._looked_at(matched, True) if memory is not None]
-        for name, memory in zip(self._names, after, strict=True):
+        parameters = self._parameters
+        matched = gradients if parameters.flat_type is None else parameters.match(gradients)
+        found = [memory for memory in parameters.check_gradients(matched, True) if memory is not None]
+        for name, memory in zip(parameters.names, after, strict=True):
             if memory is not None and any(overlap(memory, gradient) for gradient in found):
                 raise ValueError(
                     f"zero_grad: the hessian estimate of {name!r} shares memory with a gradient; pass a copy"
                 )
 
-    def _rebuild_engine(self) -> None:
-        super()._rebuild_engine()
-        self._hessians: Engine | None = None  # the states may be others now
-
-    def _move_hessian(self, memories: Sequence[Memory | None]) -> None:
-        """One launch over the tensors with an estimate; their parameters and first moments stay."""
-        if all(memory is None for memory in memories):
-            return
-        if self._hessians is None:
+    def _hessian_engine(self) -> Engine:
+        """Return the engine that updates the running means: another one once the states may be others."""
+        parameters, stepper = self._parameters, self._stepper
+        if self._hessians is None or self._hessians[0] is not stepper.engine:
             tensors = [
                 Tensor(
                     name,
                     sophia.SOPHIA_HESSIAN,
                     parameter,
-                    (states["hessian"],),
-                    *states_.expected_gradient(parameter),
-                    stochastic=self._storage.stochastic,
+                    (held["hessian"],),
+                    *states.expected_gradient(parameter),
+                    stochastic=stepper.storage.stochastic,
                 )
-                for name, parameter, states in zip(self._names, self._parameters, self._states, strict=True)
+                for name, parameter, held in zip(parameters.names, parameters.memories, stepper.states, strict=True)
             ]
-            self._hessians = self._make_engine(tensors, np.zeros(1, np.int64))
-        engine = self._hessians
-        engine.stream = self._engine.stream
-        slots: dict[int, int] = {}
-        kinds: dict[int, list[np.dtype]] = {}
-        for number, (memory, group) in enumerate(zip(memories, self._group_of, strict=True)):
+            self._hessians = stepper.engine, stepper.make_engine(tensors, np.zeros(1, np.int64))
+        return self._hessians[1]
+
+    def _update_hessians(self, memories: Sequence[Memory | None]) -> None:
+        """Take estimates, one a tensor, into the running means: one launch, which leaves all else as it is."""
+        if all(memory is None for memory in memories):
+            return
+        parameters, stepper = self._parameters, self._stepper
+        engine = self._hessian_engine()
+        engine.stream = stepper.engine.stream
+        slots: dict[int, int] = {}  # of every parameter group with an estimate
+        dtypes: dict[int, list[np.dtype]] = {}
+        for number, (memory, group) in enumerate(zip(memories, parameters.group_of, strict=True)):
             if memory is not None:
                 slots.setdefault(group, number)
-                kinds.setdefault(group, []).append(states_.compute(self._parameters[number]))
+                dtypes.setdefault(group, []).append(states.compute_dtype(parameters.memories[number]))
         engine.set_slots(
-            [None if m is None else slots[group] for m, group in zip(memories, self._group_of, strict=True)]
+            [None if m is None else slots[group] for m, group in zip(memories, parameters.group_of, strict=True)]
         )
-        high, low = random_key(self._storage.seed, -1 - self.steps)  # other bits than those of any step
+        high, low = random_key(stepper.storage.seed, -1 - self.steps)  # other bits than those of any step
         for group, slot in slots.items():
-            options = {"betas": self._groups[group]["betas"]}
+            options = {"betas": parameters.groups[group]["betas"]}
             riders = Riders(key_high=float(high), key_low=float(low))
-            rule, computed = sophia.SOPHIA_HESSIAN, list(dict.fromkeys(kinds[group]))
+            rule, computed = sophia.SOPHIA_HESSIAN, list(dict.fromkeys(dtypes[group]))
             engine.prepare([slot], computed, riders, rule.begin(1, options)[0], (rule, 1, options, None, None))
         engine.step(list(memories))

@@ -1,0 +1,364 @@
+"""What a step needs: the engine for the rules that the groups choose now, its scalars, the step counts, the states."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from schuss_kernels.engine.base import Engine
+from schuss_kernels.lang.rule import Rule
+from schuss_kernels.plan.tensor import Tensor
+from schuss_kernels.storage.memory import Memory
+
+from . import arrays, backends, states
+from .arena import Arena
+from .fork_lock import step_lock
+from .lookahead import SlowWeights
+from .overlap import overlapping
+from .parameters import Parameters
+from .state_dict import Checkpoint, Progress, TensorState
+from .step_counts import History, StepCounts
+from .step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
+from .step_scalars import StepScalars
+from .storage_options import StorageOptions
+
+
+class GroupRule(NamedTuple):
+    """A parameter group's number, and a rule that moves tensors of it: the group's own, or one it leaves them to."""
+
+    group: int
+    rule: Rule
+
+
+class Stepper:
+    """Steps the parameters with one engine, which it builds anew whenever the groups choose other rules.
+
+    Parameters
+    ----------
+    parameters, storage
+        What to step, and how values are stored.
+    copies
+        For every parameter the array that it is copied to, or None.
+    backend
+        ``"native"``, ``"numba"``, ``"numpy"`` or ``"cuda"``.
+    strict
+        Whether the native backend refuses kernels that were not compiled ahead of time.
+    threads
+        Maximum number of threads, None for the default.
+
+    Attributes
+    ----------
+    lock
+        Held while tensors are moved. Whoever calls a method that moves or replaces something holds it; only
+        :meth:`add_slow_weights` takes it itself.
+    clock
+        One int64: steps that moved something. The engines raise it in the call that moves the tensors.
+    states, others
+        For every tensor the states by name, and what else is stored beside it: ``master``, ``ema``, ``copy``, ``slow``.
+    seen_edits
+        ``edits.count`` when the options of the groups were last taken in; -1: the engine must be built anew.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        storage: StorageOptions,
+        copies: Sequence[Memory | None],
+        backend: str,
+        strict: bool,
+        threads: int | None,
+    ) -> None:
+        self.parameters, self.storage, self.backend = parameters, storage, backend
+        self._strict, self._threads = strict, threads
+        self.lock = step_lock()
+        self.clock = np.zeros(1, np.int64)
+        self.edits, self.seen_edits = parameters.edits, 0
+        self.options = DEFAULT_OPTIONS
+        self.slow: SlowWeights | None = None
+        self.arena = Arena()
+        self.states: list[dict[str, Memory]] = [{} for _ in parameters.names]
+        self.others = [
+            states.beside(self.arena, storage, *pair) for pair in zip(parameters.memories, copies, strict=True)
+        ]
+        self.counts = StepCounts(
+            self.clock, parameters.group_of, [states.compute_dtype(p) for p in parameters.memories]
+        )
+        self.scalars = StepScalars(self.counts)
+        self.rebuild_engine()
+        self.take_in_edits()
+
+    # ---------------------------------------------------------------------------------------------------- stepping
+
+    def step(self, gradients: list[Any], options: StepOptions) -> StepInfo:
+        """Move every tensor that has a gradient. ``gradients``: one a tensor, not looked at yet.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a gradient that does not fit; nothing is moved then.
+        """
+        if options is not self.options:
+            self.configure(options)
+        engine, scalars = self.engine, self.scalars
+        if self.slow is not None:
+            engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
+        if scalars.measures or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
+            return self._step_with_norm(gradients, options, None)
+        scalars.prepare(engine, options.scale, options.clip_value)
+        if not engine.try_step(gradients):
+            placed = self._place(gradients)  # held until the launch is over
+            if placed:
+                scalars.prepare(engine, options.scale, options.clip_value)  # the active tensors may be others
+                engine.launch()
+        return MOVED
+
+    def step_after(self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None]) -> StepInfo:
+        """Make a step as :meth:`step` does; ``before_update`` is called once all checks are passed.
+
+        It is not called where no tensor has a gradient, or the step is skipped.
+        """
+        if options is not self.options:
+            self.configure(options)
+        if self.slow is not None:
+            self.engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
+        return self._step_with_norm(gradients, options, before_update)
+
+    def _step_with_norm(
+        self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None] | None
+    ) -> StepInfo:
+        """Make a step that reads the gradients before it moves anything: for their norm, or for a rule's measure."""
+        engine, scalars = self.engine, self.scalars
+        norm, scale = None, options.scale
+        placed = list(gradients)  # for the length of the step: others may change the caller's list
+        if not engine.try_set_gradients(placed):
+            placed = self._place(placed)
+            if not placed:
+                return StepInfo(0.0 if options.needs_grad_norm else None, False)
+        if options.needs_grad_norm:
+            squares, finite = engine.squares()
+            norm = math.sqrt(squares) * abs(scale)
+            if options.skip_nonfinite and not finite:
+                return StepInfo(norm, True)
+            scale *= options.clip_coefficient(norm)
+        if before_update is not None:
+            before_update()
+        scalars.prepare(engine, scale, options.clip_value)
+        if engine.two_pass_table is not None:
+            engine.step_two_pass()
+            return StepInfo(norm, False)
+        if scalars.measures:
+            scalars.measure(engine)
+        engine.launch()
+        return StepInfo(norm, False)
+
+    def _place(self, gradients: list[Any]) -> list[Memory]:
+        """Check gradients that the engine could not take at once, and give them to it.
+
+        Returns those that there are, to be held until the step is made: a number, as ``numpy.float64`` is one, lies in
+        an array that nobody else holds.
+        """
+        parameters, zero_grad = self.parameters, self.options.zero_grad
+        if parameters.flat_type is not None:  # they are as the caller gave them
+            gradients = parameters.match(gradients)
+        memories = parameters.check_gradients(gradients, zero_grad)
+        active = [number for number, memory in enumerate(memories) if memory is not None]
+        placed = [memory for memory in memories if memory is not None]
+        if not placed:
+            return []
+        if zero_grad:
+            clash = overlapping(placed)
+            if clash is not None:
+                one, other = (parameters.names[active[number]] for number in clash)
+                raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
+        with self._rebuild_on_error():
+            if active != self.counts.active():
+                self._restart(self.counts.steps, self.counts.histories(), active)
+            self.engine.set_gradients(memories)
+        return placed
+
+    def configure(self, options: StepOptions) -> None:
+        """Tell the engine what the next steps do beside the update."""
+        with self._rebuild_on_error():
+            self.engine.configure(options.clip_value is not None, options.zero_grad, options.needs_grad_norm)
+            self.options = options
+
+    def use_stream(self, stream: Any) -> None:
+        """Launch the next step on a CUDA stream, None for the default one.
+
+        Raises
+        ------
+        TypeError
+            For a stream on a backend that has none.
+        """
+        if self.backend == "cuda":
+            self.engine.stream = stream
+        elif stream is not None:
+            raise TypeError(f"stream: backend {self.backend!r} has no streams; expected None, got {stream!r}")
+
+    # ---------------------------------------------------------------------------------------------------- rebuilding
+
+    @contextlib.contextmanager
+    def _rebuild_on_error(self) -> Iterator[None]:
+        """Where an error, or Ctrl-C, ends what is done inside, the next step builds the engine anew."""
+        seen, self.seen_edits = self.seen_edits, -1
+        yield
+        self.seen_edits = seen
+
+    def take_in_edits(self) -> None:
+        """Take in what was changed in the groups' options since the last step."""
+        parameters, seen = self.parameters, self.edits.count
+        pairs = zip(parameters.groups, self.group_rules, strict=False)  # the groups' own rules come first
+        if self.seen_edits < 0 or any(group.rule is not rule for group, (_, rule) in pairs):
+            self.rebuild_engine()
+        self.scalars.set_options(
+            [parameters.groups[number] for number, _ in self.group_rules],
+            [rule for _, rule in self.group_rules],
+            self.storage,
+            0.0 if self.slow is None else self.slow.alpha,
+        )
+        self.seen_edits = seen
+
+    def rebuild_engine(self) -> None:
+        """Build the engine for the rules that the groups' options choose now; states that there are, stay."""
+        parameters, storage = self.parameters, self.storage
+        options = [group.options_at(self.counts.steps) for group in parameters.groups]
+        indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
+        index_of, tensors, kept = [], [], []
+        for number, parameter in enumerate(parameters.memories):
+            group, rule = parameters.group_of[number], parameters.rule_of(number)
+            index_of.append(indices.setdefault(GroupRule(group, rule), len(indices)))
+            held = dict(self.states[number])
+            for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
+                if field not in held or held[field].shape != states.state_shape(rule, field, parameter):
+                    held[field] = states.new_state(self.arena, storage, parameter, rule, field, value)
+            kept.append(held)
+            tensors.append(
+                Tensor(
+                    parameters.names[number],
+                    rule,
+                    parameter,
+                    tuple(held[field] for field in rule.State._fields),
+                    *states.expected_gradient(parameter),
+                    others=self.others[number],
+                    master=storage.master,
+                    stochastic=storage.stochastic,
+                )
+            )
+        group_rules = list(indices)
+        over = [None if rule.measure is None else rule.over for _, rule in group_rules]
+        with self._rebuild_on_error():
+            self.counts.regroup(
+                index_of, [over[index] == "tensor" for index in index_of], [over[index] == "all" for index in index_of]
+            )
+            self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
+            self.states, self.group_rules = kept, group_rules
+            self.engine.set_slots(self.counts.slots())
+
+    def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
+        """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
+        return backends.engine(self.backend, tensors, clock, self._threads, self._strict)
+
+    def _restart(self, steps: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
+        """Set the steps made, every tensor's history, and which tensors have gradients (None: all)."""
+        with self._rebuild_on_error():
+            self.counts.restart(steps, histories, active)
+            self.engine.set_slots(self.counts.slots())
+
+    # ------------------------------------------------------------------------------------- what stands beside a tensor
+
+    def averages(self) -> list[Memory]:
+        """Return the moving averages of the parameters.
+
+        Raises
+        ------
+        RuntimeError
+            When there are none.
+        """
+        if self.storage.ema is None:
+            raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
+        return [others["ema"] for others in self.others]
+
+    def exact(self, number: int) -> np.ndarray:
+        """Return a copy of a parameter's values in its compute dtype: of its master weight, where it has one."""
+        return states.exact(self.storage, self.parameters.memories[number], self.others[number])
+
+    def slow_weights(self) -> list[Memory]:
+        """Return the slow weights of all parameters."""
+        return [others["slow"] for others in self.others]
+
+    def add_slow_weights(self, k: int, alpha: float) -> None:
+        """Have slow weights from here on, as :class:`schuss.Lookahead` describes them.
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            Where the parameters hold other values than those that are trained, or there are slow weights already.
+        """
+        with self.lock:
+            self.parameters.swap.refuse("Lookahead()")
+            if self.slow is not None:
+                raise ValueError("Lookahead: this optimizer has slow weights already")
+            slow = [
+                states.copy_of_weights(self.arena, self.storage, *pair)
+                for pair in zip(self.parameters.memories, self.others, strict=True)
+            ]
+            with self._rebuild_on_error():
+                for others, memory in zip(self.others, slow, strict=True):
+                    others["slow"] = memory
+                self.slow = SlowWeights(k, alpha, self.counts.steps)
+            self.seen_edits = -1  # the engine has to know them
+            self.take_in_edits()
+
+    # --------------------------------------------------------------------------------------------- saving and loading
+
+    def progress(self) -> Progress:
+        """Return how far training has come, as a state dict has it."""
+        steps = self.counts.steps
+        return Progress(
+            steps,
+            self.storage.seed if self.storage.stochastic else None,
+            None if self.slow is None else self.slow.phase(steps),
+        )
+
+    def tensor_states(self) -> list[TensorState]:
+        """Return what a state dict has of every tensor: the states that its rule has now, master weight, average.
+
+        Options that were changed may have left other states behind.
+        """
+        parts = zip(
+            self.parameters.names,
+            self.parameters.rules(),
+            self.counts.histories(),
+            self.states,
+            self.others,
+            strict=True,
+        )
+        return [
+            TensorState(
+                name,
+                rule,
+                history,
+                {
+                    **states.by_saved_name({field: held[field] for field in rule.State._fields}),
+                    **{other: memory for other, memory in others.items() if other != "copy"},
+                },
+            )
+            for name, rule, history, held, others in parts
+        ]
+
+    def restore(self, progress: Progress, checkpoint: Checkpoint) -> None:
+        """Go on from a checked state dict."""
+        for memory, values in checkpoint.writes:
+            arrays.write(memory, values)
+        self.states = [
+            {field: held[field] for field in rule.State._fields}
+            for rule, held in zip(self.parameters.rules(), self.states, strict=True)
+        ]
+        self.storage = replace(self.storage, seed=progress.seed or 0)
+        if self.slow is not None:
+            self.slow = replace(self.slow, start=progress.steps - (progress.phase or 0))
+        self._restart(progress.steps, checkpoint.histories)

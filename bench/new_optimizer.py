@@ -41,8 +41,8 @@ row and column.
 
 *Rates* are learning rates that the tests use: of the network that reads digits (`schuss demo digits_mlp`; within two
 points of AdamW's accuracy after 20 epochs), and of a parabola and of Rosenbrock's valley, where the rate falls to zero
-along half a wave of the cosine over {steps:,} steps and the descent ends at the minimum. `tests/test_convergence.py`
-says which do not, and why.
+along half a wave of the cosine over {steps:,} steps and the descent ends at the minimum.
+`tests/optim/test_convergence.py` says which do not, and why.
 
 | name | class | states | bytes | kind | rates | source |
 |:---|:---|:---|---:|:---|:---|:---|

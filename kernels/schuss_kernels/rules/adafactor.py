@@ -203,7 +203,7 @@ AXES = {"torch": last_two, "keras": last_two, "optax": largest_two, "paper": las
 
 
 @functools.cache
-def _rule(convention, with_momentum, min_dim):
+def _of_sides(convention, with_momentum, min_dim):
     """The rule for matrices whose sides have at least ``min_dim`` elements."""
     found, axes = CONVENTIONS[convention], AXES[convention]
     rule = found.forms["momentum"] if with_momentum else found.rule
@@ -220,4 +220,4 @@ def rule_for(*, beta2_decay, d, momentum, min_dim, convention, **_):
         raise ValueError(f"beta2_decay: expected a number of at most 0, got {beta2_decay!r}")
     if d == 0.0:
         raise ValueError("d, the limit of a step's root mean square, must be above 0; got 0.0")
-    return _rule(convention, momentum != 0.0, min_dim)
+    return _of_sides(convention, momentum != 0.0, min_dim)

@@ -241,9 +241,12 @@ def test_it_is_as_the_optimizer_in_all_else():
 
 def test_minimize_takes_it():
     found = schuss.minimize(
-        lambda x: ((x - 3.0) ** 2).sum(), np.zeros(2), jac=lambda x: 2.0 * (x - 3.0), steps=200,
+        lambda x: ((x - 3.0) ** 2).sum(),
+        np.zeros(2),
+        jac=lambda x: 2.0 * (x - 3.0),
+        steps=200,
         optimizer=lambda params, **_: schuss.Lookahead(schuss.SGD(params, lr=0.1)),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.x, 3.0, rtol=1e-4)
 
 

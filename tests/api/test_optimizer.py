@@ -278,12 +278,19 @@ def test_state_dict_reads_like_this():
         "steps": 1,
         "param_groups": [
             {
-                "lr": 0.5, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False,
-                "convention": "torch", "maximize": False, "rule": "sgd_momentum", "params": ["w"],
+                "lr": 0.5,
+                "momentum": 0.9,
+                "dampening": 0.0,
+                "weight_decay": 0.0,
+                "nesterov": False,
+                "convention": "torch",
+                "maximize": False,
+                "rule": "sgd_momentum",
+                "params": ["w"],
             }
         ],
         "state": {"w": {"step": 1}},
-    }  # fmt: skip
+    }
 
 
 def test_state_with_a_schedule():

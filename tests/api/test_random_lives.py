@@ -40,10 +40,22 @@ RIDERS = {
     "zero_grad": [True],
 }
 EDITS = [
-    {"lr": 0.003}, {"lr": 0.2}, {"lr": 0.0}, {"maximize": True}, {"maximize": False}, {"weight_decay": 0.0},
-    {"weight_decay": 0.05}, {"betas": (0.5, 0.9)}, {"amsgrad": True}, {"momentum": 0.0}, {"momentum": 0.7},
-    {"eps": 1e-4}, {"nesterov": True}, {"decoupled_weight_decay": True}, {"clip": True},
-]  # fmt: skip
+    {"lr": 0.003},
+    {"lr": 0.2},
+    {"lr": 0.0},
+    {"maximize": True},
+    {"maximize": False},
+    {"weight_decay": 0.0},
+    {"weight_decay": 0.05},
+    {"betas": (0.5, 0.9)},
+    {"amsgrad": True},
+    {"momentum": 0.0},
+    {"momentum": 0.7},
+    {"eps": 1e-4},
+    {"nesterov": True},
+    {"decoupled_weight_decay": True},
+    {"clip": True},
+]
 STRANGE = [np.nan, np.inf, -np.inf, 0.0, -0.0]
 
 
@@ -193,9 +205,16 @@ class Life:
     def happen(self):
         """Something, steps more often than others."""
         rare = [
-            self.accumulate, self.step_with_sums, self.edit, self.lose, self.save_and_load, self.go_on_as_another,
-            self.look_at_the_average, self.evaluate, self.write,
-        ]  # fmt: skip
+            self.accumulate,
+            self.step_with_sums,
+            self.edit,
+            self.lose,
+            self.save_and_load,
+            self.go_on_as_another,
+            self.look_at_the_average,
+            self.evaluate,
+            self.write,
+        ]
         self.draw.choice([self.step] * len(rare) + rare)()
 
 

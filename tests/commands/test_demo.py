@@ -127,9 +127,19 @@ def test_seed(capsys, tmp_path):
 
 def test_batch_sizes_are_compared(capsys, tmp_path):
     out = ran(
-        capsys, "blobs_network", "--optimizer", "adam", "--strategy", "mini-batch", "--batch-size", "32,64,128",
-        "--epochs", 3, "--out", tmp_path,
-    )  # fmt: skip
+        capsys,
+        "blobs_network",
+        "--optimizer",
+        "adam",
+        "--strategy",
+        "mini-batch",
+        "--batch-size",
+        "32,64,128",
+        "--epochs",
+        3,
+        "--out",
+        tmp_path,
+    )
     steps_of = dict(re.findall(r"mini-batch of (\d+) .* (\d+) +\S+ +\S+%$", out, re.MULTILINE))
     assert steps_of == {"32": "72", "64": "36", "128": "18"}  # 750 rows, 3 epochs
     expected = {"blobs_network-batch-sizes.png", *(f"blobs_network-losses-mini-batch-{n}.png" for n in (32, 64, 128))}
@@ -138,9 +148,19 @@ def test_batch_sizes_are_compared(capsys, tmp_path):
 
 def test_strategies_are_compared(capsys, tmp_path):
     out = ran(
-        capsys, "bids_roi_100", "--optimizer", "sgd", "--strategy", "stochastic,batch,mini-batch", "--batch-size", 20,
-        "--epochs", 2, "--out", tmp_path,
-    )  # fmt: skip
+        capsys,
+        "bids_roi_100",
+        "--optimizer",
+        "sgd",
+        "--strategy",
+        "stochastic,batch,mini-batch",
+        "--batch-size",
+        20,
+        "--epochs",
+        2,
+        "--out",
+        tmp_path,
+    )
     found = re.findall(r"^SGD +\S+ +(batch|mini-batch of 20|stochastic) .* (\d+) +\S+ +\S+%$", out, re.MULTILINE)
     assert found == [("batch", "2"), ("mini-batch of 20", "10"), ("stochastic", "200")]
     assert "bids_roi_100-strategies.png" in checked(out, tmp_path)
@@ -242,7 +262,7 @@ def test_tour_is_of_problems_that_there_are():
         (["ripples", "--oput", "x"], "unknown argument '--oput', did you mean '--out'?"),
         (["ripples", "rosenbrock"], "unknown argument 'rosenbrock'"),
     ],
-)  # fmt: skip
+)
 def test_error_is_one_line(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert error_of(capsys, *arguments).startswith(said)

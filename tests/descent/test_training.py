@@ -18,9 +18,14 @@ def test_history(record):
     problem = problems.bids_roi(points=100)
     seen = []
     history = problems.train(
-        problem, "adam", strategy="mini-batch", batch_size=32, epochs=5, record=record,
+        problem,
+        "adam",
+        strategy="mini-batch",
+        batch_size=32,
+        epochs=5,
+        record=record,
         callback=lambda epoch, so_far: seen.append((epoch, so_far.loss, so_far.steps)),
-    )  # fmt: skip
+    )
     assert history.steps == 20  # 32 + 32 + 32 + 4 rows
     assert len(history.losses) == len(history.seconds) == 6
     assert len(history.gradient_s) == len(history.optimizer_s) == 20

@@ -88,12 +88,29 @@ class Pair:
     skip={"": {}, "skip_nonfinite": {"skip_nonfinite": True}},
     zero={"": {}, "zero_grad": {"zero_grad": True}},
     special={"": False, "special values": True},
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_kernels_are_the_reference(
-    case, weights, gradients, states, master, rounding, layout, engine, ema, copy_to, slow, maximize, threads, scale,
-    clip, skip, zero, special, monkeypatch,
-):  # fmt: skip
+    case,
+    weights,
+    gradients,
+    states,
+    master,
+    rounding,
+    layout,
+    engine,
+    ema,
+    copy_to,
+    slow,
+    maximize,
+    threads,
+    scale,
+    clip,
+    skip,
+    zero,
+    special,
+    monkeypatch,
+):
     """Four steps: all gradients, one tensor without, one with a value that is not finite; chunks of 1024 elements."""
     monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (1024, 1024))
     monkeypatch.setattr(HostEngine, "serial_below", 0)

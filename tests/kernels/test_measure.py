@@ -52,9 +52,19 @@ def reference(p, g, s, step, *, running, sums, lr, beta=0.9):
 
 def own(over="tensor", **changes):
     rule = Rule(
-        "measured", State, Scalars, scalars, update, reference, running=Running, Sums=Sums, measure=measure,
-        finish=finish, over=over, reference_measure=reference_measure,
-    )  # fmt: skip
+        "measured",
+        State,
+        Scalars,
+        scalars,
+        update,
+        reference,
+        running=Running,
+        Sums=Sums,
+        measure=measure,
+        finish=finish,
+        over=over,
+        reference_measure=reference_measure,
+    )
     return dataclasses.replace(rule, **changes)
 
 
@@ -188,9 +198,12 @@ class Chosen(schuss.Optimizer):
 
 PlainScalars = namedtuple("PlainScalars", ["lr", "beta"])
 PLAIN = Rule(
-    "unmeasured", State, PlainScalars, lambda step, *, lr, beta=0.9: PlainScalars(lr, beta),
+    "unmeasured",
+    State,
+    PlainScalars,
+    lambda step, *, lr, beta=0.9: PlainScalars(lr, beta),
     lambda p, g, s, h: (p - h.lr * (h.beta * s.velocity + g), State(h.beta * s.velocity + g)),
-)  # fmt: skip
+)
 
 
 def test_with_skipping_and_resuming(engine):

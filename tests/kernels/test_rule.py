@@ -357,9 +357,15 @@ def anchored_reference(p, g, s, step, *, running, lr):
 
 def anchored(reference=anchored_reference):
     return Rule(
-        "anchored", Anchored, Pull, anchored_scalars, anchored_update, reference, lambda: Anchored(PARAMETER),
+        "anchored",
+        Anchored,
+        Pull,
+        anchored_scalars,
+        anchored_update,
+        reference,
+        lambda: Anchored(PARAMETER),
         running=Rates,
-    )  # fmt: skip
+    )
 
 
 def rates(step):

@@ -141,7 +141,9 @@ KEPT = {
     "float16, master": (np.float16, np.float32, {"master": "float32", "state_dtype": "bfloat16"}),
     "bfloat16, remainder": (BFLOAT16, BFLOAT16, {"master": "remainder"}),
     "bfloat16, remainder, stochastic states": (
-        BFLOAT16, np.float32, {"master": "remainder", "state_dtype": "bfloat16", "rounding": "stochastic", "seed": 3},
+        BFLOAT16,
+        np.float32,
+        {"master": "remainder", "state_dtype": "bfloat16", "rounding": "stochastic", "seed": 3},
     ),
     "float64, bfloat16 states": (np.float64, np.float16, {"state_dtype": "bfloat16"}),
     "float64, float32 states": (np.float64, np.float64, {"state_dtype": "float32"}),
@@ -151,7 +153,7 @@ KEPT = {
     "bfloat16, 8-bit states, remainder": (BFLOAT16, BFLOAT16, {**EIGHT, "master": "remainder"}),
     "float64, 8-bit states": (np.float64, np.float64, EIGHT),
     "float32, 8-bit states of large tensors": (np.float32, np.float32, {"state_dtype": "8bit", "min_8bit_size": 1000}),
-}  # fmt: skip
+}
 
 SHAPES = [(0,), (1,), (7,), (33,), (256,), (1000,), (3, 5, 67), (20_001,)]
 

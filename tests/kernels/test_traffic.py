@@ -28,7 +28,7 @@ P, G = "parameter", "gradient"
         ("dog", "parameter gradient x0", "parameter gradient", "parameter"),
         ("lamb", f"{P} {G} exp_avg exp_avg_sq", f"{P} {G} exp_avg exp_avg_sq", f"{P} exp_avg exp_avg_sq"),
     ],
-)  # fmt: skip
+)
 def test_of_built_in_rules(name, measured, read, written):
     found = traffic(RULES[name])
     assert found.measured == set(measured.split())

@@ -172,11 +172,14 @@ CASES = [
     (schuss.FTRL, {}, mcmahan, {}),
     (schuss.FTRL, {"l1": 0.5, "l2": 0.2}, mcmahan, {"lambda1": 0.5, "lambda2": 0.2}),
     (schuss.FTRL, {"l1": 0.5, "learning_rate_power": -0.7}, mcmahan, {"lambda1": 0.5, "power": 0.7}),
-    (schuss.FTRL, {"l2": 0.2, "convention": "keras"}, mcmahan,
-        {"lambda2": 0.2, "keras": True, "n": 0.1, "beta": 0.0}),
+    (schuss.FTRL, {"l2": 0.2, "convention": "keras"}, mcmahan, {"lambda2": 0.2, "keras": True, "n": 0.1, "beta": 0.0}),
     (schuss.QHM, {}, quasi_hyperbolic, {}),
-    (schuss.QHM, {"momentum": 0.9, "nu": 0.5, "decoupled_weight_decay": True}, quasi_hyperbolic,
-        {"beta": 0.9, "nu": 0.5, "decoupled": True}),
+    (
+        schuss.QHM,
+        {"momentum": 0.9, "nu": 0.5, "decoupled_weight_decay": True},
+        quasi_hyperbolic,
+        {"beta": 0.9, "nu": 0.5, "decoupled": True},
+    ),
     (schuss.QHAdam, {"nus": (0.7, 0.8)}, quasi_hyperbolic_adam, {}),
     (schuss.QHAdam, {"nus": (0.7, 0.8), "decoupled_weight_decay": True}, quasi_hyperbolic_adam, {"decoupled": True}),
     (schuss.MADGRAD, {}, defazio, {}),
@@ -190,7 +193,7 @@ CASES = [
     (schuss.OptimisticAdam, {"nesterov": False}, daskalakis, {}),
     (schuss.COCOB, {}, orabona, {}),
     (schuss.COCOB, {"alpha": 2.0}, orabona, {"alpha": 2.0}),
-]  # fmt: skip
+]
 
 
 def path(make, dtype, **options):

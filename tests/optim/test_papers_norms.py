@@ -197,8 +197,12 @@ FIRST = [
     # ||w|| = 5, ||g|| = 2, and the decay of 0.1 makes the denominator 2.5
     (schuss.LARS, {"lr": 1.0, "trust_coefficient": 0.1, "weight_decay": 0.1}, [0.0, 2.0], [2.94, 3.52]),
     # the norm of the sum: g + 0.1 w = (0.3, 0.4) has 0.5, and the rate is 1
-    (schuss.LARS, {"convention": "optax", "lr": 1.0, "trust_coefficient": 0.1, "weight_decay": 0.1}, [0.0, 0.0],
-     [2.7, 3.6]),
+    (
+        schuss.LARS,
+        {"convention": "optax", "lr": 1.0, "trust_coefficient": 0.1, "weight_decay": 0.1},
+        [0.0, 0.0],
+        [2.7, 3.6],
+    ),
     (schuss.LARS, {"lr": 0.1, "trust_coefficient": 1.0, "clip": True}, [0.0, 2.0], [3.0, 3.8]),
     (schuss.LARS, {"lr": 9.0, "trust_coefficient": 0.1, "clip": True}, [0.0, 2.0], [3.0, 3.5]),
     # Adam's step is (1, -1): the trust is 5 / sqrt(2), or 1
@@ -206,8 +210,12 @@ FIRST = [
     (schuss.LAMB, {"lr": 0.1, "eps": 0.0, "clip": True}, [1.0, -7.0], [2.9, 4.1]),
     (schuss.LAMB, {"lr": 0.1, "eps": 0.0, "always_adapt": False}, [1.0, -7.0], [2.9, 4.1]),
     # the weights are decayed to (1.5, 2) first, and their norm of 2.5 is the trust's
-    (schuss.LAMB, {"convention": "keras", "lr": 0.5, "eps": 0.0, "weight_decay": 1.0}, [1.0, -7.0],
-     [1.5 - 1.25 / math.sqrt(2), 2 + 1.25 / math.sqrt(2)]),
+    (
+        schuss.LAMB,
+        {"convention": "keras", "lr": 0.5, "eps": 0.0, "weight_decay": 1.0},
+        [1.0, -7.0],
+        [1.5 - 1.25 / math.sqrt(2), 2 + 1.25 / math.sqrt(2)],
+    ),
     (schuss.NovoGrad, {"lr": 0.1, "eps": 0.0, "weight_decay": 0.5}, [3.0, -4.0], [2.79, 3.88]),
     (schuss.StableAdamW, {"lr": 0.1, "eps": 0.0, "weight_decay": 0.5}, [3.0, -4.0], [2.75, 3.9]),
     (schuss.Fromage, {"lr": 0.75}, [0.0, 2.0], [2.4, 0.2]),
@@ -215,7 +223,7 @@ FIRST = [
     (schuss.CautiousLion, {"lr": 0.1, "weight_decay": 0.5}, [0.0, -4.0], [2.85, 4.0]),
     (schuss.MARS, {"lr": 0.1, "eps": 0.0, "weight_decay": 0.5}, [3.0, -4.0], [2.75, 3.9]),
     (schuss.MARSLion, {"lr": 0.1, "weight_decay": 0.5}, [3.0, -4.0], [2.75, 3.9]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "options", "gradient", "expected"), FIRST)

@@ -110,9 +110,18 @@ def dowg(base, weight_decay=0.0, init_estim_sq_dist=0.0, eps=1e-4):
 
 
 def prodigy(
-    base, betas=(0.9, 0.999), beta3=0.0, eps=1e-8, weight_decay=0.0, decouple=True, use_bias_correction=False,
-    safeguard_warmup=False, d0=1e-6, d_coef=1.0, growth_rate=0.0,
-):  # fmt: skip
+    base,
+    betas=(0.9, 0.999),
+    beta3=0.0,
+    eps=1e-8,
+    weight_decay=0.0,
+    decouple=True,
+    use_bias_correction=False,
+    safeguard_warmup=False,
+    d0=1e-6,
+    d_coef=1.0,
+    growth_rate=0.0,
+):
     """Mishchenko & Defazio 2023, the Adam version, in the way of the authors' code."""
     x, (beta1, beta2) = start(), betas
     x0 = [p.copy() for p in x]
@@ -139,9 +148,15 @@ def prodigy(
 
 
 def dadapt(
-    base, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decouple=False, use_bias_correction=False, d0=1e-6,
+    base,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    decouple=False,
+    use_bias_correction=False,
+    d0=1e-6,
     growth_rate=0.0,
-):  # fmt: skip
+):
     """Defazio & Mishchenko 2023, the Adam version, in the way of the authors' code."""
     x, (beta1, beta2) = start(), betas
     m, v, s = ([np.zeros(shape) for shape in SHAPES] for _ in range(3))
@@ -249,19 +264,23 @@ PAPERS = [
     (schuss.DAdaptAdam, dadapt, 1.0, {}),
     (schuss.DAdaptAdam, dadapt, 0.8, {"d0": 0.01, "betas": (0.8, 0.9), "eps": 0.1, **DECAY}),
     (schuss.DAdaptAdam, dadapt, 1.0, {"d0": 0.01, "decouple": True, "growth_rate": 1.02, **CORRECT, **DECAY}),
-]  # fmt: skip
+]
 FREE = [
     (schuss.ScheduleFreeSGD, schedule_free_sgd, 0.1, {}),
     (schuss.ScheduleFreeSGD, schedule_free_sgd, 0.1, {"momentum": 0.5, "warmup_steps": 7, "r": 1.0, **DECAY}),
     (schuss.ScheduleFreeSGD, schedule_free_sgd, 0.1, {"weight_lr_power": 0.0}),
     (schuss.ScheduleFreeAdamW, schedule_free_adamw, 0.1, {}),
-    (schuss.ScheduleFreeAdamW, schedule_free_adamw, 0.1,
-     {"betas": (0.5, 0.9), "eps": 0.1, "warmup_steps": 7, "r": 1.0, "weight_lr_power": 1.0, **DECAY}),
+    (
+        schuss.ScheduleFreeAdamW,
+        schedule_free_adamw,
+        0.1,
+        {"betas": (0.5, 0.9), "eps": 0.1, "warmup_steps": 7, "r": 1.0, "weight_lr_power": 1.0, **DECAY},
+    ),
     (schuss.ScheduleFreeAdamW, schedule_free_adamw, 0.1, {"convention": "paper", "warmup_steps": 5}),
     (schuss.ScheduleFreeAdamW, schedule_free_adamw, 0.1, {"convention": "paper", "betas": (0.5, 0.9), **DECAY}),
     (schuss.ScheduleFreeRAdam, schedule_free_radam, 0.1, {}),
     (schuss.ScheduleFreeRAdam, schedule_free_radam, 0.1, {"betas": (0.8, 0.95), "silent_sgd_phase": False, **DECAY}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -399,7 +418,7 @@ def test_no_gradient_but_zero_moves_nothing(make, decay):
         (schuss.Sophia, {"eps": 0.0}, r"eps: expected a number above 0; got 0\.0"),
         (schuss.Sophia, {"convention": "keras"}, "convention: expected one of 'paper', 'optax'; got 'keras'"),
     ],
-)  # fmt: skip
+)
 def test_options_that_cannot_be(make, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make([np.ones(3)], **options)

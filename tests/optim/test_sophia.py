@@ -22,9 +22,10 @@ KEPT = {
     "bfloat16, remainder": (BFLOAT16, {"master": "remainder", "ema": 0.9}),
     "float32, 8 bits": (np.float32, {"state_dtype": "8bit", "min_8bit_size": 0}),
     "bfloat16, 8 bits at random": (
-        BFLOAT16, {"state_dtype": "8bit", "min_8bit_size": 0, "rounding": "stochastic", "master": "remainder"}
+        BFLOAT16,
+        {"state_dtype": "8bit", "min_8bit_size": 0, "rounding": "stochastic", "master": "remainder"},
     ),
-}  # fmt: skip
+}
 
 
 def sizes(dtype, seed):
@@ -130,7 +131,7 @@ def test_when_an_estimate_counts():
         ({"w": np.ones(3)}, TypeError, "hessian"),
         (np.ones(3), TypeError, "hessian"),
     ],
-)  # fmt: skip
+)
 def test_estimates_that_cannot_be(estimate, error, message, convention):
     opt = schuss.Sophia([np.ones(3), np.ones(3)], convention=convention)
     good = [np.ones(3), np.ones(3)]

@@ -74,10 +74,20 @@ def levels(wanted: Sequence[str]) -> list[str]:
 
 
 CLASSIC = (
-    "accumulate", "sgd", "sgd_momentum", "sgd_nesterov", "adagrad",
-    "rmsprop", "rmsprop_momentum", "rmsprop_centered", "rmsprop_centered_momentum",
-    "adam", "adam_amsgrad", "adamw", "adamw_amsgrad",
-)  # fmt: skip
+    "accumulate",
+    "sgd",
+    "sgd_momentum",
+    "sgd_nesterov",
+    "adagrad",
+    "rmsprop",
+    "rmsprop_momentum",
+    "rmsprop_centered",
+    "rmsprop_centered_momentum",
+    "adam",
+    "adam_amsgrad",
+    "adamw",
+    "adamw_amsgrad",
+)
 """The rules that most people use: they are compiled for more than the others."""
 
 PLAIN = (F32, F64)

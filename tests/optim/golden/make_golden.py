@@ -176,8 +176,16 @@ OPTAX = [
     ("adadelta", {"learning_rate": 0.5, "rho": 0.8, "eps": 1e-3, **DECAY}),
     ("adafactor", RATE),
     ("adafactor", {**RATE, "min_dim_size_to_factor": 2}),
-    ("adafactor", {**RATE, "min_dim_size_to_factor": 2, "multiply_by_parameter_scale": False, "momentum": 0.9,
-                   "weight_decay_rate": 0.01}),
+    (
+        "adafactor",
+        {
+            **RATE,
+            "min_dim_size_to_factor": 2,
+            "multiply_by_parameter_scale": False,
+            "momentum": 0.9,
+            "weight_decay_rate": 0.01,
+        },
+    ),
     ("adamax", RATE),
     ("adamax", {**RATE, **BETAS, "eps": 1e-2}),
     ("adamaxw", {**RATE, **BETAS, **DECAY}),
@@ -235,7 +243,7 @@ OPTAX = [
     ("contrib.simplified_ademamix", {**RATE, **BETAS, "alpha": 0.5, "eps": 1e-2}),
     ("contrib.sophia", {"learning_rate": 0.01, "update_interval": 3}),
     ("contrib.sophia", {"learning_rate": 0.05, **BETAS, "gamma": 0.5, "update_interval": 4, **DECAY}),
-]  # fmt: skip
+]
 OPTAX_LEFT_OUT = {
     "lbfgs": "searches along a line: it calls the loss within a step",
     "noisy_sgd": "draws its noise itself",
@@ -356,8 +364,16 @@ KERAS = [
     ("Adamax", {}),
     ("Adamax", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
     ("Ftrl", {}),
-    ("Ftrl", {**RATE, "l1_regularization_strength": 0.1, "l2_regularization_strength": 0.2, "beta": 0.3,
-              "l2_shrinkage_regularization_strength": 0.1}),
+    (
+        "Ftrl",
+        {
+            **RATE,
+            "l1_regularization_strength": 0.1,
+            "l2_regularization_strength": 0.2,
+            "beta": 0.3,
+            "l2_shrinkage_regularization_strength": 0.1,
+        },
+    ),
     ("Ftrl", {**RATE, "learning_rate_power": -0.7, "initial_accumulator_value": 0.5, **DECAY}),
     ("Lamb", {}),
     ("Lamb", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
@@ -369,7 +385,7 @@ KERAS = [
     ("Nadam", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
     ("ScheduleFreeAdamW", {}),
     ("ScheduleFreeAdamW", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, "warmup_steps": 5, **DECAY}),
-]  # fmt: skip
+]
 KERAS_LEFT_OUT = {
     "LossScaleOptimizer": "a wrapper around others",
     "MultiOptimizer": "a wrapper around others",

@@ -52,6 +52,6 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         launcher.run(*self._table, *self._spans, self.workers, int(clock.ctypes.data), column)
 
 
-def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None) -> HostEngine:
+def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> HostEngine:
     """Return an engine whose kernels numba compiles, on the best launcher there is."""
     return (CpuEngine if is_usable() else PrangeEngine)(tensors, clock, threads)

@@ -229,3 +229,8 @@ def _folded(lanes: np.ndarray) -> np.ndarray:
         middle = lanes.shape[1] // 2
         lanes = lanes[:, :middle] + lanes[:, middle:]
     return lanes[:, 0]
+
+
+def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> CudaEngine:
+    """Return the CUDA engine, which has its own number of threads."""
+    return CudaEngine(tensors, clock)

@@ -212,3 +212,12 @@ def _laid_out(bits: np.ndarray | None, shape: Sequence[int], order: Sequence[int
 
 
 _MATH.fabs, _MATH.pow = np.fabs, np.power
+
+
+def available() -> None:
+    """Return None: numpy always runs."""
+
+
+def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> ReferenceEngine:
+    """Return the reference engine, which runs on the calling thread."""
+    return ReferenceEngine(tensors, clock)

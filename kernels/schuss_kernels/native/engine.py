@@ -54,3 +54,8 @@ class NativeEngine(ExtensionEngine):
         from ..cpu import compile
 
         return compile.squares_kernel(wanted)
+
+
+def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> NativeEngine:
+    """Return the native engine."""
+    return NativeEngine(tensors, clock, threads, strict)

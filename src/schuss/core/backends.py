@@ -1,18 +1,16 @@
-"""Which backend runs the steps, and its engine."""
+"""Which backend runs the steps."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from schuss_kernels.engine.base import Engine
+from schuss_kernels.engine import registry
 from schuss_kernels.lang.rule import Rule
-from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
-BACKENDS = ("auto", "native", "numba", "numpy", "cuda")
+BACKENDS = ("auto", *registry.BACKENDS)
 
 
 def check(backend: str) -> None:
@@ -55,75 +53,24 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
         raise ValueError(
             f"parameter {here!r} is in host memory and {there!r} in CUDA memory; use one optimizer for each"
         )
-    no_compiler = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     if backend == "auto":
-        backend = "cuda" if all(device) else _best_on_host(no_compiler, parameters, rules)
-    if backend == "native":
-        from schuss_kernels.native import library
-
-        reason = library.available()
-        if reason is not None:
-            raise RuntimeError(f"backend='native': {reason}")
-    if backend == "numba" and no_compiler:
-        raise RuntimeError("backend='numba': the environment variable NUMBA_DISABLE_JIT forbids it to compile")
-    if backend == "cuda":
-        from schuss_kernels.cuda.engine import available
-
-        reason = available()
-        if reason is not None:
-            raise RuntimeError(f"backend='cuda': {reason}")
-        if not all(device):
-            raise TypeError(f"backend='cuda': parameter {names[0]!r} is in host memory; pass device arrays")
-    elif any(device):
+        backend = "cuda" if all(device) else _best_on_host(parameters, rules)
+    reason = registry.why_not(backend)
+    if reason is not None:
+        raise RuntimeError(f"backend={backend!r}: {reason}")
+    on_device = registry.BACKENDS[backend].on_device
+    if on_device and not all(device):
+        raise TypeError(f"backend={backend!r}: parameter {names[0]!r} is in host memory; pass device arrays")
+    if any(device) and not on_device:
         raise TypeError(f"backend={backend!r}: parameter {names[0]!r} is in CUDA memory")
     return backend
 
 
-def _best_on_host(no_compiler: bool, parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
+def _best_on_host(parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
     from schuss_kernels.native import library
 
     if library.available() is None and all(
         rule.matrix or library.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
     ):
         return "native"
-    return "numpy" if no_compiler else "numba"
-
-
-def engine(backend: str, tensors: list[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> Engine:
-    """Make the engine of a backend; tensors with a matrix rule get the matrix engine.
-
-    Parameters
-    ----------
-    tensors
-        What it steps.
-    clock
-        One int64, which it raises in every step that moves something.
-    threads
-        Maximum number of threads, None for the default.
-    strict
-        Whether the native engine refuses kernels that were not compiled ahead of time.
-    """
-    if backend == "numpy":
-        from schuss_kernels.engine.reference import ReferenceEngine
-
-        return ReferenceEngine(tensors, clock)
-    matrices = [tensor.rule.matrix for tensor in tensors]
-    if all(matrices):
-        from schuss_kernels.engine.matrix import MatrixEngine
-
-        return MatrixEngine(tensors, clock, threads)
-    if any(matrices):
-        from schuss_kernels.engine.matrix import MixedEngine
-
-        return MixedEngine(tensors, clock, lambda rest, own: engine(backend, rest, own, threads, strict), threads)
-    if backend == "cuda":
-        from schuss_kernels.cuda.engine import CudaEngine
-
-        return CudaEngine(tensors, clock)
-    if backend == "native":
-        from schuss_kernels.native.engine import NativeEngine
-
-        return NativeEngine(tensors, clock, threads, strict=strict)
-    from schuss_kernels.cpu.engine import make_engine
-
-    return make_engine(tensors, clock, threads)
+    return "numba" if registry.why_not("numba") is None else "numpy"

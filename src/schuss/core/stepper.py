@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from schuss_kernels.engine import registry
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
-from . import arrays, backends, states
+from . import arrays, states
 from .arena import Arena
 from .fork_lock import step_lock
 from .lookahead import SlowWeights
@@ -260,7 +261,7 @@ class Stepper:
 
     def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
-        return backends.engine(self.backend, tensors, clock, self._threads, self._strict)
+        return registry.make_engine(self.backend, tensors, clock, self._threads, self._strict)
 
     def _restart(self, steps: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
         """Set the steps made, every tensor's history, and which tensors have gradients (None: all)."""

@@ -106,7 +106,7 @@ def test_rules_import_nothing_but_numpy_and_what_rules_are_made_of():
     folder = Path(schuss_kernels.rules.__file__).parent
     allowed = ("import math", "import functools", "import numpy as np", "from collections import namedtuple")
     allowed += ("from ..lang.rule import ", "from ..lang.scalar_math import ", "from ..lang.matrix_rule import ")
-    allowed += ("from . import ",)
+    allowed += ("from ..lang.convention import ", "from . import ")
     for path in folder.glob("[a-z]*.py"):
         imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
         assert all(line.startswith(allowed) for line in imports), path.name

@@ -47,7 +47,7 @@ def backend(request, monkeypatch):
         monkeypatch.setattr(cpu_engine, "is_usable", lambda: False)
     elif level:
         monkeypatch.setenv(library.LEVEL, level)
-    monkeypatch.setattr(extension, "_team_at_work", lambda: False)
+    monkeypatch.setattr(extension, "has_openmp_team", lambda: False)
     library.library.cache_clear()
     yield name
     library.library.cache_clear()

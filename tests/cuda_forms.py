@@ -6,7 +6,7 @@ import pytest
 from cuda_models import Host, Model, differences, is_dense, moved
 from distinct import KERNELS
 from schuss_kernels.engine.reference import ReferenceEngine
-from schuss_kernels.native.aot import CLASSIC
+from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan.spec import Spec, quantized_storages
 from schuss_kernels.storage.dtypes import BF16, F16, F32, F64
 
@@ -39,7 +39,9 @@ each dtype, layout and kind of states. Of the classic rules it is all, so that e
 
 def looked_at(rule, every=False):
     """The forms of a rule whose kernels are looked at: name -> spec. ``every``: all that there are."""
-    names = list(FORMS)[: 7 if every or rule.name in CLASSIC else 3] + (["f32 f64", "f64 f32"] * (rule.name == MIXED))
+    names = list(FORMS)[: 7 if every or rule.name in COMMON_RULES else 3] + (
+        ["f32 f64", "f64 f32"] * (rule.name == MIXED)
+    )
     eight = quantized_storages(rule)
     made = {}
     for name in names:

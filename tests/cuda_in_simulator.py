@@ -46,7 +46,7 @@ def equals_reference(rule, dtype, gradient_dtype, ride=(False, False), cases=SMA
         engine = make(model.tensors)
         engine.configure(*ride, True)
         engine.set_gradients([model.place(case.gradient, model.gradient_dtype) for case in model.cases])
-        squares.append(engine.squares())
+        squares.append(engine.grad_squares())
         results.append(model.run(engine))
     assert not differences(*results), differences(*results)
     assert squares[0] == squares[1]

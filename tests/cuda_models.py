@@ -74,7 +74,7 @@ EIGHT = [
 EIGHT_LARGE = [dense(5000), dense(20_001, gradient=1), dense(7), Case(Array((90, 100), (1, 90)), Array((90, 100)))]
 MEDIUM = [*SMALL, *(dense(size) for size in (31, 1000)), Case(Array((50, 70), (1, 50)), Array((50, 70)))]
 LARGE = [
-    dense(chunk_table.CHUNK + 5),
+    dense(chunk_table.MAX_CHUNK + 5),
     dense(7),
     dense(65_537, gradient=1),
     Case(Array((90, 500), (1, 90)), Array((90, 500))),
@@ -255,7 +255,7 @@ def strides_of(array):
 def is_dense(case):
     """Whether parameter and gradient lie in the same order, without gaps."""
     shape = case.parameter.shape
-    return chunk_table.walk_of(shape, strides_of(case.parameter), strides_of(case.gradient), 1, 1) is None
+    return chunk_table.strided_layout(shape, strides_of(case.parameter), strides_of(case.gradient), 1, 1) is None
 
 
 def numbers(draw, shape):

@@ -53,7 +53,7 @@ def library(rule, spec):
 @functools.cache
 def squares_library(wanted):
     """The same for a kernel that adds up squares."""
-    return cuda_device.compiled_squares(wanted, CAPABILITY)
+    return cuda_device.compiled_grad_squares(wanted, CAPABILITY)
 
 
 @functools.cache
@@ -258,7 +258,7 @@ class Cpu(cuda_device.Device):
     def kernel(self, rule, spec):
         return self._launcher(str(spec), library(rule, spec))
 
-    def squares_kernel(self, wanted):
+    def grad_squares_kernel(self, wanted):
         return self._launcher(wanted.form, squares_library(wanted))
 
     def _launcher(self, text, held):

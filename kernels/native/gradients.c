@@ -19,7 +19,7 @@ typedef struct {
 static bool read_array(const schuss_plan *plan, PyObject *object, const int64_t *row, schuss_array *found)
 {
     PyArrayObject *array = (PyArrayObject *)object;
-    if ((int64_t)(intptr_t)PyArray_DESCR(array) != row[EXPECTED_DESCR]) {
+    if ((int64_t)(intptr_t)PyArray_DESCR(array) != row[GRADIENT_DESCR]) {
         return false;
     }
     if (plan->writes_gradients && !(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
@@ -52,7 +52,7 @@ static bool read_buffer(schuss_plan *plan, PyObject *object, const int64_t *row,
         return false;
     }
     plan->view_count++;
-    if (view->format == NULL || view->format[0] != (char)row[EXPECTED_FORMAT] || view->format[1] != '\0') {
+    if (view->format == NULL || view->format[0] != (char)row[GRADIENT_FORMAT] || view->format[1] != '\0') {
         return false;
     }
     found->data = (int64_t)(intptr_t)view->buf;
@@ -63,12 +63,12 @@ static bool read_buffer(schuss_plan *plan, PyObject *object, const int64_t *row,
 }
 
 /* Return whether an array has the shape and strides that a row expects. */
-static bool same_layout(const schuss_array *found, const int64_t *row, const int64_t *layouts)
+static bool same_layout(const schuss_array *found, const int64_t *row, const int64_t *shapes)
 {
-    if (found->ndim != row[EXPECTED_NDIM]) {
+    if (found->ndim != row[GRADIENT_NDIM]) {
         return false;
     }
-    const int64_t *shape = layouts + row[EXPECTED_LAYOUT], *strides = shape + found->ndim;
+    const int64_t *shape = shapes + row[GRADIENT_SHAPE], *strides = shape + found->ndim;
     for (int64_t axis = 0; axis < found->ndim; axis++) {
         if (found->shape[axis] != shape[axis] || found->strides[axis] != strides[axis]) {
             return false;
@@ -96,28 +96,28 @@ static bool touches_parameter(const schuss_plan *plan, int64_t low, int64_t high
 /* Put one tensor's gradient into the plan. Return false where it is not as the row expects. */
 static bool set_gradient(schuss_plan *plan, PyObject *object, int64_t *row)
 {
-    if (object == Py_None || row[EXPECTED_DATA] == 0) {
-        return object == Py_None && row[EXPECTED_DATA] == 0; /* None, and none was expected */
+    if (object == Py_None || row[GRADIENT_DATA] == 0) {
+        return object == Py_None && row[GRADIENT_DATA] == 0; /* None, and none was expected */
     }
     schuss_array found;
     bool is_array = (PyObject *)Py_TYPE(object) == plan->array_type;
     if (!(is_array ? read_array(plan, object, row, &found) : read_buffer(plan, object, row, &found))) {
         return false;
     }
-    if (!same_layout(&found, row, plan->layouts)) {
+    if (!same_layout(&found, row, plan->shapes)) {
         return false;
     }
-    if (found.data == row[EXPECTED_DATA]) {
+    if (found.data == row[GRADIENT_DATA]) {
         return true;
     }
     if (plan->writes_gradients || found.data == 0 ||
-        touches_parameter(plan, found.data + row[EXPECTED_LOW], found.data + row[EXPECTED_HIGH])) {
+        touches_parameter(plan, found.data + row[GRADIENT_LOW], found.data + row[GRADIENT_HIGH])) {
         return false;
     }
-    row[EXPECTED_DATA] = found.data;
-    int64_t first = row[EXPECTED_FIRST], advance = row[EXPECTED_ADVANCE];
+    row[GRADIENT_DATA] = found.data;
+    int64_t first = row[GRADIENT_FIRST], advance = row[GRADIENT_ADVANCE];
     int64_t *chunk = (int64_t *)plan->table.rows + first * plan->table.width;
-    for (int64_t number = first; number < row[EXPECTED_LAST]; number++, chunk += plan->table.width) {
+    for (int64_t number = first; number < row[GRADIENT_LAST]; number++, chunk += plan->table.width) {
         chunk[ROW_GRAD] = found.data + (number - first) * advance;
     }
     return true;
@@ -129,7 +129,7 @@ bool gradients_set(schuss_plan *plan, PyObject *gradients)
         return false;
     }
     for (int64_t number = 0; number < plan->tensors; number++) {
-        if (!set_gradient(plan, PyTuple_GetItem(gradients, number), plan->expected + number * EXPECTED_COLUMNS)) {
+        if (!set_gradient(plan, PyTuple_GetItem(gradients, number), plan->gradient_table + number * GRADIENT_COLUMNS)) {
             return false;
         }
     }

@@ -23,8 +23,8 @@ typedef struct {
 
     int64_t tensors;
     bool writes_gradients;    /* kernels write gradients: each must be writable, and where it was in the step before */
-    int64_t *expected;        /* a row a tensor: dtype, layout and address of its gradient in the step before */
-    const int64_t *layouts;   /* shapes and strides that these rows refer to */
+    int64_t *gradient_table;  /* a row a tensor: dtype, layout and address of its gradient in the step before */
+    const int64_t *shapes;    /* shapes and strides that these rows refer to */
     const int64_t *intervals; /* memory of the parameters: first bytes in ascending order, then the ends */
     int64_t interval_count;
 

@@ -15,7 +15,7 @@
 enum { GIL_RELEASE_MIN_ELEMENTS = 8192 };
 
 /* The arrays that a plan points into. */
-enum { ROWS, SPANS, EXPECTED, LAYOUTS, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, BUFFERS };
+enum { ROWS, SPANS, GRADIENT_TABLE, SHAPES, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, BUFFERS };
 
 typedef struct {
     PyObject_HEAD
@@ -185,14 +185,14 @@ static bool hold_array(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"rows",      "spans",   "expected", "layouts",  "intervals", "scalars32",
+    static char *names[] = {"rows",      "spans",   "gradient_table", "shapes", "intervals", "scalars32",
                             "scalars64", "clock",   "two_pass", "portions", "elements",  "threads",
                             "writes_gradients", "array_type", "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
     int threads, writes_gradients;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
-                                     &arrays[EXPECTED], &arrays[LAYOUTS], &arrays[INTERVALS], &arrays[SCALARS32],
+                                     &arrays[GRADIENT_TABLE], &arrays[SHAPES], &arrays[INTERVALS], &arrays[SCALARS32],
                                      &arrays[SCALARS64], &arrays[CLOCK], &arrays[TWO_PASS], &arrays[PORTIONS],
                                      &elements, &threads, &writes_gradients, &array_type, &memmap_type)) {
         return NULL;
@@ -209,7 +209,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         }
     }
     const Py_buffer *held = self->buffers;
-    if (held[ROWS].ndim != 2 || held[EXPECTED].ndim != 2 || held[EXPECTED].shape[1] != EXPECTED_COLUMNS ||
+    if (held[ROWS].ndim != 2 || held[GRADIENT_TABLE].ndim != 2 || held[GRADIENT_TABLE].shape[1] != GRADIENT_COLUMNS ||
         held[INTERVALS].ndim != 2 || held[SCALARS32].ndim != 2 || held[SCALARS64].ndim != 2 || held[SPANS].ndim != 1 ||
         held[SPANS].shape[0] < 1 || held[TWO_PASS].ndim != 2 || held[TWO_PASS].shape[1] != TWO_PASS_COLUMNS ||
         held[PORTIONS].ndim != 2 || held[PORTIONS].shape[1] != PORTION_COLUMNS) {
@@ -230,9 +230,9 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .portions = held[PORTIONS].buf,
         .portion_count = held[PORTIONS].shape[0],
         .writes_gradients = writes_gradients != 0,
-        .tensors = held[EXPECTED].shape[0],
-        .expected = held[EXPECTED].buf,
-        .layouts = held[LAYOUTS].buf,
+        .tensors = held[GRADIENT_TABLE].shape[0],
+        .gradient_table = held[GRADIENT_TABLE].buf,
+        .shapes = held[SHAPES].buf,
         .intervals = held[INTERVALS].buf,
         .interval_count = held[INTERVALS].shape[1],
         .scalars32 = held[SCALARS32].buf,

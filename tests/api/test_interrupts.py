@@ -186,7 +186,7 @@ def test_interrupted_anywhere(kind, interrupted):
 
 @pytest.mark.parametrize("kind", HOST)
 def test_interrupted_anywhere_in_a_step_of_several_threads(kind, monkeypatch):
-    monkeypatch.setattr(extension, "_team_at_work", lambda: False)
+    monkeypatch.setattr(extension, "has_openmp_team", lambda: False)
     after = 0
     while interrupted_run(kind, 200_000, "as before", after):
         after += 1

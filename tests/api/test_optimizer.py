@@ -404,7 +404,7 @@ def test_gradients_are_held_until_the_step_is_made(number, kind, rides, backend,
 
         return spoiled
 
-    for name in ("launch", "turn", "add_squares", "add_measures"):
+    for name in ("launch", "step_two_pass", "add_grad_squares", "add_measures"):
         if hasattr(optimizer._stepper.engine, name):
             monkeypatch.setattr(optimizer._stepper.engine, name, spoiling(getattr(optimizer._stepper.engine, name)))
     for step in range(3):

@@ -124,7 +124,7 @@ def test_the_norm_is_the_same_for_any_threads_and_chunks(threads, backend, monke
 
     sizes, norms = [70_001, 3, 9_000], set()
     for chunk in (1024, 4096, 65_536):
-        monkeypatch.setattr(HostEngine, "grain", lambda self, elements, chunk=chunk: (chunk, chunk))
+        monkeypatch.setattr(HostEngine, "chunk_and_span_sizes", lambda self, elements, chunk=chunk: (chunk, chunk))
         monkeypatch.setattr(HostEngine, "serial_below", 0)
         optimizer = schuss.SGD(arrays(sizes, np.float32, 0), lr=0.1, threads=threads, backend=backend)
         norms.add(optimizer.step(arrays(sizes, np.float32, 1), clip_norm=1.0).grad_norm)

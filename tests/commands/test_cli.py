@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pytest
 from cases import needs_native
-from schuss_kernels.engine.thread_count import most_threads
+from schuss_kernels.engine.thread_count import max_threads
 from schuss_kernels.native import library
 
 import schuss
@@ -112,7 +112,7 @@ def test_info(capsys):
     assert said["schuss"] == schuss.__version__
     assert said["numpy"] == np.__version__
     assert said["numba"].startswith(numba.__version__)
-    assert f"up to {most_threads()} " in said["threads"]
+    assert f"up to {max_threads()} " in said["threads"]
     labels = "schuss python numpy processor threads native numba cache cuda missing"
     assert set(said) == set(labels.split())
     if library.available() is None:

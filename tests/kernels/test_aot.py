@@ -73,8 +73,8 @@ def test_the_best_level_of_a_processor(lacks, best, machine, monkeypatch):
 def test_columns():
     """Every column that the C sources name has the number it has in Python."""
     defined = dict(re.findall(r"^#define (\w+) (\d+)$", aot.columns(), re.MULTILINE))
-    python = {f"EXPECTED_{name}": str(value) for name, value in vars(gradient_table).items() if name.isupper()}
-    assert {name: number for name, number in defined.items() if name.startswith("EXPECTED_")} == python
+    python = {f"GRADIENT_{name}": str(value) for name, value in vars(gradient_table).items() if name.isupper()}
+    assert {name: number for name, number in defined.items() if name.startswith("GRADIENT_")} == python
     assert defined["ROW_KERNEL"] == str(chunk_table.KERNEL)
     assert defined["ROW_GRAD"] == str(chunk_table.GRAD)
     assert sorted(map(int, python.values())) == list(range(gradient_table.COLUMNS + 1))
@@ -88,7 +88,7 @@ def test_columns():
 def test_every_rule_is_compiled_for_what_is_common():
     specs = list(aot.specs())
     assert {rule.name for rule, _ in specs} == set(COMPILED)
-    assert set(aot.CLASSIC) <= set(COMPILED)
+    assert set(aot.COMMON_RULES) <= set(COMPILED)
     for rule in COMPILED.values():
         own = [spec for made, spec in specs if made is rule]
         met = {(s.parameter.code, s.gradient.code, s.strided) for s in own}
@@ -97,14 +97,14 @@ def test_every_rule_is_compiled_for_what_is_common():
         assert any(s.ema for s in own)
         assert any(s.is_quantized for s in own) == (set(rule.State._fields) > set(rule.weights))
         assert any(s.measure for s in own) == (rule.measure is not None)
-        if rule.name in aot.CLASSIC:
+        if rule.name in aot.COMMON_RULES:
             assert {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)} <= met
             assert {("f32", "bf16", False), ("f16", "f16", False)} <= met
     assert len(set(specs)) == len(specs)
 
 
 def test_the_table_names_every_kernel_once():
-    text, keys = aot.table(["x86-64", "x86-64-v3"]), [key for key, _ in aot.wanted()]
+    text, keys = aot.table(["x86-64", "x86-64-v3"]), [key for key, _ in aot.kernels_to_compile()]
     entries = re.findall(r'^    \{"(.+)", "(.+)", (\w+)\},$', text, re.MULTILINE)
     assert [entry[:2] for entry in entries] == [(level, key) for level in ("x86-64", "x86-64-v3") for key in keys]
     assert entries[1][2] == aot.symbol("x86-64", 1) == "schuss_x86_64_1"
@@ -120,7 +120,7 @@ COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"there is no C compiler {COMPILER!r}")
 def test_the_tables_compile(tmp_path):
     assert aot.main(["tables", *aot.levels(["all"]), "--output", str(tmp_path)]) == 0
-    (tmp_path / "both.c").write_text('#include "columns.h"\n#include "kernels.c"\nint column = EXPECTED_COLUMNS;\n')
+    (tmp_path / "both.c").write_text('#include "columns.h"\n#include "kernels.c"\nint column = GRADIENT_COLUMNS;\n')
     command = [COMPILER, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-c", "both.c", "-o", "both.o"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -152,7 +152,7 @@ def test_objects_hold_kernels_and_nothing_else(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     expected = sorted(f"kernels-{level}.o" for level in levels)
     assert sorted(file.name for file in tmp_path.iterdir()) == expected, "it leaves nothing behind"
-    numbers, contents = range(1, len(aot.wanted()), shards), set()
+    numbers, contents = range(1, len(aot.kernels_to_compile()), shards), set()
     for level in levels:
         path = tmp_path / f"kernels-{level}.o"
         listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout

@@ -66,7 +66,7 @@ def test_one_tensor_alone_with_guards(size, dtype, backend):
 )
 def test_threads_and_chunks(case, threads, chunk, backend, monkeypatch):
     """The bits do not depend on who runs which chunk."""
-    monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, 2 * chunk))
+    monkeypatch.setattr(HostEngine, "chunk_and_span_sizes", lambda self, elements: (chunk, 2 * chunk))
     monkeypatch.setattr(HostEngine, "serial_below", 0)
     sizes = [65_537, 3, 0, 1000, 33, 50_000]
     ours, reference = pair(case, arrays(sizes, np.float32, 0), backend, threads=threads)
@@ -110,7 +110,7 @@ def test_layout_changes_between_steps(backend):
     assert_same_optimizers(ours, reference)
 
 
-@pairwise(case=[case for case in one_a_kernel() if case.rule.name in aot.CLASSIC], backend=list(engines()))
+@pairwise(case=[case for case in one_a_kernel() if case.rule.name in aot.COMMON_RULES], backend=list(engines()))
 def test_mixed_dtypes_in_one_optimizer(case, backend):
     """Float32 and float64 parameters together, each with gradients of the other dtype: computed in the parameter's."""
     params = arrays([100, 33], np.float32, 0) + arrays([100, 33], np.float64, 1)

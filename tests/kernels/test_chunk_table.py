@@ -10,9 +10,9 @@ from schuss_kernels.plan import chunk_table
 from schuss_kernels.storage.memory import dense_strides, memory_order
 
 
-def part(size, parameter=1000, gradient=2000, states=(3000, 4000), walk=None, itemsize=4):
-    return chunk_table.Part(
-        7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), walk
+def part(size, parameter=1000, gradient=2000, states=(3000, 4000), layout=None, itemsize=4):
+    return chunk_table.TensorEntry(
+        7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, (itemsize,) * len(states), layout
     )
 
 
@@ -43,17 +43,20 @@ def test_rows_cover_every_element_once():
 
 
 def test_rows_of_a_strided_tensor_point_at_its_first_element():
-    walk = np.array([2, 30, 400, 80, 50, 8, 4], np.int64)
-    made = chunk_table.build([part(10), part(1500, walk=walk), part(5)], chunk=1024)
+    layout = np.array([2, 30, 400, 80, 50, 8, 4], np.int64)
+    made = chunk_table.build([part(10), part(1500, layout=layout), part(5)], chunk=1024)
     rows = made.rows[made.first_row[1] : made.first_row[2]]
     assert rows[:, chunk_table.PARAM].tolist() == [1000, 1000]
     assert rows[:, chunk_table.GRAD].tolist() == [2000, 2000]
     assert rows[:, chunk_table.START].tolist() == [0, 1024]
     assert rows[:, chunk_table.STATES].tolist() == [3000, 3000 + 4 * 1024]
-    assert rows[:, chunk_table.LAYOUT].tolist() == [made.walks.ctypes.data] * 2
-    np.testing.assert_array_equal(made.walks, walk)
-    two = chunk_table.build([part(9, walk=walk), part(1500, walk=walk)])
-    assert two.rows[:, chunk_table.LAYOUT].tolist() == [two.walks.ctypes.data, two.walks.ctypes.data + walk.nbytes]
+    assert rows[:, chunk_table.LAYOUT].tolist() == [made.layouts.ctypes.data] * 2
+    np.testing.assert_array_equal(made.layouts, layout)
+    two = chunk_table.build([part(9, layout=layout), part(1500, layout=layout)])
+    assert two.rows[:, chunk_table.LAYOUT].tolist() == [
+        two.layouts.ctypes.data,
+        two.layouts.ctypes.data + layout.nbytes,
+    ]
 
 
 def test_other_numbers_of_states_in_one_table():
@@ -79,15 +82,15 @@ def test_spans_are_of_like_work():
 
 
 def test_the_grain_follows_the_size():
-    assert chunk_table.grain(0) == chunk_table.grain(500_000) == 8 * 1024
-    assert chunk_table.grain(1_000_000) == 16 * 1024
-    assert chunk_table.grain(10**8) == chunk_table.CHUNK
-    assert all(chunk_table.grain(elements) % 1024 == 0 for elements in range(0, 10**7, 99_999))
+    assert chunk_table.chunk_size(0) == chunk_table.chunk_size(500_000) == 8 * 1024
+    assert chunk_table.chunk_size(1_000_000) == 16 * 1024
+    assert chunk_table.chunk_size(10**8) == chunk_table.MAX_CHUNK
+    assert all(chunk_table.chunk_size(elements) % 1024 == 0 for elements in range(0, 10**7, 99_999))
 
 
-def addresses(walk):
-    """Every element's place in parameter and gradient, in the order of the walk."""
-    axes = walk[1:].reshape(-1, 3)
+def addresses(layout):
+    """Every element's place in parameter and gradient, in the order of the layout."""
+    axes = layout[1:].reshape(-1, 3)
     steps = [[(i * p, i * g) for i in range(n)] for n, p, g in axes.tolist()]
     return [tuple(map(sum, zip(*place, strict=True))) for place in itertools.product(*steps)]
 
@@ -104,31 +107,31 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("gradient", LAYOUTS)
 @pytest.mark.parametrize("parameter", [name for name in LAYOUTS if name != "spread"])
-def test_walks_visit_each_pair_once(parameter, gradient):
+def test_layouts_visit_each_pair_once(parameter, gradient):
     p, g = LAYOUTS[parameter](np.zeros((3, 4, 5), np.float32)), LAYOUTS[gradient](np.zeros((3, 4, 5), np.float64))
-    walk = chunk_table.walk_of(p.shape, p.strides, g.strides, 4, 8)
+    layout = chunk_table.strided_layout(p.shape, p.strides, g.strides, 4, 8)
     expected = {
         (sum(map(np.multiply, index, p.strides)), sum(map(np.multiply, index, g.strides)))
         for index in np.ndindex(p.shape)
     }
-    if walk is None:
+    if layout is None:
         assert [s * 2 for s in p.strides] == list(g.strides)
         assert p.flags.forc or parameter == "moved"
         return
-    visited = addresses(walk)
+    visited = addresses(layout)
     assert len(visited) == p.size
     assert set(visited) == expected
     assert not (parameter == gradient and parameter in ("C", "F", "moved"))
 
 
-def test_dense_pairs_need_no_walk_and_axes_are_merged():
-    assert chunk_table.walk_of((3, 4), (16, 4), (32, 8), 4, 8) is None
-    assert chunk_table.walk_of((3, 4), (4, 12), (4, 12), 4, 4) is None
-    assert chunk_table.walk_of((1, 4), (999, 4), (7, 4), 4, 4) is None
-    assert chunk_table.walk_of((), (), (), 4, 4) is None
-    assert chunk_table.walk_of((3, 4), (32, 8), (16, 4), 4, 4).tolist() == [1, 12, 8, 4]
-    assert chunk_table.walk_of((3, 4), (16, 4), (4, 12), 4, 4).tolist() == [2, 3, 16, 4, 4, 4, 12]
-    assert chunk_table.walk_of((5,), (-4,), (-4,), 4, 4).tolist() == [1, 5, -4, -4]
+def test_dense_pairs_need_no_layout_and_axes_are_merged():
+    assert chunk_table.strided_layout((3, 4), (16, 4), (32, 8), 4, 8) is None
+    assert chunk_table.strided_layout((3, 4), (4, 12), (4, 12), 4, 4) is None
+    assert chunk_table.strided_layout((1, 4), (999, 4), (7, 4), 4, 4) is None
+    assert chunk_table.strided_layout((), (), (), 4, 4) is None
+    assert chunk_table.strided_layout((3, 4), (32, 8), (16, 4), 4, 4).tolist() == [1, 12, 8, 4]
+    assert chunk_table.strided_layout((3, 4), (16, 4), (4, 12), 4, 4).tolist() == [2, 3, 16, 4, 4, 4, 12]
+    assert chunk_table.strided_layout((5,), (-4,), (-4,), 4, 4).tolist() == [1, 5, -4, -4]
 
 
 def test_dense_strides():

@@ -112,7 +112,7 @@ def test_kernels_are_the_reference(
     monkeypatch,
 ):
     """Four steps: all gradients, one tensor without, one with a value that is not finite; chunks of 1024 elements."""
-    monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (1024, 1024))
+    monkeypatch.setattr(HostEngine, "chunk_and_span_sizes", lambda self, elements: (1024, 1024))
     monkeypatch.setattr(HostEngine, "serial_below", 0)
     pair = Pair(case, engine, weights, states, master, rounding, layout, ema, copy_to, slow, maximize, threads)
     skipped = 0

@@ -183,7 +183,7 @@ def start(x):
         x[i] += 1.0
 
 start(np.zeros(10))  # an OpenMP team is at work in this process now
-assert extension._team_at_work() or numba.threading_layer() != 'omp'
+assert extension.has_openmp_team() or numba.threading_layer() != 'omp'
 rng = np.random.default_rng(0)
 start, g = (rng.standard_normal(400_000).astype(np.float32) for _ in range(2))
 results = []

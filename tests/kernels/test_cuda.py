@@ -37,7 +37,7 @@ from schuss_kernels.cuda import engine as cuda_engine
 from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.rule import Rule, RuleError
-from schuss_kernels.native.aot import CLASSIC
+from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
@@ -143,7 +143,7 @@ def test_storages_and_riders(kept, ride, strided):
         engine.configure(*ride, True)
         gradients = [model.place(case.gradient, model.gradient_dtype) for case in model.cases]
         engine.set_gradients(gradients)
-        squares.append(engine.squares())
+        squares.append(engine.grad_squares())
         results.append(model.run(engine))
     assert not differences(*results), differences(*results)
     assert squares[0] == squares[1]
@@ -161,7 +161,7 @@ def test_many_rows_and_slices(rule, dtype):
 @pytest.mark.parametrize(
     ("rule", "dtype"),
     [
-        pytest.param(rule, dtype, marks=[pytest.mark.full] * (dtype is np.float64 and rule.name not in CLASSIC))
+        pytest.param(rule, dtype, marks=[pytest.mark.full] * (dtype is np.float64 and rule.name not in COMMON_RULES))
         for rule in KERNELS.values()
         for dtype in FLOATS
     ],
@@ -266,10 +266,10 @@ def test_one_grid_for_each_kernel():
 
 @needs_compiler
 def test_large_rows_are_shared_by_blocks():
-    model, engine = model_of([chunk_table.CHUNK + 1])
+    model, engine = model_of([chunk_table.MAX_CHUNK + 1])
     model.step(engine, 1, gradients_of(model))
     [(_, blocks, _, _)] = engine.device.launches
-    rows, slices = -(-(chunk_table.CHUNK + 1) // engine.chunk), engine.chunk // engine.device.slice
+    rows, slices = -(-(chunk_table.MAX_CHUNK + 1) // engine.chunk), engine.chunk // engine.device.slice
     assert blocks == (min(rows, engine.device.max_blocks), slices)
     assert slices > 1
 

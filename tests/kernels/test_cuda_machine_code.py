@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cuda_forms import looked_at, needs_compiler
 from distinct import KERNELS
-from schuss_kernels.native.aot import CLASSIC
+from schuss_kernels.native.aot import COMMON_RULES
 
 pytestmark = pytest.mark.xdist_group("cuda")
 
@@ -23,7 +23,7 @@ CAPABILITIES = [(7, 5), (8, 0), (9, 0), (12, 0)]
 LOOKED_AT = {capability: [] for capability in CAPABILITIES}
 """Capability -> rules: all of them on one, those that most people use on every one."""
 for _rule in KERNELS.values():
-    for _capability in CAPABILITIES if _rule.name in CLASSIC else [(9, 0)]:
+    for _capability in CAPABILITIES if _rule.name in COMMON_RULES else [(9, 0)]:
         LOOKED_AT[_capability].append(_rule)
 
 

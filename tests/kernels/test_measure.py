@@ -156,7 +156,7 @@ def test_8bit_states_beside_an_average_or_a_copy(engine, beside):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_sums_do_not_depend_on_threads_and_chunks(engine, threads, chunk, monkeypatch):
     expected = stepped(own(), "numpy")
-    monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, chunk))
+    monkeypatch.setattr(HostEngine, "chunk_and_span_sizes", lambda self, elements: (chunk, chunk))
     monkeypatch.setattr(HostEngine, "serial_below", 0)
     assert_same(stepped(own(), engine, threads=threads), expected)
 

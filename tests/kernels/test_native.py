@@ -144,7 +144,7 @@ print(sorted({"numba", "llvmlite"}.intersection(sys.modules)))
 def test_every_kernel_of_every_level_is_there():
     from schuss_kernels import _native
 
-    expected = [key for key, _ in aot.wanted()]
+    expected = [key for key, _ in aot.kernels_to_compile()]
     assert len(set(expected)) == len(expected) >= 8 * len(RULES)
     addresses = []
     for level, _ in _native.levels():
@@ -251,7 +251,7 @@ def test_rules_that_differ_in_their_numbers_share_kernels():
 def test_keys_follow_the_source_files(folder, monkeypatch):
     rule, spec = aot.specs()[0]
     key, source = library.key(rule, spec), digest.source
-    assert key.startswith(f"{library._name(rule)}@")
+    assert key.startswith(f"{library.function_name(rule)}@")
     monkeypatch.setattr(digest, "source", lambda path: source(path) + b"#" * (Path(path).parent.name == folder))
     monkeypatch.setattr(digest, "sources", digest.sources.__wrapped__)
     assert library.key(rule, spec) != key
@@ -304,9 +304,9 @@ def tables(optimizer):
     return {
         "rows": engine.plan.rows,
         "spans": engine.plan.spans,
-        "expected": engine.expected.table,
-        "layouts": engine.expected.layouts,
-        "intervals": engine.expected.intervals,
+        "gradient_table": engine.gradient_table.table,
+        "shapes": engine.gradient_table.shapes,
+        "intervals": engine.gradient_table.intervals,
         "scalars32": engine.scalars.arrays[F32],
         "scalars64": engine.scalars.arrays[F64],
         "clock": engine.clock,
@@ -333,8 +333,8 @@ def read_only(table):
 ARRAYS = (
     "rows",
     "spans",
-    "expected",
-    "layouts",
+    "gradient_table",
+    "shapes",
     "intervals",
     "scalars32",
     "scalars64",
@@ -439,7 +439,7 @@ def test_optimizers_that_go_leave_nothing_behind():
             optimizer = schuss.AdamW([ones(100) for _ in range(60)], backend="native")
             optimizer.step([memoryview(ones(100)) for _ in range(60)])
         engine = optimizer._stepper.engine
-        tables = [weakref.ref(t) for t in (engine.plan.rows, engine.expected.table, engine.scalars.arrays[F32])]
+        tables = [weakref.ref(t) for t in (engine.plan.rows, engine.gradient_table.table, engine.scalars.arrays[F32])]
         del optimizer, engine
         gc.collect()
         assert [table() for table in tables] == [None] * 3

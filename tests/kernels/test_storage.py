@@ -199,7 +199,7 @@ def test_every_engine_and_layout(kept, backend):
 def test_random_bits_do_not_depend_on_threads_and_chunks(threads, chunk, backend, monkeypatch):
     from schuss_kernels.engine.host import HostEngine
 
-    monkeypatch.setattr(HostEngine, "grain", lambda self, elements: (chunk, chunk))
+    monkeypatch.setattr(HostEngine, "chunk_and_span_sizes", lambda self, elements: (chunk, chunk))
     monkeypatch.setattr(HostEngine, "serial_below", 0)
     made = []
     for engine in ("auto" if backend == "native" else backend, "numpy"):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cases import BACKENDS
 from processes import python
-from schuss_kernels.engine.host import PER_THREAD, SERIAL_BELOW
-from schuss_kernels.engine.thread_count import most_threads
+from schuss_kernels.engine.host import MIN_PER_THREAD, SERIAL_BELOW
+from schuss_kernels.engine.thread_count import max_threads
 
 import schuss
 
@@ -53,19 +53,19 @@ def environment(monkeypatch):
 )
 def test_the_environment(openmp, numba, expected, environment):
     environment(openmp, numba)
-    assert most_threads() == expected
+    assert max_threads() == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not bind processes to cores")
 def test_the_cores_this_process_may_run_on(environment, monkeypatch):
     environment()
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6})
-    assert most_threads() == 3
+    assert max_threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert most_threads() == 7
+    assert max_threads() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert most_threads() == 1
+    assert max_threads() == 1
 
 
 def workers(elements, kind, threads=None):
@@ -76,7 +76,7 @@ def workers(elements, kind, threads=None):
 def test_threads_of_a_step(kind, environment):
     environment("5")
     assert workers(SERIAL_BELOW - 1, kind) == 1
-    assert workers(SERIAL_BELOW, kind) == SERIAL_BELOW // PER_THREAD == 4
+    assert workers(SERIAL_BELOW, kind) == SERIAL_BELOW // MIN_PER_THREAD == 4
     assert workers(10 * SERIAL_BELOW, kind) == 5
     assert workers(10 * SERIAL_BELOW, kind, threads=2) == 2
     assert workers(10 * SERIAL_BELOW, kind, threads=9) == 9

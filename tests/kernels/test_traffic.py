@@ -71,13 +71,13 @@ def test_of_a_rule_that_raises():
 def test_bytes():
     dog, madgrad = RULES["dog"], RULES["madgrad"]
     spec = Spec(dog, F32, F32, (F32,))
-    assert (spec.measuring().bytes_per_element, spec.bytes_per_element) == (12.0, 12.0)
+    assert (spec.measure_spec().bytes_per_element, spec.bytes_per_element) == (12.0, 12.0)
     assert Spec(madgrad, F32, F32, (F32,) * 3).bytes_per_element == 32.0
     # The weight that is only read is exact; the others are in 16 bits, and there is a master weight.
     spec = Spec(madgrad, BF16, BF16, (BF16, BF16, F32), master="float32", zero=True)
     assert spec.bytes_per_element == 2.0 + 4.0 + 4.0 + 4.0 + 4.0 + 8.0
     spec = Spec(RULES["lamb"], BF16, BF16, (BF16, BF16), master="float32")
-    assert spec.measuring().bytes_per_element == 4.0 + 2.0 + 2.0 + 2.0
+    assert spec.measure_spec().bytes_per_element == 4.0 + 2.0 + 2.0 + 2.0
 
 
 def test_explain_tells_both_passes():

@@ -17,7 +17,7 @@ from schuss_kernels.rules import RULES
 
 from schuss.optim import registry
 
-MEASURED = {rule.name: rule for rule in RULES.values() if library.finishes_alone(rule)}
+MEASURED = {rule.name: rule for rule in RULES.values() if library.can_compile_finish(rule)}
 
 NUMBERS = (0.0, 1.0, 3e-320, 2.5e-17, 0.7, 12.25, 4e19, 1e300, math.inf, math.nan)
 """What sums of squares, of elements and of both may be."""
@@ -38,8 +38,8 @@ def finished(rule, address, begun, sums, step):
     row[two_pass.STEP] = step
     for column, numbers in (
         (two_pass.FOLDED, folded),
-        (two_pass.SCALARS, scalars),
-        (two_pass.SINGLES, singles),
+        (two_pass.SCALARS64, scalars),
+        (two_pass.SCALARS32, singles),
         (two_pass.RUNNING, running),
     ):
         row[column] = numbers.ctypes.data
@@ -98,7 +98,7 @@ def test_portions_change_nothing(name, threads, monkeypatch):
 
     ours, plain = (build(arrays(SHAPES, np.float32, 0), backend) for backend in ("native", "numpy"))
     assert ours._stepper.engine.two_pass_table is not None
-    portions = len(ours._stepper.engine.first_of_portion) - 1
+    portions = len(ours._stepper.engine.portion_starts) - 1
     assert portions == 1 if name in SHARED else portions > 3
     for step in range(7):
         gradients = arrays(SHAPES, np.float32, 1 + step)
@@ -130,7 +130,7 @@ def test_rows_of_several_tensors():
     """Two groups whose numbers are of all their tensors, one of them with two histories; and a tensor of its own."""
     made = two_pass.TwoPassTable([7, 7, 7, 9, 7, 7], [True, True, True, False, True, True], 2, 3)
     made.rows[:6, two_pass.SUMS] = 2
-    made.rows[:6, two_pass.SCALARS] = range(100, 106)
+    made.rows[:6, two_pass.SCALARS64] = range(100, 106)
     lent = [
         two_pass.SharedRow([0, 4], 5, (1.0, 2.0, 3.0), 0),
         two_pass.SharedRow([1], 6, (4.0, 5.0, 6.0), 0),
@@ -145,7 +145,7 @@ def test_rows_of_several_tensors():
     assert rows[[2, 3], two_pass.INTO].tolist() == [0, 0]
     assert rows[:, two_pass.FINISH].tolist() == [0, 0, 0, 9, 0, 0, 7, 7, 7, 0, 0]
     assert rows[[3, 6, 7, 8], two_pass.AHEAD].tolist() == [8, 5, 6, 9]
-    assert rows[[6, 7, 8], two_pass.SCALARS].tolist() == [100, 101, 105]
+    assert rows[[6, 7, 8], two_pass.SCALARS64].tolist() == [100, 101, 105]
     assert rows[[6, 7, 8], two_pass.SUMS].tolist() == [2, 2, 2]
     assert [made.running_of(row, tuple_of(3)) for row in (6, 7)] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
     assert made.begin(lent[2:3]) == [3]

@@ -1,4 +1,4 @@
-"""Compiles CPU kernels with numba, once a process for each rule and spec, and keeps them in the disk cache."""
+"""Compile CPU kernels with numba: each once in a process, and once for all processes where numba's disk cache works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import types
 
 from ..lang.rule import Rule
 from ..lowering import diagnostics
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..storage.quantization import QUANT_BLOCK
 from . import finish, intrinsics
 from .kernels import (
@@ -30,21 +30,22 @@ _kernels: dict[str, Any] = {}
 
 
 def _after_fork() -> None:
+    """Replace the lock: a thread of the parent may have held it, and is not here to release it."""
     global _lock
-    _lock = threading.RLock()  # a thread that compiled in the parent is not here to release it
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def squares_kernel(wanted: Squares) -> int:
-    """Return the address of the kernel that adds up squares of gradients."""
-    return compiled_squares(wanted)[1]
+def grad_squares_kernel(wanted: GradSquares) -> int:
+    """Return the address of the kernel that adds up the squares of a gradient."""
+    return compiled_grad_squares(wanted)[1]
 
 
-def compiled_squares(wanted: Squares) -> tuple[Any, int]:
-    """Return the numba dispatcher behind such a kernel, and its address."""
+def compiled_grad_squares(wanted: GradSquares) -> tuple[Any, int]:
+    """Return the numba dispatcher of the kernel that adds up the squares of a gradient, and its address."""
     text = wanted.form
     if text in _kernels:
         return _kernels[text]
@@ -57,7 +58,7 @@ def compiled_squares(wanted: Squares) -> tuple[Any, int]:
 
 
 def compiled_finish(rule: Rule) -> tuple[Any, int]:
-    """Return the numba dispatcher behind the kernel that finishes a row of :class:`.TwoPassTable`, and its address."""
+    """Return the numba dispatcher of the kernel that calls the rule's ``finish``, and its address."""
     text = f"{rule.finish_key}|finish"
     with _lock:
         if text not in _kernels:
@@ -68,24 +69,26 @@ def compiled_finish(rule: Rule) -> tuple[Any, int]:
 
 
 def _address(made: Any) -> int:
+    """Compile a numba dispatcher for a row's address. Return the address of the machine code."""
     made.compile(_ROW)
     result = made.overloads[_ROW.args]
     return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
 def kernel(rule: Rule, spec: Spec) -> int:
-    """Return the address of a kernel, which is compiled or read from the disk cache on first use.
+    """Return the address of the kernel of a spec. On first use it is compiled, or read from the disk cache.
 
     Raises
     ------
     RuleError
-        When the rule's update cannot be compiled, returns other states than it has, or computes in float64.
+        When the rule's function cannot be compiled, returns other states than the rule has, or computes in float64
+        where it should in float32.
     """
     return compiled(rule, spec)[1]
 
 
 def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
-    """Return the numba dispatcher behind a kernel, and its address."""
+    """Return the numba dispatcher of the kernel of a spec, and its address."""
     text = str(spec)
     if text in _kernels:
         return _kernels[text]
@@ -106,7 +109,7 @@ def compiled(rule: Rule, spec: Spec) -> tuple[Any, int]:
 
 
 def _check_before_saving(made: Any, rule: Rule, spec: Spec) -> None:
-    """Check a kernel before numba saves it: what comes from the disk cache needs no check then."""
+    """Have a kernel checked before numba saves it to the disk cache, so that one read from there needs no check."""
     save = made._cache.save_overload
 
     def checked(signature: Any, result: Any) -> None:

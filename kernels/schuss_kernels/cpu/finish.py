@@ -1,6 +1,6 @@
-"""What is between the two passes of a step, compiled: the words of a kernel that finishes a row of a two-pass table.
+"""Compile a rule's ``finish()``, which runs between the measure pass and the update pass: the intrinsics of its kernel.
 
-As in :mod:`.intrinsics`, a kernel closes over strings alone: each stands for a rule.
+As in :mod:`.intrinsics`, a kernel closes over nothing but a string, which stands for a rule.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..lowering.llvm import INT64, load_scalar, pointer_to, store_double
 from ..lowering.rule_types import inlined
 
 FINISHERS: dict[str, Rule] = {}
-"""Text -> the rule whose ``finish`` it stands for."""
+"""Key of a kernel -> the rule whose ``finish`` it calls; filled before the kernel is compiled."""
 
 
-def finished(text, h, sums, step, running):
-    """What the rule's ``finish`` returns."""
+def call_finish(text, h, sums, step, running):
+    """Return what the rule's ``finish`` returns: a namedtuple of scalars, and the running numbers."""
     raise RuntimeError("only for compiled kernels")
 
 
-@overload(finished, prefer_literal=True)
-def _finished(text, h, sums, step, running):
+@overload(call_finish, prefer_literal=True)
+def _call_finish(text, h, sums, step, running):
     rule = FINISHERS[text.literal_value]
     finish = specialize(rule.finish, float, inlined)
     if rule.running is None:
@@ -36,8 +36,8 @@ def _finished(text, h, sums, step, running):
     return lambda text, h, sums, step, running: finish(h, sums, step, running)
 
 
-def _numbers(part: str) -> Any:
-    """An intrinsic that reads a part of the rule in float64."""
+def _reader(part: str) -> Any:
+    """Return the intrinsic that reads one of the rule's namedtuples, ``part``, from float64 numbers at an address."""
 
     @intrinsic(prefer_literal=True)
     def read(typing, text, address):
@@ -55,28 +55,31 @@ def _numbers(part: str) -> Any:
     return read
 
 
-all_scalars, all_sums, all_running = _numbers("Scalars"), _numbers("Sums"), _numbers("running")
+read_scalars, read_sums, read_running = _reader("Scalars"), _reader("Sums"), _reader("running")
 
 
 @intrinsic(prefer_literal=True)
-def write_finished(typing, text, made, scalars, singles, running):
-    """Write what ``finish`` has found: scalars in both types, and running numbers."""
+def store_finished(typing, text, returned, scalars64, scalars32, running):
+    """Store what ``finish`` returned: scalars in float64 and float32, and running numbers in float64.
+
+    ``finish`` may return some of the rule's scalars: the others stay as they are.
+    """
     rule = FINISHERS[text.literal_value]
-    found, after = made.types
-    places = [rule.Scalars._fields.index(field) for field in found.instance_class._fields]
-    for kind in (*found.types, *after.types):
-        if kind is not types.float64:
-            raise TypeError(f"rule {rule.name!r}: finish() must return floats; it returned {kind}")
+    new_scalars, new_running = returned.types
+    columns = [rule.Scalars._fields.index(field) for field in new_scalars.instance_class._fields]
+    for number_type in (*new_scalars.types, *new_running.types):
+        if number_type is not types.float64:
+            raise TypeError(f"rule {rule.name!r}: finish() must return floats; it returned {number_type}")
 
     def build(context, builder, signature, args):
         numbers, rest = cgutils.unpack_tuple(builder, args[1], 2)
-        for place, value in zip(places, cgutils.unpack_tuple(builder, numbers, len(places)), strict=True):
-            store_double(builder, args[2], INT64(place), value)
-            single = element.ir.FloatType()
-            at = pointer_to(builder, args[3], INT64(4 * place), single)
-            builder.store(builder.fptrunc(value, single), at, align=4)
-        for place, value in enumerate(cgutils.unpack_tuple(builder, rest, len(after.types))):
-            store_double(builder, args[4], INT64(place), value)
+        for column, value in zip(columns, cgutils.unpack_tuple(builder, numbers, len(columns)), strict=True):
+            store_double(builder, args[2], INT64(column), value)
+            float32 = element.ir.FloatType()
+            pointer = pointer_to(builder, args[3], INT64(4 * column), float32)
+            builder.store(builder.fptrunc(value, float32), pointer, align=4)
+        for column, value in enumerate(cgutils.unpack_tuple(builder, rest, len(new_running.types))):
+            store_double(builder, args[4], INT64(column), value)
         return context.get_dummy_value()
 
-    return types.void(text, made, types.int64, types.int64, types.int64), build
+    return types.void(text, returned, types.int64, types.int64, types.int64), build

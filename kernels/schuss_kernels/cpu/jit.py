@@ -1,4 +1,4 @@
-"""``njit`` as all CPU code of the package is compiled: numpy's division, and the disk cache."""
+"""numba's ``njit`` with the options of this package: numpy's rules of division, and the disk cache."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from ..lang import digest
 
 
 def jit(**options: Any) -> Callable[[Any], Any]:
-    """Compile a function on first use; keep it in numba's disk cache where there is a place for one.
+    """Return a decorator that compiles a function on first use, and keeps it in numba's disk cache where there is one.
 
-    The function closes over :func:`.digest.sources`. Numba's cache looks at a function's own file, its bytecode and
-    what it closes over, not at what it calls or at the constants it reads: so a cached function is found again by the
-    same sources and by no others.
+    ``options``: further options of ``njit``.
+
+    The function closes over :func:`.digest.sources`. Numba's cache compares a function's own file, its bytecode and
+    what it closes over, but not the functions that it calls or the constants that it reads. With the digest, a cached
+    function is used only with the source files that it was compiled from.
     """
 
     def wrap(function: Any) -> Any:
         function = _closing_over(function, digest.sources())
         try:
             return njit(cache=True, error_model="numpy", **options)(function)
-        except RuntimeError:  # no folder can be written: neither beside this file nor in the user's cache
+        except RuntimeError:  # no folder can be written, neither beside this file nor in the user's cache
             return njit(error_model="numpy", **options)(function)
 
     return wrap
 
 
 def _closing_over(function: Any, value: str) -> Any:
-    """Return a copy of a function whose closure holds one more value, which it never reads."""
+    """Return a copy of a function whose closure has one more value, which the function never reads."""
     code = function.__code__
     code = code.replace(co_freevars=(*code.co_freevars, "sources"))
     closure = (*(function.__closure__ or ()), types.CellType(value))

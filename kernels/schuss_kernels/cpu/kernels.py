@@ -1,6 +1,10 @@
-"""The loops of CPU kernels: each is a function of the address of a row of the plan.
+"""The CPU kernels: functions of the address of a row, of the chunk table or of the two-pass table.
 
-A kernel is freestanding: it works on addresses, allocates nothing, raises nothing and needs no GIL.
+A kernel is freestanding: it works on addresses, allocates nothing, raises nothing and does not need the GIL. Its loops
+call :mod:`.intrinsics`, which generate the code of a spec.
+
+In a strided layout, ``table(layout, 0)`` is the number of axes; of axis ``a`` ``table(layout, 1 + 3 * a)`` is the size,
+and the next two are the strides of parameter and gradient (:mod:`..plan.chunk_table`).
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from ..plan.chunk_table import (
     SUMS,
 )
 from ..storage.quantization import QUANT_BLOCK
-from .finish import all_running, all_scalars, all_sums, finished, write_finished
+from .finish import call_finish, read_running, read_scalars, read_sums, store_finished
 from .intrinsics import (
     add_measures,
     addresses,
@@ -60,6 +64,8 @@ def _cached(text: str) -> Any:
 
 
 def dense_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    """Return the kernel that updates a dense tensor. The sizes are bytes of an element."""
+
     @_cached(spec)
     def dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
@@ -76,8 +82,10 @@ def dense_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
 
 
 def quantized_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> Any:
+    """Return the kernel that updates a dense tensor with quantized states, one quantization block after the other."""
+
     @_cached(spec)
-    def dense_blocks(row):
+    def quantized(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
         key, start = row_key(spec, r, row), table(row, START)
@@ -93,13 +101,13 @@ def quantized_kernel(spec: str, parameter_bytes: int, gradient_bytes: int) -> An
                 store(spec, parameter, p_at, gradient, g_at, others, i, p, s, r, block, key, start)
             close_block(spec, others, block, first, last, key, start)
 
-    return dense_blocks
+    return quantized
 
 
-def strided_kernel(spec: str, step: int) -> Any:
-    """Return the kernel of a tensor that is not dense.
+def strided_kernel(spec: str, block_size: int) -> Any:
+    """Return the kernel that updates a strided tensor, one run of elements along the innermost axis after the other.
 
-    ``step``: elements in a block of quantized states; more than a row has where there are none.
+    ``block_size``: elements in a quantization block; where no state is quantized, more than a row has.
     """
 
     @_cached(spec)
@@ -107,24 +115,25 @@ def strided_kernel(spec: str, step: int) -> Any:
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
         key, start, others = row_key(spec, r, row), table(row, START), addresses(spec, row)
-        walk, count = table(row, LAYOUT), table(row, COUNT)
-        inner = table(walk, 0) - 1
-        size, p_stride, g_stride = table(walk, 1 + 3 * inner), table(walk, 2 + 3 * inner), table(walk, 3 + 3 * inner)
+        layout, count = table(row, LAYOUT), table(row, COUNT)
+        inner = table(layout, 0) - 1
+        size = table(layout, 1 + 3 * inner)
+        p_stride, g_stride = table(layout, 2 + 3 * inner), table(layout, 3 + 3 * inner)
         buffer = block_buffer()
         done = 0
         while done < count:
-            # Where the walk stands: the element's index taken apart, innermost axis first.
-            opened = done - done % step
-            closes = min(opened + step, count)
+            opened = done - done % block_size
+            closes = min(opened + block_size, count)
+            # The element's number split into an index for each axis, from the innermost outwards.
             outer = (start + done) // size
             first = start + done - outer * size
             parameter = table(row, PARAM) + first * p_stride
             gradient = table(row, GRAD) + first * g_stride
             for axis in range(inner - 1, -1, -1):
-                rest = outer // table(walk, 1 + 3 * axis)
-                index = outer - rest * table(walk, 1 + 3 * axis)
-                parameter += index * table(walk, 2 + 3 * axis)
-                gradient += index * table(walk, 3 + 3 * axis)
+                rest = outer // table(layout, 1 + 3 * axis)
+                index = outer - rest * table(layout, 1 + 3 * axis)
+                parameter += index * table(layout, 2 + 3 * axis)
+                gradient += index * table(layout, 3 + 3 * axis)
                 outer = rest
             block = open_block(spec, others, buffer, opened)
             run = min(size - first, closes - done)
@@ -141,6 +150,11 @@ def strided_kernel(spec: str, step: int) -> Any:
 
 
 def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, sum_bytes: int) -> Any:
+    """Return the kernel that adds up the rule's measure of a dense tensor.
+
+    ``sum_bytes``: bytes of the sums of one reduction block.
+    """
+
     @_cached(spec)
     def measure_dense(row):
         h = rule_scalars(spec, table(row, SCALARS))
@@ -163,11 +177,13 @@ def dense_measure_kernel(spec: str, parameter_bytes: int, gradient_bytes: int, s
 
 
 def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
+    """Return the kernel that adds up the rule's measure of a strided tensor."""
+
     @_cached(spec)
     def measure_strided(row):
         h = rule_scalars(spec, table(row, SCALARS))
         r = rider_numbers(spec, table(row, SCALARS))
-        start, others, walk = table(row, START), addresses(spec, row), table(row, LAYOUT)
+        start, others, layout = table(row, START), addresses(spec, row), table(row, LAYOUT)
         buffer, count = measure_buffer(spec), table(row, COUNT)
         for first in range(0, count, REDUCE_BLOCK):
             last = min(first + REDUCE_BLOCK, count)
@@ -176,11 +192,11 @@ def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
                 block = open_block(spec, others, 0, opened)
                 for i in range(opened, closes):
                     rest, parameter, gradient = start + i, table(row, PARAM), table(row, GRAD)
-                    for axis in range(table(walk, 0) - 1, -1, -1):
-                        outer = rest // table(walk, 1 + 3 * axis)
-                        index = rest - outer * table(walk, 1 + 3 * axis)
-                        parameter += index * table(walk, 2 + 3 * axis)
-                        gradient += index * table(walk, 3 + 3 * axis)
+                    for axis in range(table(layout, 0) - 1, -1, -1):
+                        outer = rest // table(layout, 1 + 3 * axis)
+                        index = rest - outer * table(layout, 1 + 3 * axis)
+                        parameter += index * table(layout, 2 + 3 * axis)
+                        gradient += index * table(layout, 3 + 3 * axis)
                         rest = outer
                     p, g, s = load(spec, parameter, 0, gradient, 0, others, i, r, block)
                     store_measure(spec, buffer, i - opened, measure_element(spec, p, g, s, h))
@@ -191,6 +207,8 @@ def strided_measure_kernel(spec: str, sum_bytes: int) -> Any:
 
 
 def dense_squares_kernel(code: str, size: int) -> Any:
+    """Return the kernel that adds up the squares of a dense gradient of storage ``code``, ``size`` bytes an element."""
+
     @_cached(code)
     def squares(row):
         gradient, sums, count = table(row, GRAD), table(row, SUMS), table(row, COUNT)
@@ -202,30 +220,37 @@ def dense_squares_kernel(code: str, size: int) -> Any:
 
 
 def strided_squares_kernel(code: str) -> Any:
+    """Return the kernel that adds up the squares of a strided gradient.
+
+    It copies each reduction block to a dense buffer first.
+    """
+
     @_cached(code)
     def squares(row):
-        walk, count, dense = table(row, LAYOUT), table(row, COUNT), block_buffer()
+        layout, count, buffer = table(row, LAYOUT), table(row, COUNT), block_buffer()
         for first in range(0, count, REDUCE_BLOCK):
             here = min(REDUCE_BLOCK, count - first)
             for i in range(here):
                 rest, gradient = table(row, START) + first + i, table(row, GRAD)
-                for axis in range(table(walk, 0) - 1, -1, -1):
-                    outer = rest // table(walk, 1 + 3 * axis)
-                    gradient += (rest - outer * table(walk, 1 + 3 * axis)) * table(walk, 3 + 3 * axis)
+                for axis in range(table(layout, 0) - 1, -1, -1):
+                    outer = rest // table(layout, 1 + 3 * axis)
+                    gradient += (rest - outer * table(layout, 1 + 3 * axis)) * table(layout, 3 + 3 * axis)
                     rest = outer
-                copy_gradient(code, gradient, dense, i)
-            store_squares(code, dense, here, table(row, SUMS) + first // REDUCE_BLOCK * 16)
+                copy_gradient(code, gradient, buffer, i)
+            store_squares(code, buffer, here, table(row, SUMS) + first // REDUCE_BLOCK * 16)
 
     return squares
 
 
 def finish_kernel(text: str) -> Any:
+    """Return the kernel that calls a rule's ``finish`` for a row of the two-pass table."""
+
     @_cached(text)
     def finish(row):
-        h, sums = all_scalars(text, table(row, two_pass.SCALARS)), all_sums(text, table(row, two_pass.FOLDED))
-        made = finished(text, h, sums, table(row, two_pass.STEP), all_running(text, table(row, two_pass.RUNNING)))
-        write_finished(
-            text, made, table(row, two_pass.SCALARS), table(row, two_pass.SINGLES), table(row, two_pass.RUNNING)
-        )
+        scalars64, scalars32 = table(row, two_pass.SCALARS64), table(row, two_pass.SCALARS32)
+        h, sums = read_scalars(text, scalars64), read_sums(text, table(row, two_pass.FOLDED))
+        running = table(row, two_pass.RUNNING)
+        returned = call_finish(text, h, sums, table(row, two_pass.STEP), read_running(text, running))
+        store_finished(text, returned, scalars64, scalars32, running)
 
     return finish

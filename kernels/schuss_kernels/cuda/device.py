@@ -15,7 +15,7 @@ from numba import config, cuda, types
 
 from ..lang.rule import Rule
 from ..lowering import diagnostics
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from .kernels import SLICE, source, squares_source
 
 Launch = Callable[..., None]
@@ -65,7 +65,7 @@ def compiled(rule: Rule, spec: Spec, capability: tuple[int, int]) -> Any:
     return library
 
 
-def compiled_squares(wanted: Squares, capability: tuple[int, int]) -> Any:
+def compiled_grad_squares(wanted: GradSquares, capability: tuple[int, int]) -> Any:
     """Compile the kernel that sums the squares of gradients. Needs no GPU."""
     from .intrinsics import SquaresIntrinsics
 
@@ -147,11 +147,11 @@ class Device:
         device = cuda.get_current_device()
         return _once((str(spec), device.id), lambda: self._load(rule, spec, device.compute_capability))
 
-    def squares_kernel(self, wanted: Squares) -> Launch:
+    def grad_squares_kernel(self, wanted: GradSquares) -> Launch:
         """Return the kernel that sums squares, compiled and loaded on first use."""
         device = cuda.get_current_device()
         return _once(
-            (wanted.form, device.id), lambda: self._launcher(compiled_squares(wanted, device.compute_capability))
+            (wanted.form, device.id), lambda: self._launcher(compiled_grad_squares(wanted, device.compute_capability))
         )
 
     def _load(self, rule: Rule, spec: Spec, capability: tuple[int, int]) -> Launch:
@@ -205,7 +205,7 @@ class Simulator(Device):
 
         return _once((str(spec), -1), load)
 
-    def squares_kernel(self, wanted: Squares) -> Launch:
+    def grad_squares_kernel(self, wanted: GradSquares) -> Launch:
         from .simulator import SquaresIntrinsics
 
         def load() -> Launch:

@@ -16,7 +16,7 @@ from ..engine.plan_engine import PlanEngine
 from ..lang.rule import Rule
 from ..plan.chunk_table import COUNT, KERNEL, LAYOUT, MEASURE, MEASURED, SQUARES, SUMS
 from ..plan.reduce import LANES
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Tensor
 from ..storage.memory import Memory
 from .memory import _LEGACY_DEFAULT, stream_handle
@@ -108,8 +108,8 @@ class CudaEngine(PlanEngine):
     def kernel(self, rule: Rule, spec: Spec) -> int:
         return self._numbered(str(spec), lambda: self.device.kernel(rule, spec))
 
-    def squares_kernel(self, wanted: Squares) -> int:
-        return self._numbered(wanted.form, lambda: self.device.squares_kernel(wanted))
+    def grad_squares_kernel(self, wanted: GradSquares) -> int:
+        return self._numbered(wanted.form, lambda: self.device.grad_squares_kernel(wanted))
 
     def _numbered(self, text: str, load: Callable[[], Any]) -> int:
         """Return the number of the kernel that ``text`` names; it is loaded on first use."""
@@ -124,10 +124,10 @@ class CudaEngine(PlanEngine):
         return self._scalars[dtype].address + self.scalars.offset(slot, dtype)
 
     def on_plan_built(self) -> None:
-        rows, walks, sums = self.plan.rows, self.plan.walks, self.plan.sums
-        self._walks = _Table(self.device, (max(1, walks.size),), np.int64)
-        self._walks_sent = False
-        rows[rows[:, LAYOUT] != 0, LAYOUT] += self._walks.address - walks.ctypes.data
+        rows, layouts, sums = self.plan.rows, self.plan.layouts, self.plan.sums
+        self._layouts = _Table(self.device, (max(1, layouts.size),), np.int64)
+        self._layouts_sent = False
+        rows[rows[:, LAYOUT] != 0, LAYOUT] += self._layouts.address - layouts.ctypes.data
         if self.needs_grad_norm:
             # For every reduction block and lane: the sum, and 0.0, or NaN where a gradient is not finite.
             self._sums = _Table(self.device, (max(1, len(sums)), LANES, 2), np.float64)
@@ -138,11 +138,11 @@ class CudaEngine(PlanEngine):
             self._measured = _Table(self.device, (len(measured) * LANES,), np.float64)
             first = (rows[:, MEASURED] - measured.ctypes.data) // 8
             rows[:, MEASURED] = self._measured.address + first * (LANES * 8)
-        self.switched()
+        self.on_kernels_switched()
         self._rows = _Table(self.device, (max(1, len(rows)), rows.shape[1]), np.int64)
         self._sent = np.zeros(0, np.int64)
 
-    def switched(self) -> None:
+    def on_kernels_switched(self) -> None:
         rows = self.plan.rows
         self._order = np.argsort(rows[:, KERNEL], kind="stable")
         self._runs = {column: self._cut(rows[self._order], column) for column in (KERNEL, SQUARES, MEASURE)}
@@ -165,7 +165,7 @@ class CudaEngine(PlanEngine):
         self._launch(KERNEL)
         self.clock[0] += 1
 
-    def add_squares(self) -> None:
+    def add_grad_squares(self) -> None:
         if not self._runs[SQUARES]:
             return
         lanes = np.zeros((max(1, len(self.plan.sums)), LANES, 2))
@@ -212,9 +212,9 @@ class CudaEngine(PlanEngine):
         if not np.array_equal(rows, self._sent):  # gradients mostly stay where they are
             self._rows.write(rows, stream)
             self._sent = rows
-        if not self._walks_sent and self.plan.walks.size:
-            self._walks.write(self.plan.walks, stream)
-        self._walks_sent = True
+        if not self._layouts_sent and self.plan.layouts.size:
+            self._layouts.write(self.plan.layouts, stream)
+        self._layouts_sent = True
 
 
 def _producers(memories: Sequence[Memory | None]) -> set[int]:

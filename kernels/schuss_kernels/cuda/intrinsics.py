@@ -25,7 +25,7 @@ from ..lowering.random_bits import Draw
 from ..lowering.rule_types import number_type, tuple_type
 from ..plan.chunk_table import STATES, TENSOR
 from ..plan.riders import RIDERS, Riders
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..storage.dtypes import F64
 from ..storage.quantization import QUANT_BLOCK
 from . import quantized
@@ -269,7 +269,7 @@ class SquaresIntrinsics:
     ``load_gradient(address)``: a gradient in float64; ``store(address, index, value)``: a float64 into a table.
     """
 
-    def __init__(self, wanted: Squares) -> None:
+    def __init__(self, wanted: GradSquares) -> None:
         storage = wanted.gradient
         self.load_int64, self.inlined = load_int64, inlined
 

@@ -11,7 +11,7 @@ from numba import cuda
 
 from ..plan.chunk_table import COUNT, GRAD, LAYOUT, MEASURED, PARAM, REDUCE_BLOCK, SCALARS, START, SUMS
 from ..plan.reduce import LANES
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..storage.quantization import QUANT_BLOCK
 
 SLICE = 4096
@@ -179,7 +179,7 @@ def _measure(intrinsics: Any, spec: Spec) -> Any:
     return measure
 
 
-def squares_source(intrinsics: Any, wanted: Squares) -> Any:
+def squares_source(intrinsics: Any, wanted: GradSquares) -> Any:
     """Make the kernel that sums the squares of gradients.
 
     Each thread sums one of the LANES of a REDUCE_BLOCK, so that neighbouring threads read neighbouring elements. It

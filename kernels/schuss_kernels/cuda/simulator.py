@@ -15,7 +15,7 @@ from ..lang.interpret import as_python, scalar_update
 from ..lang.rule import Rule
 from ..plan.chunk_table import GRAD, PARAM, STATES, TENSOR
 from ..plan.riders import RIDERS, Riders, load_parameter, random_bits, scaled_gradient, store, store_parameter
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..storage import quantization
 from ..storage.quantization import QUANT_BLOCK
 from .kernels import WARP, locator
@@ -115,7 +115,7 @@ class Intrinsics:
     ) -> list[np.ndarray]:
         """For every stream the ``width`` elements from ``index`` on, as an array over its memory."""
         rest = zip(others, self._spec.streams[2:], strict=True)
-        here = [parameter, gradient, *(base + index // s.share * s.storage.itemsize for base, s in rest)]
+        here = [parameter, gradient, *(base + index // s.elements_per_entry * s.storage.itemsize for base, s in rest)]
         for address, dtype in zip(here, self._dtypes, strict=True):
             if address % (width * dtype.itemsize):
                 raise ValueError(f"an access of {width} x {dtype} at {address:#x} is not aligned")
@@ -188,7 +188,7 @@ class Intrinsics:
 class SquaresIntrinsics:
     """The intrinsics for summing the squares of gradients, see :class:`.intrinsics.SquaresIntrinsics`."""
 
-    def __init__(self, wanted: Squares) -> None:
+    def __init__(self, wanted: GradSquares) -> None:
         self._dtype = wanted.gradient.dtype
 
     load_int64 = Intrinsics.load_int64

@@ -1,1 +1,1 @@
-"""What runs a plan: the base of every backend, and the numpy reference."""
+"""The engines: the base classes of all backends, the numpy reference, and the engine of matrix rules."""

@@ -1,4 +1,4 @@
-"""The base of every engine: what a backend has to do."""
+"""The base class of every engine: what a backend has to do."""
 
 from __future__ import annotations
 
@@ -15,74 +15,90 @@ from ..storage.memory import Memory
 
 
 class Engine(ABC):
-    """Steps tensors. One subclass a backend."""
+    """Update tensors in steps. Each backend is a subclass.
+
+    A step is: :meth:`prepare` for the slots whose numbers have changed, :meth:`set_gradients`, then :meth:`launch`.
+    """
 
     name = ""
+    """The backend's name."""
+
     two_pass_table: TwoPassTable | None = None
-    """What is between two passes, for an engine that makes both in one call (:meth:`turn`)."""
+    """The table of what runs between measure pass and update pass; None where :meth:`step_two_pass` cannot be used."""
 
     keeps_scalars = False
-    """Whether what :meth:`prepare` has set holds until it is set anew."""
+    """Whether the numbers set by :meth:`prepare` stay set for the steps after."""
 
     stream: Any = None
-    """The CUDA stream of the next step; host engines have none."""
+    """The CUDA stream of the next step; engines for host memory have none."""
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         self.tensors = list(tensors)
         self.clip = self.zero = self.syncs = False
         self.clock = np.zeros(1, np.int64) if clock is None else clock
-        """One int64: steps that moved tensors. Raised where they are moved, so that nothing (Ctrl-C) comes between."""
+        """The clock: number of steps made, an int64 array (1). The code that updates the tensors adds 1 to it, so that
+        an interrupt (Ctrl-C) cannot come between the two."""
 
     @abstractmethod
     def set_slots(self, slots: Sequence[int | None]) -> None:
-        """Give every tensor its slot of the scalars; None: it has no gradient in the steps to come."""
+        """Set every tensor's slot in the table of scalars; None: the tensor has no gradient in the next steps."""
 
     @abstractmethod
     def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
+        self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
-        """Set the numbers of slots: the riders' (see :data:`RIDERS`) and a rule's scalars.
+        """Store the same numbers in each of the slots, for tensors that are computed in these dtypes.
 
-        ``origin``: what these were computed from, for an engine that has no scalars.
+        ``riders``: the riders' numbers (:mod:`.plan.riders`). ``scalars``: a rule's ``Scalars``. ``origin``: what the
+        scalars were computed from, for an engine that uses none.
         """
 
     @abstractmethod
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
-        """Take the gradients of the next launch."""
+        """Set every tensor's gradient for the next launch; None: the tensor has none and is left as it is."""
 
     @abstractmethod
     def launch(self) -> None:
-        """Step every tensor that has a gradient."""
+        """Update every tensor that has a gradient, and add 1 to the clock."""
 
     @abstractmethod
-    def squares(self) -> tuple[float, bool]:
-        """The sum of the squares of all gradients, in float64, and whether all of them are finite."""
+    def grad_squares(self) -> tuple[float, bool]:
+        """Return the sum of the squares of all gradients, in float64, and whether all of them are finite."""
 
     @abstractmethod
     def measure(self) -> list[tuple[float, ...]]:
-        """What the rules measure of the gradients placed: every tensor's sums, none where its rule has no measure."""
+        """Run the measure pass over the gradients that are set. Return for every tensor the sums of its rule's measure.
+
+        The sums are an empty tuple where the rule has no measure.
+        """
 
     def step_two_pass(self) -> None:
-        """Measure, finish and launch, in one call, where there are ``turns``."""
+        """Run measure pass, ``finish`` and update pass in one call. Only where there is a ``two_pass_table``."""
         raise RuntimeError(f"the engine {self.name!r} makes its passes one by one")
 
     def step(self, gradients: Sequence[Memory | None]) -> None:
-        """Place and launch."""
+        """Set the gradients and launch."""
         self.set_gradients(gradients)
         self.launch()
 
-    def configure(self, clip: bool, zero: bool, look: bool) -> None:
-        """Whether the next steps limit gradients to the clip value, set them to zero, and ask for :meth:`squares`."""
+    def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
+        """Set whether the next steps limit gradients to the clip value, set them to zero, and use the gradient norm.
+
+        Only with ``grad_norm`` may :meth:`grad_squares` be called.
+        """
         self.clip, self.zero = clip, zero
 
     def sync_slow_weights(self, on: bool) -> None:
-        """Whether the parameters of the next step meet their slow weights, after it."""
+        """Set whether the next step is a sync step of Lookahead, which ends by syncing parameters and slow weights."""
         self.syncs = on
 
     def try_step(self, gradients: list[Any]) -> bool:
-        """Step straight from the caller's arrays if they are all as in the step before; False, nothing done, if not."""
+        """Make a step with the caller's arrays if all have the dtypes and layouts of the step before.
+
+        Return whether the step was made. If not, nothing was changed.
+        """
         return False
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
-        """The first half of :meth:`try_step`."""
+        """Set the gradients as :meth:`try_step` does, without a launch. Return whether they were set."""
         return False

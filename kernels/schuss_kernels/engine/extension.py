@@ -1,7 +1,7 @@
-"""Host engines whose steps the C extension makes: it reads gradients, refreshes the plan, and launches kernels.
+"""The base class of engines that use the C extension: it reads gradients, writes them into the plan, and runs kernels.
 
-The extension knows kernels by their addresses alone, whoever compiled them: the native engine's ahead of time, numba's
-when they are first used.
+The extension knows kernels by their addresses. The native engine's are compiled ahead of time, numba's when they are
+first used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .host import HostEngine
 
 @functools.cache
 def is_usable() -> bool:
-    """Return whether the C extension was built, from the sources that are here now: it knows the tables' columns."""
+    """Return whether the C extension was built, and from the present source files, so that columns are the same."""
     try:
         from .. import _native
     except ImportError:
@@ -33,7 +33,7 @@ def is_usable() -> bool:
 
 
 class ExtensionEngine(HostEngine):
-    """Gives the plan to the C extension. A subclass says where kernels come from."""
+    """Give the plan to the C extension. A subclass says where kernels come from."""
 
     def finish_kernel(self, rule: Rule) -> int | None:
         """Return the address of a rule's compiled ``finish``; None where Python calls it between two launches."""
@@ -56,9 +56,9 @@ class ExtensionEngine(HostEngine):
         self._plan = _native.Plan(
             rows=self.plan.rows,
             spans=self.plan.spans,
-            expected=self.expected.table,
-            layouts=self.expected.layouts,
-            intervals=self.expected.intervals,
+            gradient_table=self.gradient_table.table,
+            shapes=self.gradient_table.shapes,
+            intervals=self.gradient_table.intervals,
             scalars32=self.scalars.arrays[np.dtype(np.float32)],
             scalars64=self.scalars.arrays[np.dtype(np.float64)],
             clock=self.clock,
@@ -72,57 +72,57 @@ class ExtensionEngine(HostEngine):
         )
 
     def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
+        self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         self._plan.scalars(slots, riders, scalars)
 
     def _two_pass(self) -> tuple[TwoPassTable | None, np.ndarray]:
-        """Return the table of what is between two passes, and the portions that they are made in."""
-        firsts, stops = self.first_of_portion, self.stops
-        if not firsts:
+        """Return the two-pass table, or None where it cannot be used, and the table of portions."""
+        starts, spans = self.portion_starts, self.portion_spans
+        if not starts:
             return None, np.zeros((0, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64)
-        slots, (single, double) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
-        rules_ = [tensor.rule for tensor in self.tensors]
-        made = TwoPassTable(
-            [self._finishers.get(rule, 0) for rule in rules_],
-            [rule.measure is not None and rule.over == "all" for rule in rules_],
-            max(self.plan.sum_counts),
-            max(len(getattr(rule.running, "_fields", ())) for rule in rules_),
+        slots, (float32, float64) = range(len(self.tensors)), (np.dtype(np.float32), np.dtype(np.float64))
+        rules = [tensor.rule for tensor in self.tensors]
+        table = TwoPassTable(
+            finishers=[self._finishers.get(rule, 0) for rule in rules],
+            shared=[rule.measure is not None and rule.over == "all" for rule in rules],
+            sums=max(self.plan.sum_counts),
+            running=max(len(getattr(rule.running, "_fields", ())) for rule in rules),
         )
-        tensors = made.rows[: len(slots)]
+        tensors = table.rows[: len(slots)]
         tensors[:, two_pass.BLOCKS] = [-(-tensor.parameter.size // chunk_table.REDUCE_BLOCK) for tensor in self.tensors]
         tensors[:, two_pass.SUMS] = self.plan.sum_counts
         tensors[:, two_pass.MEASURED] = int(self.plan.measured.ctypes.data) + self.plan.first_sum[:-1] * 8
-        tensors[:, two_pass.SCALARS] = [self.scalars_address(slot, double) + RIDERS * 8 for slot in slots]
-        tensors[:, two_pass.SINGLES] = [self.scalars_address(slot, single) + RIDERS * 4 for slot in slots]
-        elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[firsts]
+        tensors[:, two_pass.SCALARS64] = [self.scalars_address(slot, float64) + RIDERS * 8 for slot in slots]
+        tensors[:, two_pass.SCALARS32] = [self.scalars_address(slot, float32) + RIDERS * 4 for slot in slots]
+        elements = np.concatenate(([0], np.cumsum([tensor.parameter.size for tensor in self.tensors])))[starts]
         threads = [self.workers if size >= self.serial_below else 1 for size in np.diff(elements)]
-        return made, np.column_stack([stops[:-1], stops[1:], firsts[:-1], firsts[1:], threads]).astype(np.int64)
+        return table, np.column_stack([spans[:-1], spans[1:], starts[:-1], starts[1:], threads]).astype(np.int64)
 
     def step_two_pass(self) -> None:
-        self._plan.step_two_pass(self.workers > 1 and _team_at_work())
+        self._plan.step_two_pass(self.workers > 1 and has_openmp_team())
 
     def try_step(self, gradients: list[Any]) -> bool:
-        return self._plan.step(gradients, self.workers > 1 and _team_at_work())
+        return self._plan.step(gradients, self.workers > 1 and has_openmp_team())
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
         return self._plan.set_gradients(tuple(gradients))
 
     def launch(self) -> None:
-        self._plan.run(self.workers > 1 and _team_at_work())
+        self._plan.run(self.workers > 1 and has_openmp_team())
 
-    def add_squares(self) -> None:
-        self._plan.add_grad_squares(self.workers > 1 and _team_at_work())
+    def add_grad_squares(self) -> None:
+        self._plan.add_grad_squares(self.workers > 1 and has_openmp_team())
 
     def add_measures(self) -> None:
-        self._plan.add_measures(self.workers > 1 and _team_at_work())
+        self._plan.add_measures(self.workers > 1 and has_openmp_team())
 
-    def fold(self) -> list[tuple[float, ...]]:
+    def fold_measures(self) -> list[tuple[float, ...]]:
         from .. import _native
 
         return _native.folded(self.plan.measured, self.plan.first_sum, self.plan.sum_counts)
 
 
-def _team_at_work() -> bool:
-    """Whether another library has an OpenMP team in this process whose threads should do the work."""
+def has_openmp_team() -> bool:
+    """Return whether another library has an OpenMP team in this process, whose threads should then run the kernels."""
     return "torch" in sys.modules or "numba.np.ufunc.omppool" in sys.modules

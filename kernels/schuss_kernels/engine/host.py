@@ -1,4 +1,4 @@
-"""What the engines for host memory share: the plan lies in this process's memory and is run by its threads."""
+"""The base class of engines whose plan lies in host memory and is run by this process's threads."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from ..plan import chunk_table
 from ..plan.gradient_table import GradientTable
 from ..plan.tensor import Tensor
 from .plan_engine import PlanEngine
-from .thread_count import most_threads
+from .thread_count import max_threads
 
 SERIAL_BELOW = 128 * 1024
-"""Elements up to which a step stays on the calling thread. Measured with AdamW on two cores: here two threads take 0.65
-of the time of one where steps follow at once, and as long as one after a pause, when the other has to wake up."""
+"""A step over fewer elements runs on the calling thread. (Measured at this size with AdamW on two cores: two threads
+take 0.65 of one thread's time where a step follows at once, and as long as one after a pause, when one has to wake.)"""
 
-PER_THREAD = 32 * 1024
-"""Elements a thread must have to do at least: waking another one for less costs more than it saves."""
+MIN_PER_THREAD = 32 * 1024
+"""Minimum of elements for each thread: to wake another thread for fewer costs more than it saves."""
 
 
 class HostEngine(PlanEngine):
-    """The plan in this process's memory, run by all cores (``threads`` of them) or, when small, by the caller."""
+    """Run a plan in host memory on ``threads`` threads; None: on as many as the plan's size is worth.
+
+    Attributes
+    ----------
+    workers
+        Number of threads that a launch uses.
+    gradient_table
+        The :class:`.GradientTable` of the plan.
+    """
 
     serial_below = SERIAL_BELOW
 
@@ -30,25 +38,25 @@ class HostEngine(PlanEngine):
         self.threads = threads
         super().__init__(tensors, clock)
 
-    def grain(self, elements: int) -> tuple[int, int]:
-        each = chunk_table.grain(elements, max(chunk_table.SHARES, 16 * (self.threads or most_threads())))
-        return each, each
+    def chunk_and_span_sizes(self, elements: int) -> tuple[int, int]:
+        chunks = max(chunk_table.TARGET_CHUNKS, 16 * (self.threads or max_threads()))
+        size = chunk_table.chunk_size(elements, chunks)
+        return size, size
 
-    def scalars_address(self, slot: int, kind: np.dtype) -> int:
-        return int(self.scalars.arrays[kind].ctypes.data) + self.scalars.offset(slot, kind)
+    def scalars_address(self, slot: int, dtype: np.dtype) -> int:
+        return int(self.scalars.arrays[dtype].ctypes.data) + self.scalars.offset(slot, dtype)
 
     def on_plan_built(self) -> None:
         elements, spans = self.plan.elements, len(self.plan.spans) - 1
-        self.small = elements < self.serial_below
-        wanted = self.threads or min(most_threads(), max(1, elements // PER_THREAD))
-        self.workers = 1 if self.small else max(1, min(wanted, spans))
-        self.expected = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
-        self.expected.place(self.gradients)
+        wanted = self.threads or min(max_threads(), max(1, elements // MIN_PER_THREAD))
+        self.workers = 1 if elements < self.serial_below else max(1, min(wanted, spans))
+        self.gradient_table = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
+        self.gradient_table.set_addresses(self.gradients)
         self.on_ready()
 
     @abstractmethod
     def on_ready(self) -> None:
-        """Everything a launch needs is there."""
+        """Do what a backend has to do after plan and gradient table were built."""
 
-    def changed(self) -> None:
-        self.expected.place(self.gradients)
+    def on_rows_written(self) -> None:
+        self.gradient_table.set_addresses(self.gradients)

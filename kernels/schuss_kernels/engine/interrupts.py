@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until what is being written is whole."""
+"""Hold Ctrl-C back while arrays are being written, so that none is left half updated."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from typing import Any
 
 
 class DeferInterrupt:
-    """A ``with`` block that Ctrl-C does not end in the middle: it is passed on after it, once.
+    """A ``with`` block that Ctrl-C cannot interrupt: the signal's handler is called once, after the block.
 
-    Python runs signal handlers in the main thread, between any two instructions; in other threads, and where the
-    handler is none of Python's, nothing can come between, and nothing is done. For what takes many Python instructions
-    or array operations: a compiled call is whole by itself, at no cost.
+    Python calls signal handlers in the main thread, between any two of its instructions. In other threads, or where the
+    handler is not a Python function, there is nothing to hold back, and the block runs as it is. A single compiled call
+    needs no such block: Python does not interrupt it.
     """
 
     def __enter__(self) -> None:
-        self._waiting: tuple[Any, ...] | None = None
+        self._signal: tuple[Any, ...] | None = None  # the handler's arguments, once the signal has come
         self._handler: Callable[..., Any] | None = None
         handler = signal.getsignal(signal.SIGINT)
         if threading.get_ident() == threading.main_thread().ident and callable(handler):
             with contextlib.suppress(ValueError):  # the main thread of a sub-interpreter, which signals do not reach
-                signal.signal(signal.SIGINT, self._wait)
+                signal.signal(signal.SIGINT, self._store)
                 self._handler = handler
 
-    def _wait(self, *arguments: Any) -> None:
-        self._waiting = arguments
+    def _store(self, *arguments: Any) -> None:
+        """Store the signal in place of handling it."""
+        self._signal = arguments
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
-            if self._waiting is not None:
-                self._handler(*self._waiting)
+            if self._signal is not None:
+                self._handler(*self._signal)

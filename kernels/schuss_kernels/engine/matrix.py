@@ -20,7 +20,7 @@ from .base import Engine
 from .interrupts import DeferInterrupt
 from .plan_engine import PlanEngine
 from .reference import ReferenceEngine
-from .thread_count import most_threads
+from .thread_count import max_threads
 
 _Nothing = namedtuple("_Nothing", [])
 _NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s, h: (p, _Nothing()))
@@ -91,19 +91,19 @@ class MixedEngine(Engine):
             self.others.launch()
             self.clock[0] += 1
 
-    def configure(self, clip: bool, zero: bool, look: bool) -> None:
-        super().configure(clip, zero, look)
-        self.others.configure(clip, zero, look)
-        self.matrices.configure(clip, zero, look)
+    def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
+        super().configure(clip, zero, grad_norm)
+        self.others.configure(clip, zero, grad_norm)
+        self.matrices.configure(clip, zero, grad_norm)
 
     def sync_slow_weights(self, on: bool) -> None:
         super().sync_slow_weights(on)
         self.others.sync_slow_weights(on)
         self.matrices.sync_slow_weights(on)
 
-    def squares(self) -> tuple[float, bool]:
+    def grad_squares(self) -> tuple[float, bool]:
         assert isinstance(self.others, PlanEngine)
-        self.others.squares()
+        self.others.grad_squares()
         made, done = [np.zeros((0, 2))], 0
         for tensor, whole, own in zip(self.tensors, self.whole, self.matrices.block_squares(), strict=True):
             blocks = 0 if whole else -(-tensor.parameter.size // REDUCE_BLOCK)
@@ -134,7 +134,7 @@ class MatrixEngine(ReferenceEngine):
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
         super().__init__(tensors, clock)
-        self._threads = most_threads() if threads is None else threads
+        self._threads = max_threads() if threads is None else threads
 
     def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
         parallel: list[tuple[int, Tensor, Memory]] = []

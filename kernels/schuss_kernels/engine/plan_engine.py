@@ -1,6 +1,6 @@
-"""What every backend shares: tensors, their scalars, the plan built from them, and gradients put into it.
+"""The base class of engines with a plan: it builds the plan, and writes scalars and gradients into it.
 
-A backend says how a kernel is reached, where the tables lie, and how they are launched.
+A subclass says how a kernel is found, where the tables lie, and how they are launched.
 """
 
 from __future__ import annotations
@@ -15,14 +15,34 @@ from ..lang.rule import Rule
 from ..plan import chunk_table, two_pass
 from ..plan.reduce import folded, total
 from ..plan.riders import Floats
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Origin, ScalarTable, Tensor, storage_for
 from ..storage.memory import Memory
 from .base import Engine
 
 
 class PlanEngine(Engine):
-    """A plan over tensors and the means to launch it."""
+    """Build a plan over tensors and launch it.
+
+    Attributes
+    ----------
+    plan
+        The :class:`.chunk_table.Plan`, which is built anew when a gradient's dtype or layout, or a rider, changes.
+    scalars
+        The :class:`.ScalarTable`.
+    gradients
+        int64 (tensors): the addresses in the GRAD column; 0: the tensor has none, -1: not known yet.
+    strided
+        For every tensor whether it has a strided layout.
+    chunk, span
+        Elements in a chunk and in a span of the plan.
+    portion_starts
+        Number of each portion's first tensor, then the number of tensors; empty where both passes go over all tensors.
+    portion_spans
+        Number of each portion's first span, then the number of spans.
+    needs_grad_norm
+        Whether the plan has the kernels of :meth:`grad_squares`.
+    """
 
     keeps_scalars = True
 
@@ -30,39 +50,39 @@ class PlanEngine(Engine):
         super().__init__(tensors, clock)
         self.needs_grad_norm = False
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
-        self.gradients = np.full(len(self.tensors), -1, np.int64)  # addresses in the plan; 0: none, -1: not known yet
+        self.gradients = np.full(len(self.tensors), -1, np.int64)
         self.build_plan()
 
     @abstractmethod
     def kernel(self, rule: Rule, spec: Spec) -> int:
-        """What stands in the KERNEL column for a spec."""
+        """Return what stands in the KERNEL column for a spec. The kernel is compiled where it is missing."""
 
     @abstractmethod
-    def squares_kernel(self, wanted: Squares) -> int:
-        """What stands in the SQUARES column."""
+    def grad_squares_kernel(self, wanted: GradSquares) -> int:
+        """Return what stands in the SQUARES column for a spec."""
 
     @abstractmethod
-    def add_squares(self) -> None:
-        """Run the kernels of the SQUARES column; wait for ``plan.sums``."""
+    def add_grad_squares(self) -> None:
+        """Run the kernels of the SQUARES column. Return when ``plan.sums`` is written."""
 
     @abstractmethod
     def add_measures(self) -> None:
-        """Run the kernels of the MEASURE column; wait for ``plan.measured``."""
+        """Run the kernels of the MEASURE column. Return when ``plan.measured`` is written."""
 
     @abstractmethod
-    def scalars_address(self, slot: int, kind: np.dtype) -> int:
-        """Where the kernels find a slot of the scalars."""
+    def scalars_address(self, slot: int, dtype: np.dtype) -> int:
+        """Return the address of a slot in the table of scalars of this dtype, as kernels see it."""
 
     @abstractmethod
     def on_plan_built(self) -> None:
-        """The plan is a new one."""
+        """Do what a backend has to do after a new plan was built."""
 
-    def changed(self) -> None:
-        """Rows of the plan were written."""
+    def on_rows_written(self) -> None:
+        """Do what a backend has to do after gradients were written into the plan's rows."""
 
-    def configure(self, clip: bool, zero: bool, look: bool) -> None:
+    def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
         before = self.clip, self.zero, self.needs_grad_norm
-        wanted = clip, zero, look or self.needs_grad_norm  # the kernels that look do no harm once they are there
+        wanted = clip, zero, grad_norm or self.needs_grad_norm  # kernels that are there and not used do no harm
         if wanted != before:
             self.clip, self.zero, self.needs_grad_norm = wanted
             try:
@@ -72,43 +92,43 @@ class PlanEngine(Engine):
                 raise
 
     def build_plan(self) -> None:
-        """Build the plan for the tensors as they are now; kernels that are missing are compiled."""
-        parts, kernels = [], []
+        """Build the plan for the tensors as they are now. Kernels that are missing are compiled."""
+        entries, kernels = [], []
         for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
-            walk = tensor.walk()
-            spec = tensor.spec(walk is not None, self.clip, self.zero)
-            kept, slow = tensor.stored_arrays(), tensor.others.get("slow")
-            kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
-            meeting = self.kernel(tensor.rule, replace(spec, lookahead=True)) if kernel and slow is not None else kernel
-            kernels.append((kernel, meeting))
-            parts.append(
-                chunk_table.Part(
+            layout = tensor.strided_layout()
+            spec = tensor.spec(layout is not None, self.clip, self.zero)
+            stored, slow = tensor.stored_arrays(), tensor.others.get("slow")
+            kernel = sync_kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
+            if kernel and slow is not None:
+                sync_kernel = self.kernel(tensor.rule, replace(spec, lookahead=True))
+            kernels.append((kernel, sync_kernel))
+            entries.append(
+                chunk_table.TensorEntry(
                     kernel=kernels[-1][self.syncs],
-                    squares=self._squares_kernel(spec) if tensor.parameter.size else 0,
+                    squares=self._grad_squares_kernel(spec) if tensor.parameter.size else 0,
                     scalars=self.scalars_address(tensor.slot, spec.compute),
                     size=tensor.parameter.size,
                     parameter=tensor.parameter.address,
                     gradient=gradient,
                     parameter_itemsize=spec.parameter.itemsize,
                     gradient_itemsize=spec.gradient.itemsize,
-                    states=[memory.address for memory in kept],
-                    state_itemsizes=[memory.dtype.itemsize for memory in kept],
+                    states=[memory.address for memory in stored],
+                    state_itemsizes=[memory.dtype.itemsize for memory in stored],
                     scales=[memory.address for memory in tensor.scales()],
                     slow=0 if slow is None else slow.address,
                     slow_itemsize=0 if slow is None else slow.dtype.itemsize,
                     measure=self._measure_kernel(tensor, spec),
                     sums=0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
-                    walk=walk,
+                    layout=layout,
                 )
             )
-        portions = self.portions()
-        self.chunk, self.span = self.grain(sum(part.size for part in parts))
-        if len(portions) > 2:
-            self.chunk = self.span = min(self.chunk, two_pass.CHUNK)
-        self.plan = chunk_table.build(parts, self.chunk, self.span, portions)
-        self.stops = np.searchsorted(self.plan.spans, self.plan.first_row[portions])
-        self.first_of_portion = portions
-        self.strided = [part.walk is not None for part in parts]
+        starts = self.portion_starts = self.portions()
+        self.chunk, self.span = self.chunk_and_span_sizes(sum(entry.size for entry in entries))
+        if len(starts) > 2:
+            self.chunk = self.span = min(self.chunk, two_pass.MAX_CHUNK)
+        self.plan = chunk_table.build(entries, self.chunk, self.span, starts)
+        self.portion_spans = np.searchsorted(self.plan.spans, self.plan.first_row[starts])
+        self.strided = [entry.layout is not None for entry in entries]
         self._kernels = np.array(kernels, np.int64).reshape(-1, 2)
         self.on_plan_built()
 
@@ -116,19 +136,23 @@ class PlanEngine(Engine):
         if on != self.syncs:
             self.syncs = on
             self.plan.rows[:, chunk_table.KERNEL] = np.repeat(self._kernels[:, int(on)], np.diff(self.plan.first_row))
-            self.switched()
+            self.on_kernels_switched()
 
-    def switched(self) -> None:
-        """The KERNEL column was written."""
+    def on_kernels_switched(self) -> None:
+        """Do what a backend has to do after the KERNEL column was written."""
 
     def portions(self) -> list[int]:
-        """Where portions of tensors begin that are measured and moved one after the other, and the number of tensors;
-        none where all are measured first."""
+        """Return the number of the first tensor of each portion, then the number of tensors.
+
+        A portion is measured and then updated before the next one. The list is empty where all tensors are measured
+        before any is updated.
+        """
         return []
 
-    def grain(self, elements: int) -> tuple[int, int]:
-        """Elements in a chunk, and at least in a span, of a plan over so many."""
-        return chunk_table.grain(elements), chunk_table.grain(elements)
+    def chunk_and_span_sizes(self, elements: int) -> tuple[int, int]:
+        """Return the elements in a chunk and in a span of a plan over ``elements``."""
+        size = chunk_table.chunk_size(elements)
+        return size, size
 
     def set_slots(self, slots: Sequence[int | None]) -> None:
         for tensor, slot in zip(self.tensors, slots, strict=True):
@@ -137,16 +161,19 @@ class PlanEngine(Engine):
         addresses = [self.scalars_address(t.slot, storage_for(t.parameter.dtype).compute) for t in self.tensors]
         self.plan.rows[:, chunk_table.SCALARS] = np.repeat(np.array(addresses, np.int64), rows)
         self.gradients[:] = [0 if slot is None else -1 for slot in slots]
-        self._place()
+        self._write_gradients()
 
     def prepare(
-        self, slots: list[int], kinds: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
+        self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
-        self.scalars.write(slots, kinds, (*riders, *scalars))
+        self.scalars.write(slots, dtypes, (*riders, *scalars))
 
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
-        """Put the gradients into the plan, building it anew where a layout or dtype differs."""
-        moved = [
+        """Write the gradients' addresses into the plan. Build a new plan where a dtype or strides have changed.
+
+        If that fails, the tensors keep the dtypes and strides that they had.
+        """
+        changed = [
             (tensor, tensor.gradient_dtype, tensor.gradient_strides)
             for tensor, g in zip(self.tensors, gradients, strict=True)
             if g is not None and (g.dtype, g.strides) != (tensor.gradient_dtype, tensor.gradient_strides)
@@ -155,28 +182,28 @@ class PlanEngine(Engine):
             if gradient is not None:
                 tensor.gradient_dtype, tensor.gradient_strides = gradient.dtype, gradient.strides
         self.gradients[:] = [0 if g is None else g.address for g in gradients]
-        if moved:
+        if changed:
             try:
                 self.build_plan()
             except BaseException:
-                for tensor, dtype, strides in moved:
+                for tensor, dtype, strides in changed:
                     tensor.gradient_dtype, tensor.gradient_strides = dtype, strides
                 raise
         else:
-            self._place()
+            self._write_gradients()
 
-    def squares(self) -> tuple[float, bool]:
+    def grad_squares(self) -> tuple[float, bool]:
         self.plan.sums[:] = 0.0  # tensors without a gradient add nothing
-        self.add_squares()
+        self.add_grad_squares()
         return total(self.plan.sums)
 
     def measure(self) -> list[tuple[float, ...]]:
         self.plan.measured[:] = 0.0  # tensors without a gradient add nothing
         self.add_measures()
-        return self.fold()
+        return self.fold_measures()
 
-    def fold(self) -> list[tuple[float, ...]]:
-        """What :meth:`add_measures` found, added up over the blocks of every tensor."""
+    def fold_measures(self) -> list[tuple[float, ...]]:
+        """Return for every tensor the totals of ``plan.measured`` over its reduction blocks."""
         ends, counts = self.plan.first_sum.tolist(), self.plan.sum_counts.tolist()
         return [
             folded(self.plan.measured[first:end].reshape(-1, count)) if count else ()
@@ -186,15 +213,16 @@ class PlanEngine(Engine):
     def _measure_kernel(self, tensor: Tensor, spec: Spec) -> int:
         if tensor.rule.measure is None or not tensor.parameter.size:
             return 0
-        return self.kernel(tensor.rule, spec.measuring())
+        return self.kernel(tensor.rule, spec.measure_spec())
 
-    def _squares_kernel(self, spec: Spec) -> int:
-        return self.squares_kernel(Squares(spec.gradient, spec.strided)) if self.needs_grad_norm else 0
+    def _grad_squares_kernel(self, spec: Spec) -> int:
+        return self.grad_squares_kernel(GradSquares(spec.gradient, spec.strided)) if self.needs_grad_norm else 0
 
-    def _place(self) -> None:
+    def _write_gradients(self) -> None:
+        """Write the GRAD column from ``gradients``."""
         rows, first = self.plan.rows, self.plan.first_row
         counts = np.diff(first)
         itemsizes = [0 if s else t.gradient_dtype.itemsize for t, s in zip(self.tensors, self.strided, strict=True)]
         advance = np.repeat(np.array(itemsizes, np.int64) * (self.gradients != 0), counts)
         rows[:, chunk_table.GRAD] = np.repeat(self.gradients, counts) + rows[:, chunk_table.START] * advance
-        self.changed()
+        self.on_rows_written()

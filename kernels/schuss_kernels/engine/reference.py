@@ -60,7 +60,7 @@ class ReferenceEngine(Engine):
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
         self._gradients = list(gradients)
 
-    def squares(self) -> tuple[float, bool]:
+    def grad_squares(self) -> tuple[float, bool]:
         return total(np.concatenate([np.zeros((0, 2)), *self.block_squares()]))
 
     def block_squares(self) -> list[np.ndarray]:
@@ -151,7 +151,7 @@ class _Step(NamedTuple):
     """Parameter, gradient and what the riders write, by the names of the spec's streams."""
 
     order: list[int]
-    """The parameter's axes, outermost in memory first: the order of the walk."""
+    """The parameter's axes, outermost in memory first: its memory order."""
 
 
 def _squares(gradient: np.ndarray, parameter: Memory) -> np.ndarray:
@@ -187,7 +187,7 @@ def _read(memory: Memory, order: Sequence[int]) -> np.ndarray:
 
 
 def _write(memory: Memory, values: np.ndarray, bits: np.ndarray | None, order: Sequence[int]) -> None:
-    """Write a state, rounded or quantized. ``bits``: random ones, elements in the order of the walk."""
+    """Write a state, rounded or quantized. ``bits``: random ones, elements in the parameter's memory order."""
     if memory.scales is None:
         store(memory.array, values, _laid_out(bits, memory.shape, order))
         return
@@ -198,7 +198,7 @@ def _write(memory: Memory, values: np.ndarray, bits: np.ndarray | None, order: S
 
 
 def _in_row(values: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """The elements of an array in one row, in the order of the walk."""
+    """The elements of an array in one row, in the parameter's memory order."""
     return np.ascontiguousarray(values.transpose(order) if values.ndim else values).reshape(-1)
 
 

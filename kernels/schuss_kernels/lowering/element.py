@@ -1,6 +1,6 @@
 """One element (or a vector of neighbours) in LLVM: load it from every stream, store it, and what the riders do to it.
 
-A *stream* is one of the arrays a kernel walks: see :attr:`.Spec.streams`. Streams never overlap (the API refuses
+A *stream* is one of the arrays that a kernel uses: see :attr:`.Spec.streams`. Streams never overlap (the API refuses
 overlapping arrays before a launch). Saying so to LLVM saves its run-time overlap checks, whose number grows with the
 square of the streams, and the second, scalar loop behind them.
 
@@ -101,9 +101,11 @@ def load_element(element: Element, riders: Any) -> list[Any]:
         for number, stream in enumerate(spec.streams[: FIRST_STATE + len(spec.states)])
     ]
     if spec.master == "float32":
-        values[PARAMETER] = element.load(spec.number("master"))
+        values[PARAMETER] = element.load(spec.stream_index("master"))
     elif spec.master:
-        values[PARAMETER] = conversions.joined(builder, element.load(PARAMETER), element.load(spec.number("master")))
+        values[PARAMETER] = conversions.joined(
+            builder, element.load(PARAMETER), element.load(spec.stream_index("master"))
+        )
 
     def scaled(gradient: Any) -> Any:
         gradient = builder.fmul(gradient, riders.scale)
@@ -127,7 +129,7 @@ def store_element(element: Element, values: Sequence[Any], riders: Any, draw: Dr
     builder, spec = element.builder, element.spec
     parameter, states = values[0], values[1:]
     if spec.lookahead:
-        number = spec.number("slow")
+        number = spec.stream_index("slow")
 
         def synced(slow: Any, value: Any) -> Any:
             return builder.fadd(slow, builder.fmul(riders.slow_step, builder.fsub(value, slow)))
@@ -137,11 +139,11 @@ def store_element(element: Element, values: Sequence[Any], riders: Any, draw: Dr
     if spec.master == "remainder":
         high, low = conversions.split(builder, parameter)
         element.store(PARAMETER, high)
-        element.store(spec.number("master"), low)
+        element.store(spec.stream_index("master"), low)
     else:
         element.store(PARAMETER, _stored(element, PARAMETER, parameter, draw))
         if spec.master:
-            element.store(spec.number("master"), parameter)
+            element.store(spec.stream_index("master"), parameter)
     for number, state in enumerate(states):
         if element.block is not None and spec.states[number].is_quantized:
             single = conversions.narrow(builder, state, F32, spec.compute)
@@ -151,14 +153,14 @@ def store_element(element: Element, values: Sequence[Any], riders: Any, draw: Dr
     if spec.zero:
         element.store(GRADIENT, ir.Constant(stored_type(spec.gradient, element.lanes), None))
     if spec.ema:
-        number = spec.number("ema")
+        number = spec.stream_index("ema")
 
         def averaged(mean: Any, value: Any) -> Any:
             return builder.fadd(builder.fmul(riders.ema_keep, mean), builder.fmul(riders.ema_add, value))
 
         element.store(number, _lane_by_lane(builder, averaged, element.load(number), parameter))
     if spec.copy is not None:
-        element.store(spec.number("copy"), conversions.narrow(builder, parameter, spec.copy, spec.compute))
+        element.store(spec.stream_index("copy"), conversions.narrow(builder, parameter, spec.copy, spec.compute))
 
 
 def _computed(element: Element, stream: int) -> Any:
@@ -174,7 +176,7 @@ def _computed(element: Element, stream: int) -> Any:
 def _stored(element: Element, stream: int, value: Any, draw: Draw | None) -> Any:
     """Round a value in the compute type to what the stream stores."""
     storage, spec = element.spec.streams[stream].storage, element.spec
-    bits = draw(stream) if draw is not None and stream in spec.at_random else None
+    bits = draw(stream) if draw is not None and stream in spec.stochastic_streams else None
     return conversions.narrow(element.builder, value, storage, spec.compute, bits)
 
 

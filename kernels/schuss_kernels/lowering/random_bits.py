@@ -63,7 +63,7 @@ class Draw:
     def __call__(self, stream: int) -> Any:
         """The 16 random bits of a stream, in 32."""
         builder = self._builder
-        place = self._spec.at_random.index(stream)
+        place = self._spec.stochastic_streams.index(stream)
         while len(self._words) <= place // 2:
             last = self._words[-1]
             word = builder.mul(builder.add(last, conversions.i32(last, MIX_NEXT)), conversions.i32(last, MIX_FIRST))

@@ -1,1 +1,1 @@
-"""The native backend: kernels compiled ahead of time, launched by the C extension."""
+"""The backend ``"native"``: kernels compiled ahead of time, launched by the C extension."""

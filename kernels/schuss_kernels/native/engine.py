@@ -1,6 +1,6 @@
-"""The native engine: kernels compiled ahead of time, launched by the C extension. No numba, no compiler, no wait.
+"""The native engine: kernels compiled ahead of time, launched by the C extension. It needs no numba and no compiler.
 
-:mod:`.aot` compiles the kernels when the package is built, from the same rules.
+:mod:`.aot` compiles the kernels from the same rules when the package is built.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 
 from ..engine.extension import ExtensionEngine
 from ..lang.rule import Rule
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Tensor
-from .library import Unavailable, finish, kernel, library, squares_key, why_not
+from .library import Unavailable, finish, grad_squares_key, kernel, library, missing_kernel_reason
 
 
 class NativeEngine(ExtensionEngine):
-    """Kernels compiled ahead of time, launched by the C extension.
+    """Run kernels that were compiled ahead of time with the C extension.
 
-    ``strict``: a kernel that was not compiled ahead of time is an error; else numba compiles it.
+    ``strict``: raise :class:`.Unavailable` for a kernel that was not compiled ahead of time. Else numba compiles it.
     """
 
     name = "native"
@@ -42,18 +42,18 @@ class NativeEngine(ExtensionEngine):
         if address is not None:
             return address
         if self._strict:
-            raise Unavailable(f"backend='native': {why_not(rule, spec)}; use backend='auto' or 'numba'")
+            raise Unavailable(f"backend='native': {missing_kernel_reason(rule, spec)}; use backend='auto' or 'numba'")
         from ..cpu import compile
 
         return compile.kernel(rule, spec)
 
-    def squares_kernel(self, wanted: Squares) -> int:
-        address = library().kernels.get(squares_key(wanted))
+    def grad_squares_kernel(self, wanted: GradSquares) -> int:
+        address = library().kernels.get(grad_squares_key(wanted))
         if address is not None:
             return address
         from ..cpu import compile
 
-        return compile.squares_kernel(wanted)
+        return compile.grad_squares_kernel(wanted)
 
 
 def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> NativeEngine:

@@ -1,4 +1,4 @@
-"""What was compiled ahead of time: levels, kernels and their keys."""
+"""The kernels that were compiled ahead of time: how they are found, and for which instruction-set levels they exist."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ import numpy as np
 from .. import rules
 from ..lang import digest
 from ..lang.rule import Rule
-from ..plan.spec import Spec, Squares
+from ..plan.spec import GradSquares, Spec
 from ..storage.dtypes import BY_NAME, storage_of
 
 LEVEL = "SCHUSS_LEVEL"
-"""Environment variable: the instruction-set level to run, in place of the best that this processor can."""
+"""Environment variable that names the instruction-set level to run. Default: the best that the processor runs."""
 
 
 class Unavailable(RuntimeError):
-    """There is no native engine here; the message says why and what to do about it."""
+    """The native engine cannot be used. The message says why, and what to do about it."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """What was built: levels (and whether they run here), the one in use, and its kernels' addresses."""
+    """The kernels in the C extension.
+
+    ``levels``: the levels that were built, least demanding first, and whether each runs on this processor. ``level``:
+    the level in use. ``kernels``: key -> address of each of its kernels.
+    """
 
     levels: tuple[tuple[str, bool], ...]
     level: str
@@ -35,12 +39,12 @@ class Library:
 
 @functools.cache
 def library() -> Library:
-    """What the extension holds.
+    """Load the C extension and return what it holds.
 
     Raises
     ------
     Unavailable
-        When it was not built, or not for this processor.
+        When the extension was not built, or for no level that runs here, or SCHUSS_LEVEL names a level that does not.
     """
     try:
         from .. import _native
@@ -62,6 +66,7 @@ _BUILD = "to have it, install schuss again from its source where there are a C c
 
 
 def _why_missing(error: ImportError) -> str:
+    """Return the sentence that says why the C extension is missing."""
     try:
         from .. import _native_missing
     except ImportError:
@@ -70,7 +75,7 @@ def _why_missing(error: ImportError) -> str:
 
 
 def available() -> str | None:
-    """None where the native engine can run; else a sentence that says why not, and what to do about it."""
+    """Return None where the native engine can run, else a sentence that says why not, and what to do about it."""
     try:
         library()
     except Unavailable as error:
@@ -79,58 +84,58 @@ def available() -> str | None:
 
 
 def key(rule: Rule, spec: Spec) -> str:
-    """What a kernel is known by: the update, the source files it was compiled from, and how the values are stored.
+    """Return a kernel's key: the rule's function, the digest of the source files, and the form of the spec.
 
-    Rules that differ in their numbers alone share their update, and its kernels.
+    Rules that have the same function share its kernels.
     """
-    return f"{_name(rule, spec.measure)}@{_sources(rule)}|{spec.form}"
+    return f"{function_name(rule, spec.measure)}@{_sources(rule)}|{spec.form}"
 
 
-def _name(rule: Rule, measure: bool = False) -> str:
-    """The function that the kernels of a rule run: its update, or its measure."""
+def function_name(rule: Rule, measure: bool = False) -> str:
+    """Return the name of the function that a rule's kernels compute, with its module: its update, or its measure."""
     function = rule.measure if measure and rule.measure is not None else rule.update
     return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def _sources(rule: Rule) -> str:
-    """Return the digest of the sources of a rule's kernels: an editable installation may have others by now."""
+    """Return the digest of a rule's file and the package's sources: they may have changed since the build."""
     family = sys.modules[rule.update.__module__].__file__
     return f"{digest.file(str(family))}{digest.sources()}"
 
 
 def finish_key(rule: Rule) -> str:
-    """The same for what a rule does between two passes."""
+    """Return the key of the kernel that calls a rule's ``finish``."""
     assert rule.finish is not None
     family = f"{rule.finish.__module__.rpartition('.')[2]}.{rule.finish.__name__}"
     return f"{family}@{_sources(rule)}|finish|{','.join((*rule.Scalars._fields, *rule.Sums._fields))}"
 
 
-def squares_key(wanted: Squares) -> str:
-    """The same for a kernel that adds up squares."""
+def grad_squares_key(wanted: GradSquares) -> str:
+    """Return the key of a kernel that adds up the squares of a gradient."""
     return f"@{digest.sources()}|{wanted.form}"
 
 
 def kernel(rule: Rule, spec: Spec) -> int | None:
-    """The address of a kernel, None where it was not compiled ahead of time."""
+    """Return the address of the kernel of a spec; None where it was not compiled ahead of time."""
     if not rules.is_built_in(rule):
         return None
     return library().kernels.get(key(rule, spec))
 
 
-def finishes_alone(rule: Rule) -> bool:
-    """Whether what is between a rule's passes can be compiled: its ``scalars`` wait for no running numbers."""
+def can_compile_finish(rule: Rule) -> bool:
+    """Return whether a rule's ``finish`` can run without Python: its ``scalars`` need no running numbers."""
     return rule.measure is not None and rule.keeps_running
 
 
 def finish(rule: Rule) -> int | None:
-    """The address of a rule's compiled ``finish``, None where there is none."""
-    if not finishes_alone(rule) or not rules.is_built_in(rule):
+    """Return the address of a rule's compiled ``finish``; None where there is none."""
+    if not can_compile_finish(rule) or not rules.is_built_in(rule):
         return None
     return library().kernels.get(finish_key(rule))
 
 
 def covers(rule: Rule, dtype: np.dtype) -> bool:
-    """Whether there is a kernel for parameters, gradients and states of one dtype."""
+    """Return whether a rule has a kernel for parameters and gradients of ``dtype``, its states in the compute dtype."""
     storage = storage_of(dtype)
     assert storage is not None, dtype
     state = BY_NAME[storage.compute.name]
@@ -138,16 +143,17 @@ def covers(rule: Rule, dtype: np.dtype) -> bool:
 
 
 def outdated() -> list[str]:
-    """The rules whose kernels were compiled from other source files than those that are here now."""
-    there = library().kernels
+    """Return the names of the rules whose kernels were compiled from other source files than the present ones."""
+    keys = library().kernels
     return [
         name
         for name, rule in rules.COMPILED.items()
-        if not any(known.startswith(f"{_name(rule)}@{_sources(rule)}|") for known in there)
+        if not any(key.startswith(f"{function_name(rule)}@{_sources(rule)}|") for key in keys)
     ]
 
 
-def why_not(rule: Rule, spec: Spec) -> str:
+def missing_kernel_reason(rule: Rule, spec: Spec) -> str:
+    """Return why the kernel of a spec was not compiled ahead of time, as a part of an error message."""
     if not rules.is_built_in(rule):
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
     if rule.name in outdated():

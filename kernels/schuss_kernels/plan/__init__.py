@@ -1,1 +1,1 @@
-"""The tables that a launch walks: chunks of tensors, expected gradients, the two passes of a step."""
+"""The tables that a launch reads: chunks of tensors, the last gradients, the two passes of a step."""

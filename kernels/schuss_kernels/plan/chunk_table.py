@@ -1,23 +1,24 @@
-"""The chunk table: everything a launch needs, one row of 64-bit integers a chunk.
+"""The chunk table: one row of 64-bit integers for every chunk of a tensor. A launch needs nothing else.
 
-    KERNEL   which kernel runs the row (CPU: its address; CUDA: its number)
-    SCALARS  address of the row's scalars: the gradient scale, then the rule's ``Scalars``
+    KERNEL   the kernel that updates the chunk (CPU: its address; CUDA: its number)
+    SCALARS  address of the tensor's slot: the riders' numbers, then the rule's ``Scalars``
     COUNT    elements in the chunk
-    LAYOUT   address of the tensor's walk (strided rows), 0 for dense rows
-    START    index of the chunk's first element in the walk
+    LAYOUT   address of the tensor's strided layout; 0: parameter and gradient are dense
+    START    number of the chunk's first element in the tensor
     TENSOR   number of the tensor
-    PARAM    address of the chunk's first element (dense) or of the tensor's first (strided)
-    GRAD     the same for the gradient; 0: the tensor has none this step, the row is skipped
-    SQUARES  which kernel adds up the squares of the row's gradient, as KERNEL
-    SUMS     address of what it writes: two float64 for every REDUCE_BLOCK elements of the chunk
-    MEASURE  which kernel adds up the rule's measure, as KERNEL; 0: it has none
-    MEASURED address of what it writes: the rule's sums, float64, for every REDUCE_BLOCK elements of the chunk
-    STATES   and after it: address of the chunk's first element of each state, then of master weight, moving average and
-             copy, as far as there are any (always dense, in the order of the walk), then of the chunk's first scale of
-             each state in 8 bits, then of the slow weights
+    PARAM    address of the chunk's first element (dense) or of the tensor's first element (strided)
+    GRAD     the same for the gradient; 0: the tensor has no gradient in this step, and the row is skipped
+    SQUARES  the kernel that adds up the squares of the chunk's gradient, as in KERNEL; 0: none
+    SUMS     address of its result: two float64 for every REDUCE_BLOCK elements of the chunk
+    MEASURE  the kernel that adds up the rule's measure of the chunk, as in KERNEL; 0: none
+    MEASURED address of its result: the rule's sums, float64, for every REDUCE_BLOCK elements of the chunk
+    STATES   and the columns after it, as far as the tensor has them: addresses of the chunk's first element of each
+             state, of the master weight, the moving average and the copy; of the chunk's first scale of each quantized
+             state; of the chunk's first element of the slow weights. All of these arrays are dense.
 
-A *walk* is how a strided tensor is gone through: ``ndim``, then size, parameter stride and gradient stride in bytes for
-each axis, outermost first.
+A *strided layout* says how the elements of a strided tensor are numbered and where they lie. It is an int64 array:
+``ndim``, then for each axis, outermost first, its size, the parameter's stride and the gradient's stride in bytes. The
+states of the tensor lie in memory in the same order.
 """
 
 from __future__ import annotations
@@ -32,26 +33,42 @@ from ..storage.quantization import QUANT_BLOCK
 
 KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, MEASURE, MEASURED, STATES = range(13)
 
-CHUNK = 256 * 1024
-"""Elements in a row at most, and elements a thread takes at once where there are many: long enough to stream. (With 64
-Ki a step over ResNet18 took one to three hundredths more.)"""
+MAX_CHUNK = 256 * 1024
+"""Maximum of elements in a chunk: long enough to stream. (With 64 Ki a step over ResNet18 took 1 to 3 % longer.)"""
 
 REDUCE_BLOCK = 1024
-"""Elements whose squares are added up together. Blocks start at multiples of it, whatever the chunks: the sum of all of
-them is the same bits for any cut."""
+"""Elements whose squares, or measures, are added up together. These reduction blocks start at multiples of it in a
+tensor, whatever the chunks are: the sum over all of them has the same bits for any chunk size."""
+
+MIN_CHUNK, TARGET_CHUNKS = 8 * 1024, 64
+"""A small plan is cut into about TARGET_CHUNKS chunks of MIN_CHUNK elements or more, so that all threads have work."""
+
+ROW_COST = 64
+"""Time that a row takes besides its elements, counted in elements: spans of nearly empty rows stay short."""
 
 _SCALE_BYTES = 4
 
-_LEAST, SHARES = 8 * 1024, 64
-"""A smaller plan is cut finer, into about so many shares of at least so many elements, to balance the threads."""
-
-ROW_COST = 64
-"""What a row costs beside its elements, in elements: keeps a span of empty-ish rows short."""
-
 
 @dataclass
-class Part:
-    """One tensor as the plan sees it. Strides are in bytes; ``walk`` is None where it is dense."""
+class TensorEntry:
+    """One tensor's values in the chunk table, before it is cut into rows.
+
+    Attributes
+    ----------
+    kernel, squares, measure
+        What stands in the columns KERNEL, SQUARES and MEASURE.
+    scalars, parameter, gradient, states, scales, slow
+        Addresses of the tensor's slot, of the first elements of its arrays, and of the slow weights (0: none).
+        ``states`` has the master weight, the moving average and the copy as well, as far as there are any.
+    size
+        Elements of the parameter.
+    parameter_itemsize, gradient_itemsize, state_itemsizes, slow_itemsize
+        Bytes of an element.
+    layout
+        The strided layout; None where parameter and gradient are dense.
+    sums
+        How many sums the rule's measure has.
+    """
 
     kernel: int
     squares: int
@@ -63,7 +80,7 @@ class Part:
     gradient_itemsize: int
     states: Sequence[int]
     state_itemsizes: Sequence[int]
-    walk: np.ndarray | None = None
+    layout: np.ndarray | None = None
     scales: Sequence[int] = ()
     slow: int = 0
     slow_itemsize: int = 0
@@ -73,19 +90,34 @@ class Part:
 
 @dataclass
 class Plan:
-    """The table and how it is cut.
+    """The chunk table, how it is cut into spans, and the arrays that it points into.
 
-    ``rows``: int64 (rows, width). ``spans``: int64 row numbers, span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``.
-    ``first_row``: int64 (tensors + 1), the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``.
-    ``walks``: the walks that LAYOUT points into. ``sums``: float64 (blocks, 2), what SUMS points into.
-    ``measured``: float64, what MEASURED points into, of tensor ``t`` from ``first_sum[t]`` on: ``sum_counts[t]`` for
-    each of its blocks.
+    Attributes
+    ----------
+    rows
+        The chunk table: int64 (rows, columns).
+    spans
+        int64 row numbers: span ``i`` is rows ``spans[i]`` to ``spans[i + 1]``, the last one excluded. A thread takes a
+        span at a time.
+    first_row
+        int64 (tensors + 1): the rows of tensor ``t`` are ``first_row[t]`` to ``first_row[t + 1]``, the last one
+        excluded.
+    layouts
+        int64: the strided layouts that LAYOUT points into.
+    sums
+        float64 (reduction blocks, 2): what SUMS points into.
+    measured
+        float64: what MEASURED points into. Those of tensor ``t`` begin at ``first_sum[t]``.
+    first_sum, sum_counts
+        int64 (tensors + 1) and (tensors): ``measured`` has ``sum_counts[t]`` sums a block for tensor ``t``.
+    elements
+        Elements of all tensors.
     """
 
     rows: np.ndarray
     spans: np.ndarray
     first_row: np.ndarray
-    walks: np.ndarray
+    layouts: np.ndarray
     sums: np.ndarray
     measured: np.ndarray
     first_sum: np.ndarray
@@ -93,17 +125,17 @@ class Plan:
     elements: int
 
 
-def walk_of(
+def strided_layout(
     shape: Sequence[int],
     parameter_strides: Sequence[int],
     gradient_strides: Sequence[int],
     parameter_itemsize: int,
     gradient_itemsize: int,
 ) -> np.ndarray | None:
-    """The walk through a parameter and its gradient, None where both are dense in the same order.
+    """Return the strided layout of a parameter and its gradient; None where both are dense in the same order.
 
-    Axes are ordered by the parameter's strides (the order ``numpy.empty_like`` gives the states) and merged where both
-    arrays allow it.
+    Strides are in bytes. Axes are ordered by the parameter's strides (the order that ``numpy.empty_like`` gives the
+    states) and merged where both arrays allow it.
     """
     axes = [a for a in memory_order(shape, parameter_strides) if shape[a] != 1]
     merged: list[list[int]] = []
@@ -118,76 +150,82 @@ def walk_of(
     return np.array([len(merged), *(number for axis in merged for number in axis)], dtype=np.int64)
 
 
-def grain(elements: int, shares: int = SHARES) -> int:
-    """Elements in a chunk (and at least in a span) of a plan over so many: a multiple of 1024, at most CHUNK."""
-    return min(CHUNK, max(_LEAST, -(-elements // (shares * 1024)) * 1024))
+def chunk_size(elements: int, chunks: int = TARGET_CHUNKS) -> int:
+    """Return how many elements a chunk has in a plan over ``elements`` that is cut into about ``chunks`` chunks.
+
+    It is a multiple of 1024 from MIN_CHUNK to MAX_CHUNK.
+    """
+    return min(MAX_CHUNK, max(MIN_CHUNK, -(-elements // (chunks * 1024)) * 1024))
 
 
-def build(parts: Sequence[Part], chunk: int = CHUNK, span: int = CHUNK, stops: Sequence[int] = ()) -> Plan:
-    """The plan for ``parts``, in their order, in rows of ``chunk`` elements at most and spans of ``span`` at least.
+def build(
+    tensors: Sequence[TensorEntry], chunk: int = MAX_CHUNK, span: int = MAX_CHUNK, first_tensors: Sequence[int] = ()
+) -> Plan:
+    """Build the plan for ``tensors``, in their order.
 
-    ``chunk`` is a multiple of REDUCE_BLOCK. ``stops``: numbers of parts that begin a span.
+    ``chunk``: maximum of elements in a row, a multiple of REDUCE_BLOCK. ``span``: elements in a span, about.
+    ``first_tensors``: numbers of tensors at which a new span begins.
     """
     assert chunk % REDUCE_BLOCK == 0, chunk
-    strided = [part.walk for part in parts if part.walk is not None]
-    walks = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
-    walk = int(walks.ctypes.data)
-    blocks = [-(-part.size // REDUCE_BLOCK) for part in parts]
+    strided = [tensor.layout for tensor in tensors if tensor.layout is not None]
+    layouts = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
+    layout_address = int(layouts.ctypes.data)
+    blocks = [-(-tensor.size // REDUCE_BLOCK) for tensor in tensors]
     sums = np.zeros((sum(blocks), 2))
-    firsts = np.cumsum([0, *blocks])[:-1].tolist()
-    sum_counts = np.array([part.sums for part in parts], np.int64)
+    first_block = np.cumsum([0, *blocks])[:-1].tolist()
+    sum_counts = np.array([tensor.sums for tensor in tensors], np.int64)
     first_sum = np.concatenate(([0], np.cumsum(np.array(blocks, np.int64) * sum_counts))).astype(np.int64)
     measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(part.states) + len(part.scales) + (part.slow != 0) for part in parts), default=0)
-    values = np.zeros((len(parts), width), dtype=np.int64)  # a tensor's first row
-    advance = np.zeros((len(parts), width), dtype=np.int64)  # what an element further adds to it
-    scaled = np.zeros((len(parts), width), dtype=np.int64)  # what a block of states in 8 bits adds
-    for number, (value, step, part) in enumerate(zip(values, advance, parts, strict=True)):
-        end = STATES + len(part.states)
-        value[end : end + len(part.scales)] = part.scales
-        scaled[number, end : end + len(part.scales)] = _SCALE_BYTES
-        if part.slow:
-            last = end + len(part.scales)
-            value[last], step[last] = part.slow, part.slow_itemsize
+    width = STATES + max((len(t.states) + len(t.scales) + (t.slow != 0) for t in tensors), default=0)
+    values = np.zeros((len(tensors), width), dtype=np.int64)  # the row of a tensor's first chunk
+    advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further element adds to it
+    scale_advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further quantization block adds to it
+    for number, (value, step, tensor) in enumerate(zip(values, advance, tensors, strict=True)):
+        end = STATES + len(tensor.states)
+        value[end : end + len(tensor.scales)] = tensor.scales
+        scale_advance[number, end : end + len(tensor.scales)] = _SCALE_BYTES
+        if tensor.slow:
+            last = end + len(tensor.scales)
+            value[last], step[last] = tensor.slow, tensor.slow_itemsize
         columns = {
-            KERNEL: part.kernel,
-            SCALARS: part.scalars,
-            COUNT: part.size,
+            KERNEL: tensor.kernel,
+            SCALARS: tensor.scalars,
+            COUNT: tensor.size,
             TENSOR: number,
-            PARAM: part.parameter,
-            GRAD: part.gradient,
-            SQUARES: part.squares,
-            SUMS: sums.ctypes.data + firsts[number] * sums.strides[0],
-            MEASURE: part.measure,
+            PARAM: tensor.parameter,
+            GRAD: tensor.gradient,
+            SQUARES: tensor.squares,
+            SUMS: sums.ctypes.data + first_block[number] * sums.strides[0],
+            MEASURE: tensor.measure,
             MEASURED: measured.ctypes.data + int(first_sum[number]) * 8,
         }
         value[list(columns)] = list(columns.values())
-        value[STATES:end] = part.states
+        value[STATES:end] = tensor.states
         step[START] = 1
-        step[STATES:end] = part.state_itemsizes
-        if part.walk is None:
-            step[PARAM], step[GRAD] = part.parameter_itemsize, part.gradient_itemsize if part.gradient else 0
+        step[STATES:end] = tensor.state_itemsizes
+        if tensor.layout is None:
+            step[PARAM], step[GRAD] = tensor.parameter_itemsize, tensor.gradient_itemsize if tensor.gradient else 0
         else:
-            value[LAYOUT] = walk
-            walk += part.walk.nbytes
+            value[LAYOUT] = layout_address
+            layout_address += tensor.layout.nbytes
 
     counts = -(-values[:, COUNT] // chunk)
     first_row = np.concatenate(([0], np.cumsum(counts)))
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
     rows += np.repeat(advance, counts, axis=0) * start[:, None]
-    rows += np.repeat(scaled, counts, axis=0) * (start // QUANT_BLOCK)[:, None]
+    rows += np.repeat(scale_advance, counts, axis=0) * (start // QUANT_BLOCK)[:, None]
     rows[:, SUMS] += start // REDUCE_BLOCK * sums.strides[0]
     rows[:, MEASURED] += start // REDUCE_BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
     elements = int(rows[:, COUNT].sum())
-    spans = np.union1d(cut(rows, span), first_row[list(stops)]).astype(np.int64)
-    return Plan(rows, spans, first_row, walks, sums, measured, first_sum, sum_counts, elements)
+    spans = np.union1d(_cut_spans(rows, span), first_row[list(first_tensors)]).astype(np.int64)
+    return Plan(rows, spans, first_row, layouts, sums, measured, first_sum, sum_counts, elements)
 
 
-def cut(rows: np.ndarray, span: int) -> np.ndarray:
-    """Row numbers that cut the table into spans of about ``span`` elements (one row at least)."""
+def _cut_spans(rows: np.ndarray, span: int) -> np.ndarray:
+    """Return the row numbers that cut a chunk table into spans of about ``span`` elements, one row at least."""
     work = np.cumsum(rows[:, COUNT] + ROW_COST)
     total = int(work[-1]) if len(work) else 0
     ends = np.searchsorted(work, np.arange(1, total // span + 1) * span, side="left") + 1

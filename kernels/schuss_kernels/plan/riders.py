@@ -70,11 +70,11 @@ def load_parameter(arrays: Mapping[str, np.ndarray], spec: Spec) -> np.ndarray:
 
 
 def random_bits(spec: Spec, key: tuple[float, float], tensor: int, size: int) -> dict[int, np.ndarray]:
-    """For each stream that is rounded stochastically 16 random bits an element, elements in the order of the walk.
+    """For each stream that is rounded stochastically 16 random bits an element, in the parameter's memory order.
 
     ``key``: the riders' two numbers. ``tensor``: its number in the plan.
     """
-    streams = spec.at_random
+    streams = spec.stochastic_streams
     if not streams:
         return {}
     drawn = stochastic_rounding.draws((int(key[0]), int(key[1])), tensor, size, len(streams))

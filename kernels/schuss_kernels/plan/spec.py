@@ -1,4 +1,4 @@
-"""What a kernel is compiled for: a rule, the storage of each stream, and what else it does in the pass."""
+"""Specs: what a kernel is compiled for, that is a rule, the storage of each of its arrays, and its riders."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..storage import quantization
+from ..storage.dtypes import BY_NAME, CODES, F32, POSITIVE_CODES, REMAINDER, Storage
 
 if TYPE_CHECKING:
     from ..lang.rule import Rule
-from ..storage.dtypes import BY_NAME, CODES, F32, POSITIVE_CODES, REMAINDER, Storage
 
 
 def quantized_storages(rule: Rule) -> tuple[Storage, ...]:
-    """What the states of a rule are kept in where they are kept in 8 bits (and computed in float32)."""
+    """Return the storage of each state of a rule where states are quantized to 8 bits and computed in float32."""
     return tuple(
         F32 if field in rule.weights else POSITIVE_CODES if field in rule.not_negative else CODES
         for field in rule.State._fields
@@ -25,41 +25,69 @@ def quantized_storages(rule: Rule) -> tuple[Storage, ...]:
 
 @dataclass(frozen=True)
 class Stream:
-    """One of the arrays that a kernel walks, and whether it is read and written. ``share``: elements to one entry."""
+    """One of the arrays that a kernel uses, and whether it reads and writes it.
+
+    ``elements_per_entry``: how many elements of the tensor an entry of the array stands for: 1, or the size of a
+    quantization block for an array of scales.
+    """
 
     name: str
     storage: Storage
     reads: bool = True
     writes: bool = True
-    share: int = 1
+    elements_per_entry: int = 1
 
     @property
     def bytes_per_element(self) -> float:
-        return self.storage.itemsize * (self.reads + self.writes) / self.share
+        """Bytes that a kernel reads and writes of this array for each element of the tensor."""
+        return self.storage.itemsize * (self.reads + self.writes) / self.elements_per_entry
 
 
 @dataclass(frozen=True)
-class Squares:
-    """What a kernel that adds up the squares of gradients is compiled for."""
+class GradSquares:
+    """What a kernel that adds up the squares of a gradient is compiled for.
+
+    ``strided``: the kernel reads the tensor's strided layout.
+    """
 
     gradient: Storage
     strided: bool = False
 
     @property
     def form(self) -> str:
+        """Everything as text: the kernel's key."""
         return f"squares|{self.gradient.code}|{'strided' if self.strided else 'dense'}"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a kernel is compiled for: a rule, the storage of each stream, and what else it does in the pass.
+    """What a kernel is compiled for.
 
-    ``strided``: the tensor is gone through by its walk. ``master``: ``"float32"`` or ``"remainder"``, what holds the
-    master weight of a 16-bit parameter. ``stochastic``: 16-bit parameters (without a master) and states are rounded at
-    random. ``clip``: gradients are limited to the clip value. ``zero``: gradients are set to zero. ``ema``: the moving
-    average of the parameters is updated. ``copy``: the storage of a copy of the parameters that is written.
-    ``measure``: nothing is written, the rule's measure is added up. ``lookahead``: the parameters meet their slow
-    weights.
+    Attributes
+    ----------
+    rule
+        The rule whose ``update`` or ``measure`` it computes.
+    parameter, gradient, states
+        The storage of each of these arrays.
+    strided
+        Parameter or gradient is not dense: the kernel reads the tensor's strided layout.
+    master
+        What holds the master weight of a 16-bit parameter: ``"float32"``, ``"remainder"`` (the lower 16 bits), or
+        ``""`` where there is none.
+    stochastic
+        16-bit parameters without a master weight, and states of 16 or 8 bits, are rounded stochastically.
+    clip
+        Gradients are limited to the clip value.
+    zero
+        Gradients are set to zero.
+    ema
+        The moving average of the parameters is updated.
+    copy
+        The storage of a copy of the parameters that is written; None where there is none.
+    measure
+        The kernel writes nothing but the sums of the rule's measure.
+    lookahead
+        The slow weights move towards the parameters, and the parameters are set to them.
     """
 
     rule: Rule
@@ -78,20 +106,21 @@ class Spec:
 
     @property
     def compute(self) -> np.dtype:
+        """The dtype that the rule is computed in: float32 or float64."""
         return self.parameter.compute
 
-    def measuring(self) -> Spec:
-        """What adds up the rule's measure of the same tensor.
+    def measure_spec(self) -> Spec:
+        """Return the spec of the kernel that adds up the rule's measure of the same tensor.
 
-        Moving average and copy stay where scales of 8-bit states come after them in a row of the plan.
+        Where states are quantized it keeps ``ema`` and ``copy``: in a row of the plan, scales come after these columns.
         """
         ema, copy = (self.ema, self.copy) if self.quantized_states else (False, None)
         return replace(self, stochastic=False, zero=False, ema=ema, copy=copy, measure=True, lookahead=False)
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
-        """Parameter, gradient, the states, then what is there of master weight, moving average and copy, then the
-        scales of the states in blocks, then the slow weights."""
+        """The arrays in their order: parameter, gradient, states, then master weight, moving average and copy as far as
+        there are any, the scales of the quantized states, and the slow weights."""
         fields = zip(self.rule.State._fields, self.states, strict=True)
         made = [
             Stream("parameter", self.parameter, reads=self.master != "float32"),
@@ -105,7 +134,7 @@ class Spec:
         if self.copy is not None:
             made.append(Stream("copy", self.copy, reads=False))
         made += [
-            Stream(f"{self.rule.State._fields[number]} scale", F32, share=quantization.QUANT_BLOCK)
+            Stream(f"{self.rule.State._fields[number]} scale", F32, elements_per_entry=quantization.QUANT_BLOCK)
             for number in self.quantized_states
         ]
         if self.lookahead:
@@ -114,18 +143,21 @@ class Spec:
 
     @property
     def scales(self) -> slice:
-        """Where the scales of the states in blocks stand among the streams after the gradient."""
+        """Where the scales of the quantized states stand among the streams after the gradient."""
         last = len(self.streams) - 2 - self.lookahead
         return slice(last - len(self.quantized_states), last)
 
     @functools.cached_property
     def quantized_states(self) -> tuple[int, ...]:
-        """Numbers of the states that are kept in blocks of 8-bit codes."""
+        """Numbers of the states that are stored as 8-bit codes with one scale for each quantization block."""
         return tuple(number for number, storage in enumerate(self.states) if storage.is_quantized)
 
     @functools.cached_property
-    def at_random(self) -> tuple[int, ...]:
-        """The streams that are rounded at random: what has 16 bits or 8, and nothing beside it that keeps the rest."""
+    def stochastic_streams(self) -> tuple[int, ...]:
+        """Numbers of the streams that are rounded stochastically.
+
+        They are the states of 16 or 8 bits, and a 16-bit parameter that has no master weight.
+        """
         if not self.stochastic:
             return ()
         last = 2 + len(self.states)
@@ -135,25 +167,25 @@ class Spec:
             if stream.storage.itemsize <= 2 and number != 1 and not (number == 0 and self.master)
         )
 
-    def number(self, name: str) -> int:
-        """The number of the stream called ``name`` (for the riders, whose names no state has)."""
+    def stream_index(self, name: str) -> int:
+        """Return the index of the rider's stream ``name``: the last of this name, as a state may have it too."""
         return next(n for n, stream in reversed(list(enumerate(self.streams))) if stream.name == name)
 
     @property
     def bytes_per_element(self) -> float:
-        """Bytes one element moves in the pass. What the rule does not look at, or leaves as it is, moves none."""
-        return sum(stream.bytes_per_element for stream in self.moved())
+        """Bytes that the kernel reads and writes for each element, less what the rule ignores or leaves unchanged."""
+        return sum(stream.bytes_per_element for stream in self.moved_streams())
 
-    def moved(self) -> tuple[Stream, ...]:
-        """The streams, read and written as far as the rule does so."""
-        from ..lang.traffic import GRADIENT, PARAMETER, traffic  # here: it needs the reference, and that this module
+    def moved_streams(self) -> tuple[Stream, ...]:
+        """Return the streams, each marked as read and written only as far as the rule does so."""
+        from ..lang.traffic import GRADIENT, PARAMETER, traffic  # here: a step does not need it
 
         used, made = traffic(self.rule), []
         read = used.measured if self.measure else used.read
         for stream in self.streams:
             name = PARAMETER if stream.name == "master" else stream.name.removesuffix(" scale")
             if name in (PARAMETER, GRADIENT, *self.rule.State._fields):
-                # What is kept in fewer bits than it is computed in is rounded, and so written, in any case.
+                # A value stored in fewer bits than it is computed in is rounded, and so written, in any case.
                 changed = name in used.written or name == GRADIENT or stream.storage.dtype != self.compute
                 writes = stream.writes and changed and not self.measure
                 stream = replace(stream, reads=stream.reads and name in read, writes=writes)
@@ -167,7 +199,7 @@ class Spec:
 
     @functools.cached_property
     def form(self) -> str:
-        """Everything but the rule, as text."""
+        """Everything but the rule, as text: part of the kernel's key."""
         states = ",".join(storage.code for storage in self.states)
         riders = [
             name

@@ -1,4 +1,4 @@
-"""A tensor as an engine sees it, and the table of the scalars of a step."""
+"""Tensors as engines see them, and the table of the scalars of a step."""
 
 from __future__ import annotations
 
@@ -15,23 +15,33 @@ from . import chunk_table
 from .riders import RIDERS
 from .spec import Spec
 
-_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_COMPUTE_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 Origin = tuple[Rule, int, Mapping[str, Any], Any, Any]
-"""What the scalars of a step are computed from: the rule, and what :meth:`.Rule.numbers` takes."""
+"""What the scalars of a step are computed from: the rule, the step, the options, the running numbers or None, the sums
+of the measure or None."""
 
 
 OTHERS = ("master", "ema", "copy")
-"""What a tensor may have beside parameter, gradient and states, in the order of :attr:`.Spec.streams`."""
+"""Names of the arrays that a tensor may have besides parameter, gradient and states, in the order of
+:attr:`.Spec.streams`."""
 
 
 @dataclass
 class Tensor:
-    """A parameter, the rule that moves it, its states, and what is known of its gradient.
+    """A parameter, the rule that updates it, its states, and what is known of its gradient.
 
-    ``others``: what there is of :data:`OTHERS`, and the slow weights, ``slow``, where there are some. ``master`` and
-    ``stochastic``: as in :class:`.Spec`.
+    Attributes
+    ----------
+    gradient_dtype, gradient_strides
+        Of the last gradient, strides in bytes; its shape is the parameter's.
+    others
+        The arrays named in :data:`OTHERS`, and the slow weights under ``"slow"``, as far as there are any.
+    master, stochastic
+        As in :class:`.Spec`.
+    slot
+        Number of the tensor's slot in the :class:`ScalarTable`.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Tensor:
     slot: int = 0
 
     def spec(self, strided: bool, clip: bool = False, zero: bool = False) -> Spec:
+        """Return the spec of the kernel that updates the tensor. The arguments are the spec's attributes."""
         copy = self.others.get("copy")
         return Spec(
             self.rule,
@@ -62,21 +73,25 @@ class Tensor:
         )
 
     def nbytes(self) -> int:
-        """Bytes of the parameter, its gradient and what is kept for it."""
+        """Return the bytes of the parameter, its gradient and all arrays that are stored for it."""
         memories = [self.parameter, *self.stored_arrays(), *self.scales()]
         return self.gradient_dtype.itemsize * self.parameter.size + sum(memory.nbytes for memory in memories)
 
     def passes(self) -> list[Spec]:
-        """What the kernels of a step are compiled for, in their order."""
-        spec = self.spec(self.walk() is not None)
-        return [spec] if self.rule.measure is None else [spec.measuring(), spec]
+        """Return the specs of the kernels that a step runs: measure, where the rule has one, then update."""
+        spec = self.spec(self.strided_layout() is not None)
+        return [spec] if self.rule.measure is None else [spec.measure_spec(), spec]
 
     def stored_arrays(self) -> list[Memory]:
-        """The states and the others."""
+        """Return the states, then the arrays named in :data:`OTHERS` as far as there are any."""
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
 
     def bytes_moved(self) -> float:
-        """Bytes that a step reads and writes: each array once, and what is measured before it once more."""
+        """Return the bytes that a step reads and writes: in each pass every array that the rule uses, once.
+
+        A matrix rule, whose passes are numpy's own, is counted as if it read and wrote each array once (the gradient is
+        only read, the copy only written).
+        """
         if not self.rule.matrix:
             return sum(spec.bytes_per_element for spec in self.passes()) * self.parameter.size
         copy = self.others.get("copy")
@@ -84,34 +99,41 @@ class Tensor:
         return 2 * self.nbytes() - once
 
     def scales(self) -> list[Memory]:
-        """Those of the states in 8 bits."""
+        """Return the scale arrays of the quantized states."""
         return [state.scales for state in self.states if state.scales is not None]
 
-    def walk(self) -> np.ndarray | None:
+    def strided_layout(self) -> np.ndarray | None:
+        """Return the strided layout (:mod:`.chunk_table`); None where parameter and gradient are dense alike."""
         p = self.parameter
         itemsizes = p.dtype.itemsize, self.gradient_dtype.itemsize
-        return chunk_table.walk_of(p.shape, p.strides, self.gradient_strides, *itemsizes)
+        return chunk_table.strided_layout(p.shape, p.strides, self.gradient_strides, *itemsizes)
 
 
 class ScalarTable:
-    """The numbers of a step: for every slot the riders' and a rule's ``Scalars``, in both compute types."""
+    """The numbers that kernels read in a step. A slot is a row: the riders' numbers, then a rule's ``Scalars``.
 
-    def __init__(self, slots: int, numbers: int) -> None:
-        width = -(-(RIDERS + numbers) // 16) * 16  # a slot starts on a cache line
-        self.arrays = {kind: np.zeros((slots, width), kind) for kind in _TYPES}
+    Tensors with the same numbers share a slot. ``arrays``: for float32 and float64 an array (slots, numbers) of the
+    dtype; a kernel reads the one of the dtype that it computes in.
+    """
 
-    def write(self, slots: Sequence[int], kinds: Sequence[np.dtype], values: tuple[float, ...]) -> None:
-        """Fill slots, rounding each number once."""
-        for kind in kinds:
+    def __init__(self, slots: int, scalars: int) -> None:
+        """Make a table for rules of at most ``scalars`` scalars."""
+        width = -(-(RIDERS + scalars) // 16) * 16  # a slot starts on a cache line
+        self.arrays = {dtype: np.zeros((slots, width), dtype) for dtype in _COMPUTE_DTYPES}
+
+    def write(self, slots: Sequence[int], dtypes: Sequence[np.dtype], values: tuple[float, ...]) -> None:
+        """Store the same numbers in each of the slots, in the arrays of these dtypes. Each number is rounded once."""
+        for dtype in dtypes:
             for slot in slots:
-                self.arrays[kind][slot, : len(values)] = values
+                self.arrays[dtype][slot, : len(values)] = values
 
-    def offset(self, slot: int, kind: np.dtype) -> int:
-        """Bytes from the start of the array of ``kind`` to the slot."""
-        return slot * self.arrays[kind].strides[0]
+    def offset(self, slot: int, dtype: np.dtype) -> int:
+        """Return the bytes from the start of the array of ``dtype`` to the slot."""
+        return slot * self.arrays[dtype].strides[0]
 
 
 def storage_for(dtype: np.dtype) -> Storage:
+    """Return the storage of a parameter or gradient of this dtype."""
     storage = storage_of(dtype)
     assert storage is not None, dtype  # the API lets no other dtype through
     return storage

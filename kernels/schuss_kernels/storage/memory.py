@@ -24,7 +24,7 @@ class Memory:
     strides
         In bytes.
     scales
-        For a state in 8-bit codes: one float32 for every quantization block, blocks in the order of the plan's walk.
+        For a state in 8-bit codes: one float32 for every quantization block, blocks in the parameter's memory order.
     """
 
     array: Any

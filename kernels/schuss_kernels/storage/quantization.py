@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 QUANT_BLOCK = 256
-"""Elements that share a scale: neighbours in the order of the walk."""
+"""Elements that share a scale: neighbours in the parameter's memory order."""
 
 ONE_BITS = 0x3F800000
 """The bits of 1.0."""

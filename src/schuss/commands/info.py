@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-from schuss_kernels.engine.thread_count import most_threads
+from schuss_kernels.engine.thread_count import max_threads
 
 from ..optim import registry
 from . import console, machine
@@ -27,7 +27,7 @@ def text() -> str:
         ("python", f"{about['python']} on {about['system']}"),
         ("numpy", versions["numpy"]),
         ("processor", f"{about['processor']}, {about['cores']} core(s){size}"),
-        ("threads", f"up to {most_threads()} for a step"),
+        ("threads", f"up to {max_threads()} for a step"),
         ("native", native),
         ("numba", f"{versions['numba']} (llvmlite {versions['llvmlite']}); {layer}"),
         ("cache", cache),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from schuss_kernels.engine.thread_count import most_threads
+from schuss_kernels.engine.thread_count import max_threads
 
 from .. import plots
 from ..optim import registry
@@ -54,7 +54,7 @@ def run(keys: Sequence[str], album: Album, progress: console.Progress) -> None:
     import numba
 
     load = workloads.workload(NAME)
-    threads = min(most_threads(), numba.config.NUMBA_NUM_THREADS)
+    threads = min(max_threads(), numba.config.NUMBA_NUM_THREADS)
     print(f"{load}; {threads} thread{'s' * (threads != 1)}")
     print("Floor: a loop that only reads and writes the same. Every step is first compared with the numpy reference.\n")
     print(console.heading(COLUMNS), flush=True)

@@ -31,7 +31,7 @@ def explain(engine: Engine, optimizer: str, groups: int, steps: int, k: int | No
         if tensor.rule.matrix:
             matrices[tensor.rule].append(tensor)
         else:
-            kernels[tensor.spec(tensor.walk() is not None)].append(tensor)
+            kernels[tensor.spec(tensor.strided_layout() is not None)].append(tensor)
     elements = sum(t.parameter.size for t in engine.tensors)
     moved = sum(tensor.bytes_moved() for tensor in engine.tensors)
     lines = [
@@ -55,7 +55,7 @@ def explain(engine: Engine, optimizer: str, groups: int, steps: int, k: int | No
             f"    parameter {p}, gradient {g}, states: {states or 'none'}",
         ]
         if rule.measure is not None:
-            measuring = spec.measuring()
+            measuring = spec.measure_spec()
             over = "every tensor" if rule.over == "tensor" else "all tensors"
             lines.append(
                 f"    {measuring.bytes_per_element:.4g} bytes per parameter in a first pass, for sums over {over} of "
@@ -70,7 +70,7 @@ def explain(engine: Engine, optimizer: str, groups: int, steps: int, k: int | No
         if others:
             lines.append(f"    in the same pass: {', '.join(others)}")
         if spec.stochastic:
-            lines.append("    rounded at random: " + ", ".join(spec.streams[n].name for n in spec.at_random))
+            lines.append("    rounded at random: " + ", ".join(spec.streams[n].name for n in spec.stochastic_streams))
         if spec.strided:
             names = ", ".join(repr(t.name) for t in tensors[:5]) + (", ..." if len(tensors) > 5 else "")
             lines.append(f"    slower: parameter and gradient are not dense in the same order ({names})")
@@ -94,7 +94,7 @@ def explain(engine: Engine, optimizer: str, groups: int, steps: int, k: int | No
 
 def _named(spec: Spec, moves: str) -> str:
     """The streams that a pass ``reads`` or ``writes``."""
-    return ", ".join(stream.name for stream in spec.moved() if getattr(stream, moves)) or "nothing"
+    return ", ".join(stream.name for stream in spec.moved_streams() if getattr(stream, moves)) or "nothing"
 
 
 def _launches(engine: Engine) -> str:
@@ -106,7 +106,7 @@ def _launches(engine: Engine) -> str:
     workers = getattr(engine, "workers", None)
     by = f" by {workers} thread(s)" if workers is not None else ""
     if engine.two_pass_table is not None:
-        portions = len(engine.first_of_portion) - 1
+        portions = len(engine.portion_starts) - 1
         return f"two passes over {rows} chunk(s){by}, in {portions} portion(s) that are measured and then moved"
     launches = "two launches" if any(tensor.rule.measure is not None for tensor in engine.tensors) else "one launch"
     return f"{launches} over {rows} chunk(s){by}"

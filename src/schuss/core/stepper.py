@@ -140,7 +140,7 @@ class Stepper:
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
         if options.needs_grad_norm:
-            squares, finite = engine.squares()
+            squares, finite = engine.grad_squares()
             norm = math.sqrt(squares) * abs(scale)
             if options.skip_nonfinite and not finite:
                 return StepInfo(norm, True)

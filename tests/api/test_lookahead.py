@@ -233,6 +233,7 @@ def test_it_is_as_the_optimizer_in_all_else():
     assert optimizer.slow_params["w"] is optimizer._stepper.others[0]["slow"].array
     assert repr(optimizer).startswith("<Lookahead, k=1, alpha=1: <SGD: 1 tensors")
     assert "every 1 steps the slow weights too, in the same pass: 32 bytes more" in optimizer.explain()
+    assert {"k", "slow_params", "accumulate", "param_groups"} <= set(dir(optimizer))
     with pytest.raises(TypeError, match="cannot be pickled"):
         optimizer.__reduce__()
     with pytest.raises(AttributeError, match="stroll"):

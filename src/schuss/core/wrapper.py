@@ -16,6 +16,9 @@ class Wrapper:
             raise AttributeError(name)
         return getattr(self.optimizer, name)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.optimizer)})
+
 
 class OptimizerType(ABCMeta):
     """The type of optimizer classes: a wrapper counts as an instance of the classes of the optimizer that it wraps.

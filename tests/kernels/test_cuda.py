@@ -136,6 +136,8 @@ def test_storages_and_riders(kept, ride, strided):
     p, g, options = KEPT[kept]
     options = {key: types.get(value, value) if key in ("state", "copy") else value for key, value in options.items()}
     cases = cases_of(EIGHT if options.get("state") == "8bit" else MEDIUM, strided)
+    if ride[1]:  # gradients that overlap themselves cannot be zeroed, and are refused
+        cases = [case for case in cases if 0 not in (case.gradient.strides or ())]
     results, squares = [], []
     for make in (cuda_on_cpu.Engine, ReferenceEngine):
         model = Model(RULES["adamw"], types.get(p, p), types.get(g, g), cases, Host(), **options)

@@ -62,6 +62,8 @@ def parametrize_forms():
     for rule in KERNELS.values():
         short = looked_at(rule)
         for name, spec in looked_at(rule, every=True).items():
+            if spec.master:
+                continue  # the tests of storages and riders have it
             marks = [] if name in short else [pytest.mark.full]
             marks += [needs_warps if spec.quantized_states else needs_compiler]
             rows.append(pytest.param(rule, spec, marks=marks, id=f"{rule.name}-{name}"))

@@ -18,39 +18,42 @@ EVERY = False
 Axis = Mapping[str, Any] | Iterable[Any]
 
 
-def pairwise(allowed: Callable[[dict[str, Any]], bool] | None = None, full: bool = True, **axes: Axis) -> Any:
+def pairwise(allowed: Callable[[dict[str, Any]], bool] | None = None, **axes: Axis) -> Any:
     """Parametrize a test over the pairs of its axes' values, in an order that is always the same.
 
     Parameters
     ----------
     allowed
         Whether a combination can be, from a dict of axes and values. It is asked about incomplete ones too.
-    full
-        Whether ``-m full`` makes all other combinations; not where there are millions.
     axes
         Argument of the test -> its values; a dict gives them names. ``backend`` goes through the fixture of that name.
     """
-    points = [_points(axis) for axis in axes.values()]
-    chosen = chosen_rows([range(len(axis)) for axis in points], _by_index(allowed, list(axes), points))
-    rows = [(row, ()) for row in chosen]
-    if EVERY and full:
-        left = itertools.product(*(range(len(axis)) for axis in points))
-        may = _by_index(allowed, list(axes), points) or (lambda row: True)
-        rows += [(row, (pytest.mark.full,)) for row in left if row not in set(chosen) and may(row)]
-    made = []
-    for row, marks in rows:
-        taken = [axis[index] for axis, index in zip(points, row, strict=True)]
-        marks = (*marks, *(mark for point in taken for mark in point.marks))
-        name = "-".join(point.id for point in taken)
-        made.append(pytest.param(*(point.values[0] for point in taken), marks=marks, id=name))
+    made = rows(allowed, **axes)
+    if EVERY:
+        points = [_points(axis) for axis in axes.values()]
+        left = [_row(row) for row in itertools.product(*points) if _may(allowed, list(axes), row)]
+        known = {row.id for row in made}
+        made += [
+            pytest.param(*row.values, marks=(*row.marks, pytest.mark.full), id=row.id)
+            for row in left
+            if row.id not in known
+        ]
     return pytest.mark.parametrize(list(axes), made, indirect=["backend"] if "backend" in axes else False)
 
 
-def chosen_rows(axes: list[Any], allowed: Callable[[Any], bool] | None = None) -> list[tuple[Any, ...]]:
-    """The fewest rows found in which all pairs that are allowed meet; of two axes, all combinations."""
-    if len(axes) <= 2:
-        return [row for row in itertools.product(*axes) if allowed is None or allowed(row)]
-    return [tuple(row) for row in AllPairs([list(axis) for axis in axes], filter_func=allowed or (lambda row: True))]
+def rows(allowed: Callable[[dict[str, Any]], bool] | None = None, **axes: Axis) -> list[Any]:
+    """The combinations in which all pairs that are allowed meet, as pytest's parameters; of two axes, all."""
+    points = [_points(axis) for axis in axes.values()]
+    indices = [list(range(len(axis))) for axis in points]
+
+    def picked(row: Any) -> list[Any]:
+        return [axis[index] for axis, index in zip(points, row, strict=False)]
+
+    def may(row: Any) -> bool:
+        return _may(allowed, list(axes), picked(row))
+
+    found = filter(may, itertools.product(*indices)) if len(axes) <= 2 else AllPairs(indices, filter_func=may)
+    return [_row(picked(row)) for row in found]
 
 
 def _points(axis: Axis) -> list[Any]:
@@ -59,14 +62,18 @@ def _points(axis: Axis) -> list[Any]:
     made = []
     for name, value in named:
         point = value if hasattr(value, "marks") else pytest.param(value)
-        name = name or point.id or getattr(point.values[0], "__name__", None) or str(point.values[0])
+        if name is None:
+            name = point.id or getattr(point.values[0], "__name__", None) or str(point.values[0])
         made.append(pytest.param(*point.values, marks=point.marks, id=name))
     return made
 
 
-def _by_index(allowed: Any, names: list[str], points: list[Any]) -> Callable[[Any], bool] | None:
-    if allowed is None:
-        return None
-    return lambda row: allowed(
-        {name: axis[index].values[0] for name, axis, index in zip(names, points, row, strict=False)}
-    )
+def _row(points: Iterable[Any]) -> Any:
+    """One combination of an axis's value each."""
+    points = list(points)
+    marks = [mark for point in points for mark in point.marks]
+    return pytest.param(*(point.values[0] for point in points), marks=marks, id="-".join(p.id for p in points if p.id))
+
+
+def _may(allowed: Any, names: list[str], points: Iterable[Any]) -> bool:
+    return allowed is None or allowed({name: p.values[0] for name, p in zip(names, points, strict=False)})

@@ -100,8 +100,6 @@ def test_simulator(task):
 def test_compiled_ir_is_the_reference(rule, spec):
     cases = cases_of(EIGHT if spec.quantized_states else MEDIUM, spec.strided)
     types = spec.parameter.dtype, spec.gradient.dtype
-    if spec.master:  # a form with everything: see below
-        pytest.skip("test_storages_and_riders has it")
     same_bits_as_the_reference(rule, types, cases, state="8bit" if spec.quantized_states else None)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pairs
 import pytest
 from cuda_forms import looked_at, needs_compiler
 from distinct import KERNELS
@@ -68,7 +69,11 @@ def assembled(capability):
 
     All in one file: starting the disassembler takes longer than its work.
     """
-    texts = [ptx_of(rule, spec, capability) for rule in LOOKED_AT[capability] for spec in looked_at(rule).values()]
+    texts = [
+        ptx_of(rule, spec, capability)
+        for rule in LOOKED_AT[capability]
+        for spec in looked_at(rule, every=pairs.EVERY).values()
+    ]
     head = re.compile(r"^\.(version|target|address_size).*$", re.MULTILINE)
     top = "\n".join(match.group() for match in head.finditer(texts[0]))
     with tempfile.TemporaryDirectory() as folder:
@@ -85,14 +90,14 @@ def assembled(capability):
 @needs_compiler
 @every_rule_and_architecture
 def test_ptx(rule, capability):
-    for form, spec in looked_at(rule).items():
+    for form, spec in looked_at(rule, every=pairs.EVERY).items():
         check_ptx(ptx_of(rule, spec, capability), spec, form)
 
 
 @needs_compiler
 @every_rule_and_architecture
 def test_machine_code(rule, capability):
-    for form, spec in looked_at(rule).items():
+    for form, spec in looked_at(rule, every=pairs.EVERY).items():
         ptx = ptx_of(rule, spec, capability)
         [entry] = re.findall(r"\.entry (\w+)", ptx)
         check_machine_code(*assembled(capability)[entry], ptx, spec, form)

@@ -1,5 +1,6 @@
 """Every optimizer gets there: to the minimum of a parabola and of Rosenbrock's valley, to a network that reads digits.
 
+Every run goes to the parabola with each; to the others with the classic ones, and with all by ``-m full``.
 The learning rates are those of :mod:`schuss.problems.rates` and of the registry; ``docs/optimizers.md`` lists them.
 """
 
@@ -55,10 +56,21 @@ LESS = {
 """Optimizers that are further behind -> percent of the digits that they read."""
 
 
-@pytest.mark.parametrize("key", registry.VARIANTS)
 @pytest.mark.parametrize("name", rates.SETTLING)
+def test_every_optimizer_has_a_rate(name):
+    assert set(registry.VARIANTS) <= set(rates.SETTLING[name]), "run python bench/new_optimizer.py"
+
+
+def of_classic(*fixed):
+    """Of an optimizer of the classic ones in every run, of the others with ``-m full``."""
+    for key in registry.VARIANTS:
+        yield pytest.param(*fixed, key, marks=[] if key in registry.CLASSIC else [pytest.mark.full])
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [*(("quadratic", key) for key in registry.VARIANTS), *of_classic("rosenbrock")]
+)
 def test_the_minimum_is_reached(name, key):
-    assert key in rates.SETTLING[name], "run python bench/new_optimizer.py"
     problem, rate = problems.make(name), rates.SETTLING[name][key]
     history = problems.train(problem, key, lr=schedules.cosine(rate, rates.STEPS), epochs=rates.STEPS)
     distance = np.linalg.norm(problem.vector(history.params) - problem.vector(problem.answer))
@@ -86,7 +98,7 @@ def accuracy(key):
     return 100.0 * float(np.mean(found))
 
 
-@pytest.mark.parametrize("key", registry.VARIANTS)
+@pytest.mark.parametrize("key", of_classic())
 def test_a_network_learns(key):
     assert accuracy("adamw") > 96.0
     assert accuracy(key) >= LESS.get(key, accuracy("adamw") - POINTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 LANES = 16
-"""Partial sums of a reduction block: element ``i`` is added to number ``i % LANES``. As many as a vector instruction adds
+"""Partial sums of a reduction block: element ``i`` is added to number ``i % LANES``. A vector instruction adds as many
 at once; the number is the same on every processor and in the reference."""
 
 

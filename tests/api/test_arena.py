@@ -9,7 +9,7 @@ import pytest
 from schuss_kernels.storage.memory import Memory, dense_strides
 
 import schuss
-from schuss.core.arena import HUGE, LINE, PIECE, Arena
+from schuss.core.arena import HUGE_PAGE_BYTES, LINE_BYTES, MAX_PIECE_BYTES, Arena
 
 SHAPES = [(), (0,), (3,), (0, 4), (7, 5), (1000,), (513, 257), (1 << 18,), (2, 3, 4, 5)] * 3
 
@@ -22,8 +22,8 @@ def like(shape, order="C"):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.uint16, "bfloat16"])
 def test_arrays_are_apart_and_lined_up(dtype, order):
-    room, dtype = Arena(), np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
-    made = [room.array(like(shape, order), dtype, number) for number, shape in enumerate(SHAPES)]
+    arena, dtype = Arena(), np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    made = [arena.array(like(shape, order), dtype, number) for number, shape in enumerate(SHAPES)]
     for number, (memory, shape) in enumerate(zip(made, SHAPES, strict=True)):
         array = memory.array
         assert array.shape == memory.shape == shape
@@ -32,7 +32,7 @@ def test_arrays_are_apart_and_lined_up(dtype, order):
         assert array.flags.writeable
         assert array.flags[f"{order}_CONTIGUOUS"]
         assert array.__array_interface__["data"][0] == memory.address
-        assert memory.address % LINE == 0
+        assert memory.address % LINE_BYTES == 0
         np.testing.assert_array_equal(array, np.full(shape, number, dtype))  # none was written over
     for one, other in itertools.combinations(made, 2):
         assert not np.shares_memory(one.array, other.array)
@@ -50,22 +50,25 @@ def pieces(arrays):
 
 
 def test_small_arrays_share_pieces():
-    room, small = Arena(), like((1000,))
-    made = [room.array(small, np.dtype(np.float32), 0.0).array for _ in range(20_000)]
+    arena, small = Arena(), like((1000,))
+    made = [arena.array(small, np.dtype(np.float32), 0.0).array for _ in range(20_000)]
     held = pieces(made)
-    assert sum(piece.nbytes - LINE for piece in held.values()) <= 2 * sum(array.nbytes for array in made) * 4032 / 4000
-    assert all(piece.nbytes <= PIECE + LINE for piece in held.values())
-    assert sum(piece.nbytes >= HUGE for piece in held.values()) >= 4
+    assert (
+        sum(piece.nbytes - LINE_BYTES for piece in held.values())
+        <= 2 * sum(array.nbytes for array in made) * 4032 / 4000
+    )
+    assert all(piece.nbytes <= MAX_PIECE_BYTES + LINE_BYTES for piece in held.values())
+    assert sum(piece.nbytes >= HUGE_PAGE_BYTES for piece in held.values()) >= 4
     assert len(held) < 20
-    large = room.array(like((HUGE // 4,)), np.dtype(np.float32), 0.0).array
-    assert large.base.nbytes == HUGE + LINE
+    large = arena.array(like((HUGE_PAGE_BYTES // 4,)), np.dtype(np.float32), 0.0).array
+    assert large.base.nbytes == HUGE_PAGE_BYTES + LINE_BYTES
     assert id(large.base) not in held
 
 
 def test_one_small_optimizer_takes_what_it_needs():
     optimizer = schuss.AdamW([np.ones(1000, np.float32)])
     held = pieces([memory.array for states in optimizer._stepper.states for memory in states.values()])
-    assert sum(piece.nbytes for piece in held.values()) <= 2 * (4032 + LINE)
+    assert sum(piece.nbytes for piece in held.values()) <= 2 * (4032 + LINE_BYTES)
 
 
 def test_states_masters_and_averages_lie_there():
@@ -76,4 +79,4 @@ def test_states_masters_and_averages_lie_there():
         scales = tensor.scales()
         assert len(scales) == (2 if tensor.parameter.size >= 4096 else 0)
         for memory in (*tensor.stored_arrays(), *scales):
-            assert memory.address % LINE == 0
+            assert memory.address % LINE_BYTES == 0

@@ -16,7 +16,7 @@ from cases import arrays
 from distinct import KERNELS
 from processes import python
 from schuss_kernels.cpu import compile, launcher
-from schuss_kernels.native.aot import CLASSIC
+from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.storage.dtypes import F32, F64
 
@@ -63,7 +63,7 @@ def test_float32_kernels_are_simd_and_hold_no_float64(rule, assembly_of):
 @pytest.mark.parametrize(
     "rule",
     [
-        pytest.param(rule, marks=[] if name in CLASSIC else [pytest.mark.full], id=name)
+        pytest.param(rule, marks=[] if name in COMMON_RULES else [pytest.mark.full], id=name)
         for name, rule in KERNELS.items()
     ],
 )

@@ -27,7 +27,7 @@ from ..plan.spec import Spec
 from ..storage.quantization import QUANT_BLOCK
 from .kernels import WARP, locator
 
-MIN_PER_THREAD = QUANT_BLOCK // WARP
+PER_THREAD = QUANT_BLOCK // WARP
 """Elements of a block that one thread processes."""
 
 _I32 = ir.IntType(32)
@@ -43,10 +43,10 @@ def intrinsics(
     """
     rest, count = spec.streams[FIRST_STATE:], len(spec.quantized_states)
     # Of a thread's first element all quantized states, then those of the next.
-    values_type = types.UniTuple(types.float32, MIN_PER_THREAD * count)
+    values_type = types.UniTuple(types.float32, PER_THREAD * count)
     peaks_type = types.UniTuple(types.int32, count)
     # Elements that are loaded before the first is used, so that many loads are in flight: as registers allow.
-    batch = MIN_PER_THREAD // (2 if spec.strided else 1) // (spec.compute.itemsize // 4)
+    batch = PER_THREAD // (2 if spec.strided else 1) // (spec.compute.itemsize // 4)
     locate, locate_type = locator(load_int64), types.UniTuple(types.int64, 2)(types.int64, types.int64)
     compiled: list[Any] = []
 
@@ -98,7 +98,7 @@ def intrinsics(
             def collect(builder: Any, _: int, value: Any) -> None:
                 quantized.append(value)
 
-            for first in range(0, MIN_PER_THREAD, batch):
+            for first in range(0, PER_THREAD, batch):
                 part = [
                     element(builder, parameter_and_gradient(context, builder, row, index, n), bases, index, last, n)
                     for n in range(first, first + batch)
@@ -121,7 +121,7 @@ def intrinsics(
         """Find for each quantized state the largest magnitude among the values of all threads of the warp, as bits."""
 
         def build(context, builder, signature, args):
-            values, peaks = cgutils.unpack_tuple(builder, args[0], MIN_PER_THREAD * count), []
+            values, peaks = cgutils.unpack_tuple(builder, args[0], PER_THREAD * count), []
             for state in range(count):
                 peak = _I32(0)
                 for value in values[state::count]:
@@ -146,7 +146,7 @@ def intrinsics(
         def build(context, builder, signature, args):
             others, index, last, values, peaks, key, start = args
             bases = cgutils.unpack_tuple(builder, others, len(rest))
-            values = cgutils.unpack_tuple(builder, values, MIN_PER_THREAD * count)
+            values = cgutils.unpack_tuple(builder, values, PER_THREAD * count)
             made = [conversions.scale_of(builder, peak) for peak in cgutils.unpack_tuple(builder, peaks, count)]
             first = builder.icmp_signed("==", builder.and_(index, INT64(QUANT_BLOCK - 1)), INT64(0))
             with builder.if_then(first):
@@ -154,7 +154,7 @@ def intrinsics(
                 for (scale, _, _), base in zip(made, bases[spec.scales], strict=True):
                     store_scale(builder, scale, base, number, GLOBAL)
             factors, unused = [factor for _, *factor in made], [INT64(0)] * 2  # parameter and gradient are done
-            for n in range(MIN_PER_THREAD):
+            for n in range(PER_THREAD):
                 one, here = element(builder, unused, bases, index, last, n)
                 mine = values[n * count : (n + 1) * count]
                 store_codes(one, mine, factors, draw(one, key, start, here))

@@ -41,7 +41,7 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"{__package__.rpartition('.')[0]}.{name}")
 
 
-def missing_kernel_reason(backend: str) -> str | None:
+def why_not(backend: str) -> str | None:
     """Return None where a backend can run here, else a sentence that says why not."""
     reason: str | None = _module(BACKENDS[backend].availability).available()
     return reason

@@ -55,7 +55,7 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
         )
     if backend == "auto":
         backend = "cuda" if all(device) else _best_on_host(parameters, rules)
-    reason = registry.missing_kernel_reason(backend)
+    reason = registry.why_not(backend)
     if reason is not None:
         raise RuntimeError(f"backend={backend!r}: {reason}")
     on_device = registry.BACKENDS[backend].on_device
@@ -73,4 +73,4 @@ def _best_on_host(parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
         rule.matrix or library.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
     ):
         return "native"
-    return "numba" if registry.missing_kernel_reason("numba") is None else "numpy"
+    return "numba" if registry.why_not("numba") is None else "numpy"

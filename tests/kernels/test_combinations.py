@@ -31,7 +31,7 @@ class Pair:
         options = {**case.options, "maximize": maximize, "threads": threads}
         if master:
             options["master"] = master
-        if states and case.make([np.ones(1)], **case.options)._stepper.engine.tensors[0].states:
+        if states and case.rule.State._fields:
             options |= {"state_dtype": states, "min_8bit_size": 0}
         if ema:
             options["ema"] = 0.9

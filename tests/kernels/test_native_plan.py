@@ -159,7 +159,7 @@ def test_optimizers_that_go_leave_nothing_behind():
             optimizer = schuss.AdamW([ones(100) for _ in range(60)], backend="native")
             optimizer.step([memoryview(ones(100)) for _ in range(60)])
         engine = optimizer._stepper.engine
-        tables = [weakref.ref(t) for t in (engine.plan.rows, engine.expected.table, engine.scalars.arrays[F32])]
+        tables = [weakref.ref(t) for t in (engine.plan.rows, engine.gradient_table.table, engine.scalars.arrays[F32])]
         del optimizer, engine
         gc.collect()
         assert [table() for table in tables] == [None] * 3

@@ -95,7 +95,7 @@ def test_every_rule_is_compiled_for_what_is_common():
         assert {(p, p, form) for p in ("f32", "f64") for form in (False, True)} | {("bf16", "bf16", False)} <= met
         assert any(s.zero for s in own)
         assert any(s.ema for s in own)
-        assert any(s.is_quantized for s in own) == (set(rule.State._fields) > set(rule.weights))
+        assert any(s.quantized_states for s in own) == (set(rule.State._fields) > set(rule.weights))
         assert any(s.measure for s in own) == (rule.measure is not None)
         if rule.name in aot.COMMON_RULES:
             assert {(p, g, form) for p in ("f32", "f64") for g in ("f32", "f64") for form in (False, True)} <= met

@@ -12,6 +12,7 @@ import pytest
 import schuss_kernels
 from cases import BACKENDS, CASES, assert_same_bits, needs_native, ones, options_of
 from processes import python
+from schuss_kernels.engine import extension
 from schuss_kernels.lang import digest
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import aot, library
@@ -28,7 +29,11 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 def own_rule(name="mine"):
     sgd = RULES["sgd"]
-    return Rule(name, sgd.State, sgd.Scalars, sgd.scalars, update_slowly)
+
+    def scalars(step, *, lr, weight_decay=0.0):
+        return sgd.scalars(step, lr=lr, weight_decay=weight_decay)
+
+    return Rule(name, sgd.State, sgd.Scalars, scalars, update_slowly)
 
 
 def update_slowly(p, g, s, h):
@@ -39,8 +44,10 @@ def update_slowly(p, g, s, h):
 def looked_at_anew():
     """What was built, and from which sources, is looked at before and after each test."""
     library.library.cache_clear()
+    extension.is_usable.cache_clear()
     yield
     library.library.cache_clear()
+    extension.is_usable.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------- when it is chosen

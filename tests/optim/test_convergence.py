@@ -98,7 +98,7 @@ def accuracy(key):
     return 100.0 * float(np.mean(found))
 
 
-@pytest.mark.parametrize("key", of_classic())
+@pytest.mark.parametrize("key", list(of_classic()))
 def test_a_network_learns(key):
     assert accuracy("adamw") > 96.0
     assert accuracy(key) >= LESS.get(key, accuracy("adamw") - POINTS)

@@ -21,11 +21,13 @@ from schuss.optim import registry
 HEAVY = ("numba", "llvmlite", "torch", "sklearn", "scipy", "matplotlib", "numba_cuda", "cupy", "rich")
 
 
+def every_module_after(code):
+    command = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 def modules_after(code):
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
-    )
-    return {name.split(".")[0] for name in done.stdout.split()}
+    return {name.split(".")[0] for name in every_module_after(code)}
 
 
 def test_importing_is_light():
@@ -34,6 +36,14 @@ def test_importing_is_light():
     assert not modules_after(numpy_only).intersection(HEAVY)
     compiled = "import numpy as np, schuss; schuss.Adam([np.ones(3)]).step([np.ones(3)])"
     assert not modules_after(compiled).intersection({"torch", "sklearn", "matplotlib", "numba_cuda", "cupy", "rich"})
+
+
+def test_the_first_step_imports_no_more_than_it_needs():
+    """Each of these takes milliseconds of a cold start."""
+    step = "import numpy as np, schuss; schuss.Adam([np.ones(3)], backend='numpy').step([np.ones(3)])"
+    plan = "from schuss_kernels.plan import chunk_table; chunk_table.build([])"
+    more = every_module_after(f"{step}; {plan}") - every_module_after("import numpy")
+    assert not more & {"numpy.ma", "fractions", "decimal", "pkgutil", "inspect", "hashlib"}
 
 
 def test_every_public_name_is_there_and_documented():

@@ -10,7 +10,6 @@ branch.
 import functools
 import math
 from collections import namedtuple
-from fractions import Fraction
 
 from numpy import float32, int32
 
@@ -126,6 +125,8 @@ _Table = namedtuple("_Table", POWER)  # type: ignore[misc]
 @functools.cache
 def power_table(y):
     """Return the numbers that :func:`power` needs for an exponent: powers of its factors, then terms of a series."""
+    from fractions import Fraction  # here: few rules take powers
+
     terms, binomial = [], 1.0
     for k in range(len(_TERMS)):
         terms.append(binomial * _CENTRE ** (y - k))

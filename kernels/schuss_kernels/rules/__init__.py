@@ -6,7 +6,6 @@ imports all families. Matrix rules are in neither: no kernel runs them.
 
 import functools
 import importlib
-import pkgutil
 import sys
 from typing import Any
 
@@ -26,6 +25,8 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache
 def _all() -> dict[str, Rule]:
+    import pkgutil  # here: a step needs no list of all rules
+
     made = {}
     for found in pkgutil.iter_modules(__path__):
         for rule in vars(importlib.import_module(f"{__name__}.{found.name}")).values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from schuss_kernels.engine.interrupts import DeferInterrupt
@@ -13,14 +13,17 @@ from schuss_kernels.lang.rule import Rule
 from schuss_kernels.storage.memory import Memory
 
 from .core import arrays, backends, states
-from .core import state_dict as state_dict_
-from .core.accumulation import GradientSums
 from .core.param_groups import ParamGroup, Select, choose_rule, option_defaults
 from .core.parameters import Parameters
 from .core.step_options import DEFAULT_OPTIONS, StepInfo, StepOptions
 from .core.stepper import Stepper
 from .core.storage_options import MIN_8BIT_SIZE, CommonOptions, storage_options
 from .core.wrapper import OptimizerType
+
+if TYPE_CHECKING:
+    from .core.accumulation import GradientSums
+
+# What few steps need (accumulation, state dicts, explain) is imported where it is used, for a short start.
 
 ACCUMULATED: Any = object()
 """What :meth:`Optimizer.step` takes in place of gradients: what was accumulated."""
@@ -225,6 +228,8 @@ class Optimizer(metaclass=OptimizerType):
             gradients = parameters.match(grads)
             stepper.use_stream(stream)
             if self._sums is None:
+                from .core.accumulation import GradientSums
+
                 buffers = [stepper.arena.array(p, states.compute_dtype(p), 0.0) for p in parameters.memories]
                 self._sums = GradientSums(parameters.names, buffers, stepper.make_engine)
             self._sums.add(gradients, lambda: parameters.check_gradients(gradients), stream)
@@ -278,7 +283,7 @@ class Optimizer(metaclass=OptimizerType):
 
     def explain(self) -> str:
         """What a step moves and what runs it, as text to print."""
-        from .core.explain import explain  # here: importing it takes engines that a step may not need
+        from .core.explain import explain
 
         stepper = self._stepper
         k = None if stepper.slow is None else stepper.slow.k
@@ -303,6 +308,8 @@ class Optimizer(metaclass=OptimizerType):
         RuntimeError
             When there are accumulated gradients, or the parameters hold other values than those that are trained.
         """
+        from .core import state_dict
+
         parameters, stepper = self._parameters, self._stepper
         with stepper.lock:
             if stepper.seen_edits != stepper.edits.count:  # options may have chosen a rule with other states
@@ -311,7 +318,7 @@ class Optimizer(metaclass=OptimizerType):
             if self._sums is not None and self._sums.added:
                 raise RuntimeError("state_dict(): there are accumulated gradients that no step has taken yet")
             names, tensors = parameters.names_by_group(), stepper.tensor_states()
-            return state_dict_.save(type(self).__name__, stepper.progress(), parameters.groups, names, tensors)
+            return state_dict.save(type(self).__name__, stepper.progress(), parameters.groups, names, tensors)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
@@ -322,6 +329,8 @@ class Optimizer(metaclass=OptimizerType):
             When it does not fit: another optimizer, a newer format, other names, shapes or dtypes, a missing key. The
             optimizer is as it was then.
         """
+        from .core import state_dict as state_dict_
+
         parameters, stepper, groups = self._parameters, self._stepper, self._parameters.groups
         with stepper.lock:
             parameters.swap.refuse("load_state_dict()")

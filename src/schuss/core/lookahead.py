@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class SlowWeights:
+class SlowWeights(NamedTuple):
     """Parameters and slow weights sync after every ``k``-th step, counted from step number ``start`` on.
 
     ``alpha``: the share of their way to the parameters that the slow weights go in a sync.

@@ -14,7 +14,7 @@ History = tuple[int, Any]
 """Steps that a tensor has made, and the running numbers of its rule after them (None where the rule has none)."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class StepGroup:
     """Tensors of one parameter group and rule that have the same history, and so share their scalars.
 

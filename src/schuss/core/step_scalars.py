@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,16 @@ from .step_counts import StepCounts, StepGroup
 from .storage_options import StorageOptions
 
 
-@dataclass
 class SharedScalars:
     """Step groups that start every step from the same scalars.
 
     ``running``: whether they have running numbers, which are one step group's alone: there is only one in it then.
     """
 
-    groups: list[StepGroup]
-    running: bool
-
-    def __post_init__(self) -> None:
-        self.slots = [group.slot for group in self.groups]
-        self.dtypes = list(dict.fromkeys(dtype for group in self.groups for dtype in group.dtypes))
+    def __init__(self, groups: list[StepGroup], running: bool) -> None:
+        self.groups, self.running = groups, running
+        self.slots = [group.slot for group in groups]
+        self.dtypes = list(dict.fromkeys(dtype for group in groups for dtype in group.dtypes))
 
 
 class StepScalars:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from schuss_kernels.engine import registry
@@ -21,11 +20,13 @@ from .fork_lock import step_lock
 from .lookahead import SlowWeights
 from .overlap import overlapping
 from .parameters import Parameters
-from .state_dict import Checkpoint, Progress, TensorState
 from .step_counts import History, StepCounts
 from .step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
 from .step_scalars import StepScalars
 from .storage_options import StorageOptions
+
+if TYPE_CHECKING:
+    from .state_dict import Checkpoint, Progress, TensorState
 
 
 class GroupRule(NamedTuple):
@@ -318,6 +319,8 @@ class Stepper:
 
     def progress(self) -> Progress:
         """Return how far training has come, as a state dict has it."""
+        from .state_dict import Progress  # here, for a short start
+
         steps = self.counts.steps
         return Progress(
             steps,
@@ -330,6 +333,8 @@ class Stepper:
 
         Options that were changed may have left other states behind.
         """
+        from .state_dict import TensorState  # here, for a short start
+
         parts = zip(
             self.parameters.names,
             self.parameters.rules(),
@@ -359,7 +364,7 @@ class Stepper:
             {field: held[field] for field in rule.State._fields}
             for rule, held in zip(self.parameters.rules(), self.states, strict=True)
         ]
-        self.storage = replace(self.storage, seed=progress.seed or 0)
+        self.storage = self.storage._replace(seed=progress.seed or 0)
         if self.slow is not None:
-            self.slow = replace(self.slow, start=progress.steps - (progress.phase or 0))
+            self.slow = self.slow._replace(start=progress.steps - (progress.phase or 0))
         self._restart(progress.steps, checkpoint.histories)

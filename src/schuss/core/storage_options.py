@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from schuss_kernels.storage.dtypes import BY_NAME, Storage
@@ -35,8 +34,7 @@ class CommonOptions(TypedDict, total=False):
     min_8bit_size: int
 
 
-@dataclass(frozen=True)
-class StorageOptions:
+class StorageOptions(NamedTuple):
     """How values are stored, checked.
 
     Attributes

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import library
 
 import schuss
@@ -223,13 +222,20 @@ def options_of(rule: Any) -> dict[str, Any]:
     return {name: known[name] for name in rule.options}
 
 
-def group_of(item: pytest.Item) -> str:
-    """The tests that one process does best: those of one kernel, in whatever file, else those of a file."""
-    for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
-        rule = value.rule if isinstance(value, Case) else value
-        if isinstance(rule, Rule):
-            return f"{rule.update.__module__}.{rule.update.__name__}"
-    return item.path.name
+def group_of(test: str) -> str:
+    """What one worker runs together, from a test's name: a file; of files that step every optimizer, one optimizer.
+
+    All that is compiled for CUDA is one group: it is kept in memory alone, numba's other kernels are on the disk too.
+    """
+    path, _, name = test.partition("::")
+    file = path.rpartition("/")[2]
+    if name.startswith("test_simulator"):
+        return "the simulator"
+    if file.startswith("test_cuda"):
+        return "cuda"
+    if file in ("test_bitwise.py", "test_combinations.py", "test_native_kernels.py", "test_convergence.py"):
+        return f"{file} {name.partition('[')[2].partition('(')[0][:12]}"
+    return file
 
 
 def said(value: Any) -> str:

@@ -30,13 +30,25 @@ def pytest_configure(config):
     pairs.EVERY = "not full" not in config.option.markexpr
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+LONGEST = ("test_cuda", "test_demo", "test_bench", "test_interrupts", "test_random_lives", "test_aot")
+"""Files that take longest: begun first, so that no worker is left with one of them in the end."""
+
+
 def pytest_collection_modifyitems(config, items):
-    """With ``--dist loadgroup`` a kernel is compiled by one worker: the tests of a rule go together, else of a file."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: not item.path.name.startswith(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let one worker run the tests that need the same kernels, or the same fixtures of a file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False  # it would begin with the groups of the most tests, not the longest ones
+    return Scheduling(config, log)
 
 
 @pytest.fixture(params=list(engines()))

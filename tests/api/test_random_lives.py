@@ -19,7 +19,7 @@ from layouts import GRADIENT_LAYOUTS, like
 import schuss
 from schuss.optim.schedule_free import ScheduleFree
 
-LIVES = int(os.environ.get("SCHUSS_LIVES", "6"))
+LIVES = int(os.environ.get("SCHUSS_LIVES", "3"))
 SHAPES = [(), (3,), (40,), (6, 5), (0,), (9000,), (2, 3, 4), (1, 7), (4097,), (70, 60), (3, 0, 2), (100, 3), (1500,)]
 DTYPES = [np.float32, np.float64, BFLOAT16, np.float16]
 STORAGES = [

@@ -144,7 +144,7 @@ def test_outside_calls(assembly, called):
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list an object's symbols")
 def test_objects_hold_kernels_and_nothing_else(tmp_path):
     """No other name is seen from outside, and none is asked for; an object for each level."""
-    levels, shards = aot.levels(["all"]), 24
+    levels, shards = aot.levels(["all"]), 120
     command = [sys.executable, "-m", "schuss_kernels.native.aot", "objects", *levels]
     command += ["--shard", f"2/{shards}", "--output", str(tmp_path / "kernels-{level}.o")]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

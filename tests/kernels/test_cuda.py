@@ -46,8 +46,6 @@ from schuss_kernels.storage.dtypes import STORAGES
 with contextlib.suppress(ImportError):  # needs_compiler tells
     import cuda_on_cpu
 
-pytestmark = pytest.mark.xdist_group("cuda")
-
 FLOATS = [np.float32, np.float64]
 TYPES = [*((t, t) for t in FLOATS), (np.float32, np.float64), (np.float64, np.float32)]
 every_rule = pytest.mark.parametrize("rule", KERNELS.values(), ids=KERNELS)

@@ -15,8 +15,6 @@ from cuda_forms import looked_at, needs_compiler
 from distinct import KERNELS
 from schuss_kernels.native.aot import COMMON_RULES
 
-pytestmark = pytest.mark.xdist_group("cuda")
-
 with contextlib.suppress(ImportError):  # needs_compiler tells
     import cuda_on_cpu
 

@@ -16,8 +16,6 @@ from schuss_kernels.storage import quantization
 with contextlib.suppress(ImportError):  # needs_warps tells
     import cuda_on_cpu
 
-pytestmark = pytest.mark.xdist_group("cuda")
-
 
 @needs_warps
 @pytest.mark.parametrize("stochastic", [False, True], ids=["nearest", "stochastic"])

@@ -263,8 +263,8 @@ def make(name: str, params: Any, **options: Any) -> Optimizer:
         When there is no such optimizer, with the nearest name.
 
     >>> import numpy as np, schuss
-    >>> schuss.make("adamw", [np.ones(3, np.float32)], lr=1e-3)
-    <AdamW: 1 tensors, 3 parameters, backend native>
+    >>> schuss.make("adamw", [np.ones(3, np.float32)], lr=1e-3, backend="numpy")
+    <AdamW: 1 tensors, 3 parameters, backend numpy>
     """
     return variant(name).build(params, **options)
 

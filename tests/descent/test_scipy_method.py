@@ -103,7 +103,7 @@ def test_global_searches():
         return math.cos(14.5 * x[0] - 0.3) + (x[0] + 0.2) * x[0]
 
     found = optimize.basinhopping(
-        waves, [1.0], niter=12, rng=0, minimizer_kwargs={"method": schuss.scipy_method("momentum", lr=0.002)}
+        waves, [1.0], niter=30, rng=0, minimizer_kwargs={"method": schuss.scipy_method("momentum", lr=0.002)}
     )
     assert found.x[0] == pytest.approx(-0.1951, abs=1e-4)
     assert found.fun == pytest.approx(-1.000876, abs=1e-6)
@@ -120,7 +120,7 @@ def test_a_global_search_survives_starts_that_are_not_finite():
     def half(x):  # nothing below zero
         return x[0] - math.log(x[0]) if x[0] > 0 else math.nan
 
-    found = optimize.basinhopping(half, [0.5], niter=8, stepsize=3.0, rng=1, minimizer_kwargs={"method": method})
+    found = optimize.basinhopping(half, [0.5], niter=20, stepsize=3.0, rng=1, minimizer_kwargs={"method": method})
     assert found.minimization_failures > 0
     assert found.x[0] == pytest.approx(1.0, abs=1e-4)
 

@@ -37,16 +37,28 @@ def explain_compile_errors(rule: Rule, spec: Spec) -> Iterator[None]:
         raise RuleError(f"rule {rule.name!r}: numba cannot compile its kernel: {_reason(error)}") from error
 
 
+def _compile_alone(function: Any, part: str, rule: Rule, spec: Spec) -> Any:
+    """Compile a rule's ``update`` or ``measure`` by itself, for one element; return what numba made of it.
+
+    Raises
+    ------
+    RuleError
+        When it does not compile. ``part`` names the function.
+    """
+    number = number_type(spec)
+    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
+    try:
+        function.compile(signature)
+    except Exception as error:
+        raise RuleError(f"rule {rule.name!r}: numba cannot compile {part}(): {_reason(error)}") from error
+    return function.overloads[signature]
+
+
 def update_compiles(rule: Rule, spec: Spec) -> None:
     """Raise a :class:`RuleError` where the update alone does not compile or returns something else than it should."""
     number = number_type(spec)
-    update = compiled_update(spec, rule)
-    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
-    try:
-        update.compile(signature)
-    except Exception as error:
-        raise RuleError(f"rule {rule.name!r}: numba cannot compile update(): {_reason(error)}") from error
-    result = update.overloads[signature].signature.return_type
+    compiled = _compile_alone(compiled_update(spec, rule), "update", rule, spec)
+    result = compiled.signature.return_type
     states = rule.State._fields
     expected = f"(p, {rule.State.__name__}({', '.join(states)}))"
     if not isinstance(result, types.BaseTuple) or len(result) != 2:
@@ -60,7 +72,7 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
     named = {"p": parameter, **dict(zip(states, state, strict=True))}
     wrong = {name: type_ for name, type_ in named.items() if type_ != number}
     if types.float64 in wrong.values():
-        where = _first_float64(update.overloads[signature])
+        where = _first_float64(compiled)
         raise RuleError(
             f"rule {rule.name!r}: update() slips into float64: for {number} parameters it returns "
             f"{', '.join(name for name in wrong)} as float64{where}. {_LITERALS}"
@@ -73,13 +85,7 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
 def measure_compiles(rule: Rule, spec: Spec) -> None:
     """Raise a :class:`RuleError` where the measure does not compile or returns something else than it should."""
     number = number_type(spec)
-    measure = compiled_measure(spec, rule)
-    signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
-    try:
-        measure.compile(signature)
-    except Exception as error:
-        raise RuleError(f"rule {rule.name!r}: numba cannot compile measure(): {_reason(error)}") from error
-    result = measure.overloads[signature].signature.return_type
+    result = _compile_alone(compiled_measure(spec, rule), "measure", rule, spec).signature.return_type
     sums = rule.Sums._fields
     if not isinstance(result, types.BaseTuple) or len(result) != len(sums):
         expected = f"{rule.Sums.__name__}({', '.join(sums)})"

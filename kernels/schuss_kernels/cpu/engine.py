@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,18 +41,61 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         self._table = int(rows.ctypes.data), rows.strides[0] if rows.size else 0, len(rows)
         self._spans = int(spans.ctypes.data), len(spans) - 1
         self._spare_clock = np.zeros(1, np.int64)  # for launches that make no step
+        self._clocks = int(self.clock.ctypes.data), int(self._spare_clock.ctypes.data)
+        self._forms = [(t.gradient_dtype, t.parameter.shape, t.gradient_strides) for t in self.tensors]
+
+    def try_step(self, gradients: list[Any]) -> bool:
+        held = list(gradients)  # for the length of the launch: others may change the caller's list
+        if not self.try_set_gradients(held):
+            return False
+        self.launch()
+        return True
+
+    def try_set_gradients(self, gradients: list[Any]) -> bool:
+        addresses = self._addresses(gradients)
+        if addresses is None:
+            return False
+        moved = np.flatnonzero(addresses != self.gradients)
+        if len(moved):
+            if self.gradient_table.overlaps_parameters(addresses[moved], moved):
+                return False
+            self.gradients[:] = addresses
+            self._write_gradients()
+        return True
+
+    def _addresses(self, gradients: list[Any]) -> np.ndarray | None:
+        """Return where gradients lie, 0 for those that are None: int64 (tensors).
+
+        None if one has not the dtype and layout of the step before, or cannot be taken without a closer look.
+        """
+        if len(gradients) != len(self._forms):
+            return None
+        found = []
+        for gradient, form, before in zip(gradients, self._forms, self.gradients.tolist(), strict=True):
+            if gradient is None or before == 0:
+                if gradient is not None or before != 0:
+                    return None
+                found.append(0)
+                continue
+            if type(gradient) is not np.ndarray or (gradient.dtype, gradient.shape, gradient.strides) != form:
+                return None
+            address, read_only = gradient.__array_interface__["data"]
+            if address % gradient.dtype.itemsize or (read_only and self.zero):
+                return None
+            found.append(address)
+        return np.array(found, np.int64)
 
     def launch(self) -> None:
-        self._run(KERNEL, self.clock)
+        self._run(KERNEL, self._clocks[0])
 
     def add_grad_squares(self) -> None:
-        self._run(SQUARES, self._spare_clock)
+        self._run(SQUARES, self._clocks[1])
 
     def add_measures(self) -> None:
-        self._run(MEASURE, self._spare_clock)
+        self._run(MEASURE, self._clocks[1])
 
-    def _run(self, column: int, clock: np.ndarray) -> None:
-        launcher.run(*self._table, *self._spans, self.workers, int(clock.ctypes.data), column)
+    def _run(self, column: int, clock: int) -> None:
+        launcher.run(*self._table, *self._spans, self.workers, clock, column)
 
 
 def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> HostEngine:

@@ -69,6 +69,14 @@ class GradientTable:
         """Store the addresses of the gradients that the chunk table has now: int64 (tensors)."""
         self.table[:, DATA] = gradients
 
+    def overlaps_parameters(self, addresses: np.ndarray, tensors: np.ndarray) -> bool:
+        """Return whether a gradient shares memory with a parameter. ``addresses``: those of the gradients of
+        ``tensors``, the numbers of some tensors; both int64."""
+        starts, ends = self.intervals
+        first = np.searchsorted(ends, addresses + self.table[tensors, LOW], side="right")
+        starts = np.append(starts, np.iinfo(np.int64).max)
+        return bool((starts[first] < addresses + self.table[tensors, HIGH]).any())
+
 
 def _disjoint(intervals: Iterable[tuple[int, int]]) -> np.ndarray:
     """Merge intervals that overlap. Return int64 (2, n): the first bytes in ascending order, and the ends."""

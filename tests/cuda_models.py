@@ -61,6 +61,7 @@ SMALL = [
     Case(Array((7, 6)), Array((7, 6), (0, 0))),  # one number as the gradient of all
     Case(Array((2, 3, 2, 3), (1, -36, 4, 12), 2), Array((2, 3, 2, 3))),
 ]
+FEW = [dense(33), dense(46, 2, 2, 2), Case(Array((5, 4), (30, 3), 1), Array((5, 4)))]
 EIGHT = [
     *(dense(size) for size in (1, 255, 256, 257, 1000)),
     dense(300, parameter=1, gradient=3, states=1),

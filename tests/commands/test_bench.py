@@ -142,7 +142,7 @@ def test_output(capsys):
     name, per_parameter, ms, gb_per_s, share, ratio, *others = line.replace("  busy", "").split()
     assert (name, per_parameter, set(others)) == ("AdamW", "28", {"-"})
     assert 0 < float(ms) < 100
-    assert float(gb_per_s) >= 0  # without the C extension a call takes as long as 28 kB at 0.05 GB/s
+    assert float(gb_per_s) > 0
     assert share.endswith("%")
     assert float(ratio) > 0
 

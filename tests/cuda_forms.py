@@ -6,7 +6,6 @@ import pytest
 from cuda_models import Host, Model, differences, is_dense, moved
 from distinct import KERNELS
 from schuss_kernels.engine.reference import ReferenceEngine
-from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan.spec import Spec, quantized_storages
 from schuss_kernels.storage.dtypes import BF16, F16, F32, F64
 
@@ -33,23 +32,26 @@ FORMS = {
     "f32 f64": (F32, F64, False, False),
     "f64 f32": (F64, F32, False, False),
 }
-"""Name -> parameter, gradient, strided or not, states in 8 bits or not. The first three are looked at of every rule: in
-each dtype, layout and kind of states. Of the classic rules it is all, so that every two of these meet."""
+"""Name -> parameter, gradient, strided or not, states in 8 bits or not. Of the rules in ALL_FORMS it is all that are
+looked at, so that every two of these meet; of every other rule one of the first three, each of another rule in turn."""
+
+ALL_FORMS = ("sgd_nesterov", "rmsprop_centered_momentum", "adam_amsgrad", MIXED)
 
 
 def looked_at(rule, every=False):
     """The forms of a rule whose kernels are looked at: name -> spec. ``every``: all that there are."""
-    names = list(FORMS)[: 7 if every or rule.name in COMMON_RULES else 3] + (
-        ["f32 f64", "f64 f32"] * (rule.name == MIXED)
-    )
     eight = quantized_storages(rule)
     made = {}
-    for name in names:
+    for name in [*list(FORMS)[:7], *(["f32 f64", "f64 f32"] * (rule.name == MIXED))]:
         parameter, gradient, strided, codes = FORMS[name]
         if codes and not any(storage.is_quantized for storage in eight):
             continue  # states that are weights have no such form
         states = eight if codes else (parameter,) * len(rule.State._fields)
         made[name] = Spec(rule, parameter, gradient, states, strided=strided)
+    if not every and rule.name not in ALL_FORMS:
+        first = [name for name in list(FORMS)[:3] if name in made]
+        name = first[list(KERNELS).index(rule.name) % len(first)]
+        return {name: made[name]}
     if rule.name == MIXED:
         riders = {"master": "remainder", "stochastic": True, "clip": True, "zero": True, "ema": True, "copy": F16}
         made["8 bits riders"] = Spec(rule, BF16, F16, eight, **riders)

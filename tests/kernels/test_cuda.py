@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 import pairs
 import pytest
-from cuda_forms import MIXED, cases_of, needs_compiler, needs_warps, parametrize_forms, same_bits_as_the_reference
+from cuda_forms import (
+    ALL_FORMS,
+    MIXED,
+    cases_of,
+    needs_compiler,
+    needs_warps,
+    parametrize_forms,
+    same_bits_as_the_reference,
+)
 from cuda_models import (
     EIGHT,
     EIGHT_LARGE,
@@ -36,7 +44,6 @@ from schuss_kernels.cuda import engine as cuda_engine
 from schuss_kernels.cuda import memory as cuda_memory
 from schuss_kernels.engine.reference import ReferenceEngine
 from schuss_kernels.lang.rule import Rule, RuleError
-from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
@@ -158,7 +165,7 @@ def test_many_rows_and_slices(rule, dtype):
 @pytest.mark.parametrize(
     ("rule", "dtype"),
     [
-        pytest.param(rule, dtype, marks=[pytest.mark.full] * (dtype is np.float64 and rule.name not in COMMON_RULES))
+        pytest.param(rule, dtype, marks=[pytest.mark.full] * (dtype is np.float64 and rule.name not in ALL_FORMS))
         for rule in KERNELS.values()
         for dtype in FLOATS
     ],

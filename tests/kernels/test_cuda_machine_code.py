@@ -1,4 +1,4 @@
-"""The CUDA kernels as PTX and machine code, for every rule, and some for four generations of GPUs. Needs no GPU."""
+"""The CUDA kernels as PTX and machine code: of every rule, and of some for four generations of GPUs. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from pathlib import Path
 
 import pairs
 import pytest
-from cuda_forms import looked_at, needs_compiler
+from cuda_forms import ALL_FORMS, looked_at, needs_compiler
 from distinct import KERNELS
-from schuss_kernels.native.aot import COMMON_RULES
 
 with contextlib.suppress(ImportError):  # needs_compiler tells
     import cuda_on_cpu
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (12, 0)]
 LOOKED_AT = {capability: [] for capability in CAPABILITIES}
-"""Capability -> rules: all of them on one, those that most people use on every one."""
+"""Capability -> rules: all of them on one, those of which all forms are looked at on every one."""
 for _rule in KERNELS.values():
-    for _capability in CAPABILITIES if _rule.name in COMMON_RULES else [(9, 0)]:
+    for _capability in CAPABILITIES if _rule.name in ALL_FORMS else [(9, 0)]:
         LOOKED_AT[_capability].append(_rule)
 
 

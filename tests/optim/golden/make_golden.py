@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FunctionType
 
 import numpy as np
+from recorded import KERAS, KERAS_LEFT_OUT, OPTAX, OPTAX_LEFT_OUT, TORCH, TORCH_LEFT_OUT
 
 FOLDER = Path(__file__).parent
 SHAPES = {"w": (4, 3), "b": (5,)}
@@ -64,52 +65,6 @@ def case_name(optimizer: str, options: dict) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- torch
 
-DECAY = {"weight_decay": 0.1}
-
-TORCH = [
-    ("SGD", {}),
-    ("SGD", {"lr": 0.1, **DECAY}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, **DECAY}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True, **DECAY}),
-    ("Adagrad", {}),
-    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3, **DECAY}),
-    ("RMSprop", {}),
-    ("RMSprop", {"lr": 0.05, "alpha": 0.9, "eps": 1e-2, **DECAY}),
-    ("RMSprop", {"lr": 0.02, "momentum": 0.9, **DECAY}),
-    ("RMSprop", {"lr": 0.05, "centered": True, "eps": 1e-2}),
-    ("RMSprop", {"lr": 0.02, "centered": True, "momentum": 0.9, "eps": 1e-2, **DECAY}),
-    ("Adam", {}),
-    ("Adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, **DECAY}),
-    ("Adam", {"lr": 0.1, "betas": (0.8, 0.95), "amsgrad": True, **DECAY}),
-    ("AdamW", {}),
-    ("AdamW", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, **DECAY}),
-    ("AdamW", {"lr": 0.1, "betas": (0.8, 0.95), "amsgrad": True, **DECAY}),
-    ("Adadelta", {}),
-    ("Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-3, **DECAY}),
-    ("Adamax", {}),
-    ("Adamax", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, **DECAY}),
-    ("NAdam", {}),
-    ("NAdam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, **DECAY}),
-    ("NAdam", {"lr": 0.1, "momentum_decay": 0.1, "decoupled_weight_decay": True, **DECAY}),
-    ("RAdam", {}),
-    ("RAdam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, **DECAY}),
-    ("RAdam", {"lr": 0.1, "betas": (0.8, 0.95), "decoupled_weight_decay": True, **DECAY}),
-    ("Rprop", {}),
-    ("Rprop", {"lr": 0.05, "etas": (0.4, 1.3), "step_sizes": (1e-3, 0.2)}),
-    ("ASGD", {}),
-    ("ASGD", {"lr": 0.05, "lambd": 0.1, "alpha": 0.6, "t0": 8.0, **DECAY}),
-    ("Adafactor", {}),
-    ("Adafactor", {"lr": 0.1, "beta2_decay": -0.7, "d": 1.2, **DECAY}),
-    ("Muon", {}),
-    ("Muon", {"lr": 0.05, "momentum": 0.8, "nesterov": False, "weight_decay": 0.0}),
-    ("Muon", {"lr": 0.05, "adjust_lr_fn": "match_rms_adamw", **DECAY}),
-]
-TORCH_LEFT_OUT = {
-    "LBFGS": "calls the loss again within a step",
-    "SparseAdam": "takes sparse gradients only",
-    "Optimizer": "the base class",
-}
 ONLY_MATRICES = {"Muon"}
 """torch's refuses other parameters."""
 
@@ -145,117 +100,6 @@ def torch_runs():
 
 
 # ------------------------------------------------------------------------------------------------------------- Optax
-
-RATE = {"learning_rate": 0.1}
-BETAS = {"b1": 0.8, "b2": 0.95}
-
-OPTAX = [
-    ("sgd", {"learning_rate": 0.05}),
-    ("sgd", {"learning_rate": 0.05, "momentum": 0.9}),
-    ("sgd", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}),
-    ("sgd", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "add_decayed_weights": 0.1}),
-    ("adagrad", RATE),
-    ("adagrad", {**RATE, "initial_accumulator_value": 0.0, "eps": 0.0}),
-    ("adagrad", {**RATE, "initial_accumulator_value": 0.5, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("rmsprop", {"learning_rate": 0.05}),
-    ("rmsprop", {"learning_rate": 0.05, "decay": 0.95, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("rmsprop", {"learning_rate": 0.02, "momentum": 0.9, "eps": 1e-2}),
-    ("rmsprop", {"learning_rate": 0.02, "momentum": 0.9, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("rmsprop", {"learning_rate": 0.02, "centered": True, "eps": 1e-2}),
-    ("rmsprop", {"learning_rate": 0.02, "centered": True, "momentum": 0.9, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("adam", RATE),
-    ("adam", {**RATE, **BETAS, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("adamw", RATE),
-    ("adamw", {**RATE, **BETAS, "eps": 1e-2, **DECAY}),
-    ("amsgrad", RATE),
-    ("amsgrad", {**RATE, **BETAS, "eps": 1e-2, "add_decayed_weights": 0.1}),
-    ("amsgrad_decoupled", {**RATE, **BETAS, "eps": 1e-2, **DECAY}),
-    ("adabelief", RATE),
-    ("adabelief", {**RATE, **BETAS, "eps": 1e-3, "eps_root": 1e-3}),
-    ("adadelta", {"learning_rate": 1.0}),
-    ("adadelta", {"learning_rate": 0.5, "rho": 0.8, "eps": 1e-3, **DECAY}),
-    ("adafactor", RATE),
-    ("adafactor", {**RATE, "min_dim_size_to_factor": 2}),
-    (
-        "adafactor",
-        {
-            **RATE,
-            "min_dim_size_to_factor": 2,
-            "multiply_by_parameter_scale": False,
-            "momentum": 0.9,
-            "weight_decay_rate": 0.01,
-        },
-    ),
-    ("adamax", RATE),
-    ("adamax", {**RATE, **BETAS, "eps": 1e-2}),
-    ("adamaxw", {**RATE, **BETAS, **DECAY}),
-    ("adan", RATE),
-    ("adan", {**RATE, "b1": 0.9, "b2": 0.8, "b3": 0.95, "eps": 1e-2, **DECAY}),
-    ("fromage", {"learning_rate": 0.01}),
-    ("fromage", {"learning_rate": 0.1, "min_norm": 1.0}),
-    ("lamb", RATE),
-    ("lamb", {**RATE, **BETAS, "eps": 1e-2, **DECAY}),
-    ("lars", RATE),
-    ("lars", {"learning_rate": 1.0, "trust_coefficient": 0.01, "eps": 1e-2, "nesterov": True, **DECAY}),
-    ("lion", {"learning_rate": 0.01}),
-    ("lion", {"learning_rate": 0.05, **BETAS, **DECAY}),
-    ("nadam", RATE),
-    ("nadam", {**RATE, **BETAS, "eps": 1e-2}),
-    ("nadamw", {**RATE, **BETAS, "eps": 1e-2, **DECAY}),
-    ("novograd", {"learning_rate": 0.05}),
-    ("novograd", {"learning_rate": 0.05, "b1": 0.8, "b2": 0.5, "eps": 1e-2, **DECAY}),
-    ("optimistic_adam_v2", RATE),
-    ("optimistic_gradient_descent", {"learning_rate": 0.05, "alpha": 0.9, "beta": 0.5}),
-    ("radam", RATE),
-    ("radam", {**RATE, **BETAS, "eps": 1e-2}),
-    ("rprop", {"learning_rate": 0.05}),
-    ("rprop", {"learning_rate": 0.05, "eta_minus": 0.4, "eta_plus": 1.3, "min_step_size": 1e-3, "max_step_size": 0.2}),
-    ("sign_sgd", {"learning_rate": 0.05}),
-    ("signum", {"learning_rate": 0.05, "beta": 0.8}),
-    ("sm3", RATE),
-    ("sm3", {**RATE, "momentum": 0.5}),
-    ("yogi", RATE),
-    ("yogi", {**RATE, **BETAS, "eps": 1e-2}),
-    ("lookahead", {"learning_rate": 0.05, "fast": "sgd", "sync_period": 5, "slow_step_size": 0.5}),
-    ("lookahead", {"learning_rate": 0.05, "fast": "adamw", "sync_period": 4, "slow_step_size": 0.8}),
-    ("contrib.acprop", {**RATE, "eps": 1e-3, "eps_root": 1e-3}),
-    ("contrib.ademamix", RATE),
-    ("contrib.ademamix", {**RATE, **BETAS, "b3": 0.97, "alpha": 3.0, "eps": 1e-2, **DECAY}),
-    ("contrib.adopt", RATE),
-    ("contrib.adopt", {**RATE, **BETAS, "eps": 1e-2, "use_clipping": False}),
-    ("contrib.adopt", {**RATE, **BETAS, "eps": 1e-2, "add_decayed_weights_after": 0.1}),
-    ("contrib.cocob", {}),
-    ("contrib.dadapt_adamw", {}),
-    ("contrib.dadapt_adamw", {"learning_rate": 0.5, "betas": (0.8, 0.95), "estim_lr0": 1e-2, **DECAY}),
-    ("contrib.dog", {}),
-    ("contrib.dog", {"learning_rate": 0.5, "init_step": ("heuristic", 1e-2), **DECAY}),
-    ("contrib.dowg", {}),
-    ("contrib.madgrad", RATE),
-    ("contrib.madgrad", {**RATE, "momentum": 0.5, "eps": 1e-2, **DECAY}),
-    ("contrib.muon", {"learning_rate": 0.05}),
-    ("contrib.muon", {"learning_rate": 0.05, "beta": 0.8, "nesterov": False, **DECAY}),
-    ("contrib.prodigy", {}),
-    ("contrib.prodigy", {"learning_rate": 0.5, "betas": (0.8, 0.95), "estim_lr0": 1e-2, **DECAY}),
-    ("contrib.schedule_free_adamw", {}),
-    ("contrib.schedule_free_adamw", {**RATE, **BETAS, "eps": 1e-2, **DECAY}),
-    ("contrib.schedule_free_sgd", {"learning_rate": 0.05}),
-    ("contrib.schedule_free_sgd", {"learning_rate": 0.05, "b1": 0.8, **DECAY}),
-    ("contrib.simplified_ademamix", {**RATE, **BETAS, "alpha": 0.5, "eps": 1e-2}),
-    ("contrib.sophia", {"learning_rate": 0.01, "update_interval": 3}),
-    ("contrib.sophia", {"learning_rate": 0.05, **BETAS, "gamma": 0.5, "update_interval": 4, **DECAY}),
-]
-OPTAX_LEFT_OUT = {
-    "lbfgs": "searches along a line: it calls the loss within a step",
-    "noisy_sgd": "draws its noise itself",
-    "optimistic_adam": "the older form of optimistic_adam_v2",
-    "polyak_sgd": "takes the value of the loss",
-    "contrib.momo": "takes the value of the loss",
-    "contrib.momo_adam": "takes the value of the loss",
-    "contrib.dpsgd": "draws noise, and takes the gradient of every example",
-    "contrib.galore": "projects by singular vectors, whose signs the linear algebra library chooses",
-    "contrib.mechanize": "a wrapper that tunes the learning rate of another",
-    "contrib.schedule_free": "the wrapper under schedule_free_sgd and schedule_free_adamw",
-}
 
 
 def optax_names(optax) -> set[str]:
@@ -334,64 +178,6 @@ def optax_runs():
 
 
 # ------------------------------------------------------------------------------------------------------------- Keras
-
-KERAS_BETAS = {"beta_1": 0.8, "beta_2": 0.95}
-KERAS = [
-    ("SGD", {}),
-    ("SGD", {**RATE, **DECAY}),
-    ("SGD", {"learning_rate": 0.05, "momentum": 0.9}),
-    ("SGD", {"learning_rate": 0.05, "momentum": 0.9, **DECAY}),
-    ("SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True, **DECAY}),
-    ("Adagrad", {}),
-    ("Adagrad", {**RATE, "initial_accumulator_value": 0.5, "epsilon": 1e-2, **DECAY}),
-    ("RMSprop", {}),
-    ("RMSprop", {"learning_rate": 0.05, "rho": 0.95, "epsilon": 1e-2, **DECAY}),
-    ("RMSprop", {"learning_rate": 0.02, "momentum": 0.9}),
-    ("RMSprop", {"learning_rate": 0.02, "momentum": 0.9, "epsilon": 1e-2, **DECAY}),
-    ("RMSprop", {"learning_rate": 0.02, "centered": True, "epsilon": 1e-2}),
-    ("RMSprop", {"learning_rate": 0.02, "centered": True, "momentum": 0.9, "epsilon": 1e-2, **DECAY}),
-    ("Adam", {}),
-    ("Adam", {**RATE, **KERAS_BETAS, "epsilon": 1e-2}),
-    ("Adam", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
-    ("Adam", {**RATE, **KERAS_BETAS, "amsgrad": True, **DECAY}),
-    ("AdamW", {}),
-    ("AdamW", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
-    ("AdamW", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, "amsgrad": True, **DECAY}),
-    ("Adadelta", {}),
-    ("Adadelta", {"learning_rate": 0.5, "rho": 0.8, "epsilon": 1e-3, **DECAY}),
-    ("Adafactor", {}),
-    ("Adafactor", {**RATE, "beta_2_decay": -0.7, "relative_step": False, "clip_threshold": 0.9, **DECAY}),
-    ("Adamax", {}),
-    ("Adamax", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
-    ("Ftrl", {}),
-    (
-        "Ftrl",
-        {
-            **RATE,
-            "l1_regularization_strength": 0.1,
-            "l2_regularization_strength": 0.2,
-            "beta": 0.3,
-            "l2_shrinkage_regularization_strength": 0.1,
-        },
-    ),
-    ("Ftrl", {**RATE, "learning_rate_power": -0.7, "initial_accumulator_value": 0.5, **DECAY}),
-    ("Lamb", {}),
-    ("Lamb", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
-    ("Lion", {}),
-    ("Lion", {"learning_rate": 0.05, **KERAS_BETAS, **DECAY}),
-    ("Muon", {}),
-    ("Muon", {"learning_rate": 0.05, "momentum": 0.8, "nesterov": False, **DECAY}),
-    ("Nadam", {}),
-    ("Nadam", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, **DECAY}),
-    ("ScheduleFreeAdamW", {}),
-    ("ScheduleFreeAdamW", {**RATE, **KERAS_BETAS, "epsilon": 1e-2, "warmup_steps": 5, **DECAY}),
-]
-KERAS_LEFT_OUT = {
-    "LossScaleOptimizer": "a wrapper around others",
-    "MultiOptimizer": "a wrapper around others",
-    "OptimizerMap": "part of MultiOptimizer",
-    "Optimizer": "the base class",
-}
 
 
 def keras_runs():

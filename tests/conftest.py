@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -36,6 +37,13 @@ LONGEST = ("test_cuda", "test_demo", "test_bench", "test_interrupts", "test_rand
 
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: not item.path.name.startswith(LONGEST))
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """After each group of tests, take what stays (numba's code, millions of objects) out of later collections."""
+    if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -323,6 +323,11 @@ class Optimizer(metaclass=OptimizerType):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
 
+        Tensors and their states are found by name: another order of the names is the same state dict. Numbers that
+        NumPy's files have made 0-d arrays of are numbers. The options of the groups become the saved ones. These stay
+        as they are, and a UserWarning tells where they were others: a learning rate that is a function (it is compared
+        by its repr), ``k`` and ``alpha`` of Lookahead, the decay of the moving average.
+
         Raises
         ------
         ValueError, TypeError

@@ -108,8 +108,8 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
 
 
 def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
-    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):  # numpy.ma is slow to import
-        raise TypeError(f"{what}: expected a {expected}, got a masked array, whose mask would be ignored")
+    if is_masked(array):
+        raise TypeError(f"{what}: expected a {expected}, got {described(array)}")
     if isinstance(array, np.ndarray):
         return array
     if hasattr(array, "__dlpack__"):  # torch and others, on the host: the same memory, seen by numpy
@@ -120,10 +120,18 @@ def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
     try:
         return np.asarray(memoryview(array))  # array.array, ctypes and others: the same memory
     except (TypeError, ValueError):
-        raise TypeError(f"{what}: expected a {expected}, got {_described(array)}") from None
+        raise TypeError(f"{what}: expected a {expected}, got {described(array)}") from None
 
 
-def _described(value: Any) -> str:
+def is_masked(array: Any) -> bool:
+    """Return whether an array is one of ``numpy.ma``, with a mask that would be ignored."""
+    return hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray)  # numpy.ma is slow to import
+
+
+def described(value: Any) -> str:
+    """Return what an error says of a value that is no array as it is expected."""
+    if is_masked(value):
+        return "a masked array, whose mask would be ignored"
     return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, bool)) else type(value).__name__
 
 

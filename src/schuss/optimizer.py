@@ -39,7 +39,7 @@ class Optimizer(metaclass=OptimizerType):
         like, or one array; updated in place.
         Or parameter groups: ``[{"params": ..., "lr": 0.1}, {"params": ...}]``; what a group does not say comes from the
         arguments below. NumPy arrays of any strides, host tensors that speak DLPack (torch), device arrays that have
-        ``__cuda_array_interface__``.
+        ``__cuda_array_interface__``. (bfloat16 on the host, torch's too, needs ml_dtypes.)
     rule
         A :class:`schuss.Rule`. (The named optimizers choose theirs.)
     maximize

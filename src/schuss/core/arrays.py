@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -113,14 +114,25 @@ def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
     if isinstance(array, np.ndarray):
         return array
     if hasattr(array, "__dlpack__"):  # torch and others, on the host: the same memory, seen by numpy
+        array = array.detach() if hasattr(array, "detach") else array
         try:
-            return np.from_dlpack(array.detach() if hasattr(array, "detach") else array)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"{what}: numpy cannot see this {type(array).__name__}: {error}") from error
+            return _from_dlpack(array)
+        except (BufferError, ModuleNotFoundError, RuntimeError, TypeError, ValueError) as error:
+            dtype = f" of dtype {array.dtype}" if hasattr(array, "dtype") else ""
+            raise TypeError(
+                f"{what}: expected a {expected}; numpy cannot see this {type(array).__name__}{dtype}: {error}"
+            ) from error
     try:
         return np.asarray(memoryview(array))  # array.array, ctypes and others: the same memory
     except (TypeError, ValueError):
         raise TypeError(f"{what}: expected a {expected}, got {described(array)}") from None
+
+
+def _from_dlpack(array: Any) -> np.ndarray:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor) and array.dtype is torch.bfloat16:
+        return np.from_dlpack(array.view(torch.int16)).view(dtypes.BF16.dtype)  # numpy's DLPack has no bfloat16
+    return np.from_dlpack(array)
 
 
 def is_masked(array: Any) -> bool:

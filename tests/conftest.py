@@ -31,7 +31,7 @@ def pytest_configure(config):
     pairs.EVERY = "not full" not in config.option.markexpr
 
 
-LONGEST = ("test_cuda", "test_demo", "test_bench", "test_interrupts", "test_random_lives", "test_aot")
+LONGEST = ("test_cuda", "test_demo", "test_bench", "test_interrupts", "test_stateful", "test_aot")
 """Files that take longest: begun first, so that no worker is left with one of them in the end."""
 
 

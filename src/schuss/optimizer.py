@@ -39,7 +39,7 @@ class Optimizer(metaclass=OptimizerType):
         like, or one array; updated in place.
         Or parameter groups: ``[{"params": ..., "lr": 0.1}, {"params": ...}]``; what a group does not say comes from the
         arguments below. NumPy arrays of any strides, host tensors that speak DLPack (torch), device arrays that have
-        ``__cuda_array_interface__``.
+        ``__cuda_array_interface__``. (bfloat16 on the host, torch's too, needs ml_dtypes.)
     rule
         A :class:`schuss.Rule`. (The named optimizers choose theirs.)
     maximize
@@ -322,6 +322,11 @@ class Optimizer(metaclass=OptimizerType):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
+
+        Tensors and their states are found by name: another order of the names is the same state dict. Numbers that
+        NumPy's files have made 0-d arrays of are numbers. The options of the groups become the saved ones. These stay
+        as they are, and a UserWarning tells where they were others: a learning rate that is a function (it is compared
+        by its repr), ``k`` and ``alpha`` of Lookahead, the decay of the moving average.
 
         Raises
         ------

@@ -179,7 +179,7 @@ def test_resuming_continues_bit_for_bit(after, backend):
     for step in range(after):
         whole.step(arrays(SIZES, np.float32, step))
     saved, again = whole.state_dict(), made([p.copy() for p in params])
-    assert saved["lookahead"] == {"phase": after % 3}
+    assert saved["lookahead"] == {"phase": after % 3, "k": 3, "alpha": 0.4}
     assert saved["state"]["1"]["slow"].dtype == np.float32
     json.dumps(saved["lookahead"])
     again.load_state_dict(saved)

@@ -108,7 +108,8 @@ class Intrinsics:
         return quantized
 
     def _named(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-        return {stream.name: array for stream, array in zip(self._spec.streams, arrays, strict=True)}
+        pairs = zip(self._spec.streams, arrays, strict=True)
+        return {stream.name: array for stream, array in pairs if stream.state is None}
 
     def _streams(
         self, width: int, parameter: int, gradient: int, others: tuple[int, ...], index: int
@@ -131,13 +132,12 @@ class Intrinsics:
     def _state(self, state: int, one: list[np.ndarray], streams: list[np.ndarray]) -> Any:
         values = one[2 + state]
         if self._spec.states[state].is_quantized:
-            values = quantization.decode(values, self._scale(state, streams))
+            values = quantization.decode(values, self._scale(state, streams[2:]))
         return values.astype(self._compute)[0]
 
-    def _scale(self, state: int, streams: Any) -> Any:
-        """From a list with an entry for each stream pick that of a quantized state's scale."""
-        number = len(streams) - self._spec.lookahead - len(self._spec.quantized_states)
-        return streams[number + self._spec.quantized_states.index(state)]
+    def _scale(self, state: int, others: Any) -> Any:
+        """From a list with an entry for each stream after the gradient pick that of a quantized state's scale."""
+        return others[self._spec.scales][self._spec.quantized_states.index(state)]
 
     def _bits(self, key: Any, place: int) -> dict[int, np.ndarray]:
         """The random bits of the tensor's element number ``place``, by stream."""

@@ -97,10 +97,10 @@ class PlanEngine(Engine):
         for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
             layout = tensor.strided_layout()
             spec = tensor.spec(layout is not None, self.clip, self.zero)
-            stored, slow = tensor.stored_arrays(), tensor.others.get("slow")
+            sync_spec = replace(spec, lookahead=True) if "slow" in tensor.others else spec
             kernel = sync_kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
-            if kernel and slow is not None:
-                sync_kernel = self.kernel(tensor.rule, replace(spec, lookahead=True))
+            if kernel and sync_spec is not spec:
+                sync_kernel = self.kernel(tensor.rule, sync_spec)
             kernels.append((kernel, sync_kernel))
             entries.append(
                 chunk_table.TensorEntry(
@@ -112,11 +112,7 @@ class PlanEngine(Engine):
                     gradient=gradient,
                     parameter_itemsize=spec.parameter.itemsize,
                     gradient_itemsize=spec.gradient.itemsize,
-                    states=[memory.address for memory in stored],
-                    state_itemsizes=[memory.dtype.itemsize for memory in stored],
-                    scales=[memory.address for memory in tensor.scales()],
-                    slow=0 if slow is None else slow.address,
-                    slow_itemsize=0 if slow is None else slow.dtype.itemsize,
+                    columns=tensor.columns(sync_spec),
                     measure=self._measure_kernel(tensor, spec),
                     sums=0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
                     layout=layout,

@@ -24,6 +24,10 @@ class Unavailable(RuntimeError):
     """The native engine cannot be used. The message says why, and what to do about it."""
 
 
+class WrongLevel(Unavailable):
+    """SCHUSS_LEVEL names a level that was not built or does not run here."""
+
+
 @dataclass(frozen=True)
 class Library:
     """The kernels in the C extension.
@@ -44,7 +48,9 @@ def library() -> Library:
     Raises
     ------
     Unavailable
-        When the extension was not built, or for no level that runs here, or SCHUSS_LEVEL names a level that does not.
+        When the extension was not built, or for no level that runs here.
+    WrongLevel
+        When SCHUSS_LEVEL names a level that was not built or does not run here.
     """
     try:
         from .. import _native
@@ -54,7 +60,7 @@ def library() -> Library:
     run = [name for name, runs in levels if runs]
     wanted = os.environ.get(LEVEL)
     if wanted and wanted not in run:
-        raise Unavailable(f"{LEVEL}={wanted!r}: expected one of {', '.join(run) or 'none'}, the levels that run here")
+        raise WrongLevel(f"{LEVEL}={wanted!r}: expected one of {', '.join(run) or 'none'}, the levels that run here")
     if not run:
         built = ", ".join(name for name, _ in levels)
         raise Unavailable(f"the native extension was built for {built}, which this processor does not run: {_BUILD}")

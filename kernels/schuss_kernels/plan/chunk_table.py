@@ -12,9 +12,8 @@
     SUMS     address of its result: two float64 for every REDUCE_BLOCK elements of the chunk
     MEASURE  the kernel that adds up the rule's measure of the chunk, as in KERNEL; 0: none
     MEASURED address of its result: the rule's sums, float64, for every REDUCE_BLOCK elements of the chunk
-    STATES   and the columns after it, as far as the tensor has them: addresses of the chunk's first element of each
-             state, of the master weight, the moving average and the copy; of the chunk's first scale of each quantized
-             state; of the chunk's first element of the slow weights. All of these arrays are dense.
+    STATES   and the columns after it: addresses of the chunk's first element of each array that the tensor has besides
+             parameter and gradient, in the order of :attr:`.Spec.streams`. All of these arrays are dense.
 
 A *strided layout* says how the elements of a strided tensor are numbered and where they lie. It is an int64 array:
 ``ndim``, then for each axis, outermost first, its size, the parameter's stride and the gradient's stride in bytes. The
@@ -25,11 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ..storage.memory import memory_order
-from ..storage.quantization import QUANT_BLOCK
 
 KERNEL, SCALARS, COUNT, LAYOUT, START, TENSOR, PARAM, GRAD, SQUARES, SUMS, MEASURE, MEASURED, STATES = range(13)
 
@@ -46,7 +45,16 @@ MIN_CHUNK, TARGET_CHUNKS = 8 * 1024, 64
 ROW_COST = 64
 """Time that a row takes besides its elements, counted in elements: spans of nearly empty rows stay short."""
 
-_SCALE_BYTES = 4
+
+class Column(NamedTuple):
+    """An array in the columns from STATES on.
+
+    ``address``: of its first entry. ``itemsize``: bytes of an entry. ``elements_per_entry``: see :class:`.Stream`.
+    """
+
+    address: int
+    itemsize: int
+    elements_per_entry: int = 1
 
 
 @dataclass
@@ -57,13 +65,14 @@ class TensorEntry:
     ----------
     kernel, squares, measure
         What stands in the columns KERNEL, SQUARES and MEASURE.
-    scalars, parameter, gradient, states, scales, slow
-        Addresses of the tensor's slot, of the first elements of its arrays, and of the slow weights (0: none).
-        ``states`` has the master weight, the moving average and the copy as well, as far as there are any.
+    scalars, parameter, gradient
+        Addresses of the tensor's slot, and of the first elements of these arrays.
     size
         Elements of the parameter.
-    parameter_itemsize, gradient_itemsize, state_itemsizes, slow_itemsize
+    parameter_itemsize, gradient_itemsize
         Bytes of an element.
+    columns
+        What stands in the columns from STATES on.
     layout
         The strided layout; None where parameter and gradient are dense.
     sums
@@ -78,12 +87,8 @@ class TensorEntry:
     gradient: int
     parameter_itemsize: int
     gradient_itemsize: int
-    states: Sequence[int]
-    state_itemsizes: Sequence[int]
+    columns: Sequence[Column]
     layout: np.ndarray | None = None
-    scales: Sequence[int] = ()
-    slow: int = 0
-    slow_itemsize: int = 0
     measure: int = 0
     sums: int = 0
 
@@ -177,17 +182,11 @@ def build(
     first_sum = np.concatenate(([0], np.cumsum(np.array(blocks, np.int64) * sum_counts))).astype(np.int64)
     measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(t.states) + len(t.scales) + (t.slow != 0) for t in tensors), default=0)
+    width = STATES + max((len(t.columns) for t in tensors), default=0)
     values = np.zeros((len(tensors), width), dtype=np.int64)  # the row of a tensor's first chunk
     advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further element adds to it
-    scale_advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further quantization block adds to it
+    per_entry = np.ones((len(tensors), width), dtype=np.int64)  # elements that an entry stands for
     for number, (value, step, tensor) in enumerate(zip(values, advance, tensors, strict=True)):
-        end = STATES + len(tensor.states)
-        value[end : end + len(tensor.scales)] = tensor.scales
-        scale_advance[number, end : end + len(tensor.scales)] = _SCALE_BYTES
-        if tensor.slow:
-            last = end + len(tensor.scales)
-            value[last], step[last] = tensor.slow, tensor.slow_itemsize
         columns = {
             KERNEL: tensor.kernel,
             SCALARS: tensor.scalars,
@@ -201,9 +200,10 @@ def build(
             MEASURED: measured.ctypes.data + int(first_sum[number]) * 8,
         }
         value[list(columns)] = list(columns.values())
-        value[STATES:end] = tensor.states
         step[START] = 1
-        step[STATES:end] = tensor.state_itemsizes
+        if tensor.columns:
+            end = STATES + len(tensor.columns)
+            value[STATES:end], step[STATES:end], per_entry[number, STATES:end] = zip(*tensor.columns, strict=True)
         if tensor.layout is None:
             step[PARAM], step[GRAD] = tensor.parameter_itemsize, tensor.gradient_itemsize if tensor.gradient else 0
         else:
@@ -214,8 +214,7 @@ def build(
     first_row = np.concatenate(([0], np.cumsum(counts)))
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
-    rows += np.repeat(advance, counts, axis=0) * start[:, None]
-    rows += np.repeat(scale_advance, counts, axis=0) * (start // QUANT_BLOCK)[:, None]
+    rows += np.repeat(advance, counts, axis=0) * (start[:, None] // np.repeat(per_entry, counts, axis=0))
     rows[:, SUMS] += start // REDUCE_BLOCK * sums.strides[0]
     rows[:, MEASURED] += start // REDUCE_BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)

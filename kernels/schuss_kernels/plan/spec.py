@@ -28,7 +28,8 @@ class Stream:
     """One of the arrays that a kernel uses, and whether it reads and writes it.
 
     ``elements_per_entry``: how many elements of the tensor an entry of the array stands for: 1, or the size of a
-    quantization block for an array of scales.
+    quantization block for an array of scales. ``state``: number of the state that the array has the values or the
+    scales of; None for the other arrays, which a state may share a name with.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stream:
     reads: bool = True
     writes: bool = True
     elements_per_entry: int = 1
+    state: int | None = None
 
     @property
     def bytes_per_element(self) -> float:
@@ -110,42 +112,19 @@ class Spec:
         return self.parameter.compute
 
     def measure_spec(self) -> Spec:
-        """Return the spec of the kernel that adds up the rule's measure of the same tensor.
-
-        Where states are quantized it keeps ``ema`` and ``copy``: in a row of the plan, scales come after these columns.
-        """
-        ema, copy = (self.ema, self.copy) if self.quantized_states else (False, None)
-        return replace(self, stochastic=False, zero=False, ema=ema, copy=copy, measure=True, lookahead=False)
+        """Return the spec of the kernel that adds up the rule's measure of the same tensor."""
+        return replace(self, stochastic=False, zero=False, ema=False, copy=None, measure=True, lookahead=False)
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
-        """The arrays in their order: parameter, gradient, states, then master weight, moving average and copy as far as
-        there are any, the scales of the quantized states, and the slow weights."""
-        fields = zip(self.rule.State._fields, self.states, strict=True)
-        made = [
-            Stream("parameter", self.parameter, reads=self.master != "float32"),
-            Stream("gradient", self.gradient, writes=self.zero),
-            *(Stream(name, storage) for name, storage in fields),
-        ]
-        if self.master:
-            made.append(Stream("master", F32 if self.master == "float32" else REMAINDER))
-        if self.ema:
-            made.append(Stream("ema", BY_NAME[self.compute.name]))
-        if self.copy is not None:
-            made.append(Stream("copy", self.copy, reads=False))
-        made += [
-            Stream(f"{self.rule.State._fields[number]} scale", F32, elements_per_entry=quantization.QUANT_BLOCK)
-            for number in self.quantized_states
-        ]
-        if self.lookahead:
-            made.append(Stream("slow", BY_NAME[self.compute.name]))
-        return tuple(made)
+        """The arrays in their order, in kernels as in the rows of a plan: see :func:`_streams`."""
+        return _streams(self)
 
     @property
     def scales(self) -> slice:
         """Where the scales of the quantized states stand among the streams after the gradient."""
-        last = len(self.streams) - 2 - self.lookahead
-        return slice(last - len(self.quantized_states), last)
+        first = len(self.states) + bool(self.master)
+        return slice(first, first + len(self.quantized_states))
 
     @functools.cached_property
     def quantized_states(self) -> tuple[int, ...]:
@@ -168,8 +147,8 @@ class Spec:
         )
 
     def stream_index(self, name: str) -> int:
-        """Return the index of the rider's stream ``name``: the last of this name, as a state may have it too."""
-        return next(n for n, stream in reversed(list(enumerate(self.streams))) if stream.name == name)
+        """Return the index of the stream ``name`` that is none of a state's."""
+        return next(n for n, stream in enumerate(self.streams) if stream.name == name and stream.state is None)
 
     @property
     def bytes_per_element(self) -> float:
@@ -183,8 +162,10 @@ class Spec:
         used, made = traffic(self.rule), []
         read = used.measured if self.measure else used.read
         for stream in self.streams:
-            name = PARAMETER if stream.name == "master" else stream.name.removesuffix(" scale")
-            if name in (PARAMETER, GRADIENT, *self.rule.State._fields):
+            name = stream.name if stream.state is None else self.rule.State._fields[stream.state]
+            if stream.state is None and name == "master":
+                name = PARAMETER
+            if stream.state is not None or name in (PARAMETER, GRADIENT):
                 # A value stored in fewer bits than it is computed in is rounded, and so written, in any case.
                 changed = name in used.written or name == GRADIENT or stream.storage.dtype != self.compute
                 writes = stream.writes and changed and not self.measure
@@ -218,3 +199,34 @@ class Spec:
         return "|".join(
             (self.parameter.code, self.gradient.code, states, "strided" if self.strided else "dense", *riders)
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _streams(spec: Spec) -> tuple[Stream, ...]:
+    """List the arrays of a spec. The one place that says which column of a plan's row has which array.
+
+    They are parameter, gradient, states, master weight and scales of the quantized states; then what only riders
+    write: moving average, copy, slow weights. A tensor's row serves several kernels: those that measure it, update it,
+    and update it in a sync step. Their specs differ in the riders' arrays, which stand last and in this order, so that
+    the streams of each are the first columns of the row.
+    """
+    rule, compute = spec.rule, BY_NAME[spec.compute.name]
+    fields = zip(rule.State._fields, spec.states, strict=True)
+    made = [
+        Stream("parameter", spec.parameter, reads=spec.master != "float32"),
+        Stream("gradient", spec.gradient, writes=spec.zero),
+        *(Stream(name, storage, state=number) for number, (name, storage) in enumerate(fields)),
+    ]
+    if spec.master:
+        made.append(Stream("master", F32 if spec.master == "float32" else REMAINDER))
+    made += [
+        Stream(f"{rule.State._fields[number]} scale", F32, elements_per_entry=quantization.QUANT_BLOCK, state=number)
+        for number in spec.quantized_states
+    ]
+    if spec.ema:
+        made.append(Stream("ema", compute))
+    if spec.copy is not None:
+        made.append(Stream("copy", spec.copy, reads=False))
+    if spec.lookahead:
+        made.append(Stream("slow", compute))
+    return tuple(made)

@@ -24,8 +24,7 @@ of the measure or None."""
 
 
 OTHERS = ("master", "ema", "copy")
-"""Names of the arrays that a tensor may have besides parameter, gradient and states, in the order of
-:attr:`.Spec.streams`."""
+"""Names of the arrays that a tensor may have besides parameter, gradient and states."""
 
 
 @dataclass
@@ -101,6 +100,17 @@ class Tensor:
     def scales(self) -> list[Memory]:
         """Return the scale arrays of the quantized states."""
         return [state.scales for state in self.states if state.scales is not None]
+
+    def columns(self, spec: Spec) -> list[chunk_table.Column]:
+        """Return where the arrays of a spec begin, those after the gradient, in the order of :attr:`.Spec.streams`."""
+        made = []
+        for stream in spec.streams[2:]:
+            memory = self.others[stream.name] if stream.state is None else self.states[stream.state]
+            if stream.elements_per_entry > 1:
+                assert memory.scales is not None, stream
+                memory = memory.scales
+            made.append(chunk_table.Column(memory.address, stream.storage.itemsize, stream.elements_per_entry))
+        return made
 
     def strided_layout(self) -> np.ndarray | None:
         """Return the strided layout (:mod:`.chunk_table`); None where parameter and gradient are dense alike."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -108,22 +109,41 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
 
 
 def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
-    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):  # numpy.ma is slow to import
-        raise TypeError(f"{what}: expected a {expected}, got a masked array, whose mask would be ignored")
+    if is_masked(array):
+        raise TypeError(f"{what}: expected a {expected}, got {described(array)}")
     if isinstance(array, np.ndarray):
         return array
     if hasattr(array, "__dlpack__"):  # torch and others, on the host: the same memory, seen by numpy
+        array = array.detach() if hasattr(array, "detach") else array
         try:
-            return np.from_dlpack(array.detach() if hasattr(array, "detach") else array)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"{what}: numpy cannot see this {type(array).__name__}: {error}") from error
+            return _from_dlpack(array)
+        except (BufferError, ModuleNotFoundError, RuntimeError, TypeError, ValueError) as error:
+            dtype = f" of dtype {array.dtype}" if hasattr(array, "dtype") else ""
+            raise TypeError(
+                f"{what}: expected a {expected}; numpy cannot see this {type(array).__name__}{dtype}: {error}"
+            ) from error
     try:
         return np.asarray(memoryview(array))  # array.array, ctypes and others: the same memory
     except (TypeError, ValueError):
-        raise TypeError(f"{what}: expected a {expected}, got {_described(array)}") from None
+        raise TypeError(f"{what}: expected a {expected}, got {described(array)}") from None
 
 
-def _described(value: Any) -> str:
+def _from_dlpack(array: Any) -> np.ndarray:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor) and array.dtype is torch.bfloat16:
+        return np.from_dlpack(array.view(torch.int16)).view(dtypes.BF16.dtype)  # numpy's DLPack has no bfloat16
+    return np.from_dlpack(array)
+
+
+def is_masked(array: Any) -> bool:
+    """Return whether an array is one of ``numpy.ma``, with a mask that would be ignored."""
+    return hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray)  # numpy.ma is slow to import
+
+
+def described(value: Any) -> str:
+    """Return what an error says of a value that is no array as it is expected."""
+    if is_masked(value):
+        return "a masked array, whose mask would be ignored"
     return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, bool)) else type(value).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,8 +70,13 @@ def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rul
 def _best_on_host(parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:
     from schuss_kernels.native import library
 
-    if library.available() is None and all(
-        rule.matrix or library.covers(rule, parameter.dtype) for rule, parameter in zip(rules, parameters, strict=True)
-    ):
-        return "native"
+    try:
+        library.library()
+        pairs = zip(rules, parameters, strict=True)
+        if all(rule.matrix or library.covers(rule, parameter.dtype) for rule, parameter in pairs):
+            return "native"
+    except library.WrongLevel as error:
+        warnings.warn(f"{error}; kernels are compiled when they are first used", RuntimeWarning, stacklevel=5)
+    except library.Unavailable:
+        pass
     return "numba" if registry.why_not("numba") is None else "numpy"

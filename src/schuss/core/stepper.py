@@ -321,12 +321,8 @@ class Stepper:
         """Return how far training has come, as a state dict has it."""
         from .state_dict import Progress  # here, for a short start
 
-        steps = self.counts.steps
-        return Progress(
-            steps,
-            self.storage.seed if self.storage.stochastic else None,
-            None if self.slow is None else self.slow.phase(steps),
-        )
+        storage = self.storage
+        return Progress(self.counts.steps, storage.seed if storage.stochastic else None, self.slow, storage.ema)
 
     def tensor_states(self) -> list[TensorState]:
         """Return what a state dict has of every tensor: the states that its rule has now, master weight, average.
@@ -365,6 +361,5 @@ class Stepper:
             for rule, held in zip(self.parameters.rules(), self.states, strict=True)
         ]
         self.storage = self.storage._replace(seed=progress.seed or 0)
-        if self.slow is not None:
-            self.slow = self.slow._replace(start=progress.steps - (progress.phase or 0))
+        self.slow = progress.slow
         self._restart(progress.steps, checkpoint.histories)

@@ -14,6 +14,7 @@ typedef struct {
     schuss_table table; /* its rows are written to: new gradients' addresses */
     int64_t elements;
     int threads;
+    bool threads_given; /* the user asked for so many */
     int64_t *clock; /* steps that moved parameters: raised by one in each */
 
     int64_t *two_pass_rows; /* what runs between two passes: a row a tensor, then rows that tensors share */

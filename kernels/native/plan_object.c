@@ -28,7 +28,7 @@ typedef struct {
 static void run_column(schuss_plan *plan, int column, bool use_openmp)
 {
     plan->table.column = column;
-    launch(&plan->table, plan->threads, use_openmp);
+    launch(&plan->table, plan->threads, use_openmp, plan->threads_given);
 }
 
 /* Update the parameters, and raise the clock. */
@@ -187,14 +187,15 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
 {
     static char *names[] = {"rows",      "spans",   "gradient_table", "shapes", "intervals", "scalars32",
                             "scalars64", "clock",   "two_pass", "portions", "elements",  "threads",
-                            "writes_gradients", "array_type", "memmap_type", NULL};
+                            "threads_given", "writes_gradients", "array_type", "memmap_type", NULL};
     PyObject *arrays[BUFFERS], *array_type, *memmap_type;
     long long elements;
-    int threads, writes_gradients;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
+    int threads, threads_given, writes_gradients;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLippOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[GRADIENT_TABLE], &arrays[SHAPES], &arrays[INTERVALS], &arrays[SCALARS32],
                                      &arrays[SCALARS64], &arrays[CLOCK], &arrays[TWO_PASS], &arrays[PORTIONS],
-                                     &elements, &threads, &writes_gradients, &array_type, &memmap_type)) {
+                                     &elements, &threads, &threads_given, &writes_gradients, &array_type,
+                                     &memmap_type)) {
         return NULL;
     }
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -224,6 +225,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
                   .span_count = held[SPANS].shape[0] - 1},
         .elements = elements,
         .threads = threads,
+        .threads_given = threads_given != 0,
         .clock = held[CLOCK].buf,
         .two_pass_rows = held[TWO_PASS].buf,
         .two_pass_count = held[TWO_PASS].shape[0],

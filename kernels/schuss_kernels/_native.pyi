@@ -18,6 +18,7 @@ class Plan:
         portions: Any,
         elements: int,
         threads: int,
+        threads_given: bool,
         writes_gradients: bool,
         array_type: type,
         memmap_type: type,

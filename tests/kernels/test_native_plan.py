@@ -34,6 +34,7 @@ def tables(optimizer):
         "portions": np.zeros((1, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64),
         "elements": engine.plan.elements,
         "threads": 1,
+        "threads_given": True,
         "array_type": np.ndarray,
         "memmap_type": np.memmap,
         "writes_gradients": False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine import thread_count
 from ..engine.extension import ExtensionEngine, is_usable
 from ..engine.host import HostEngine
 from ..lang.rule import Rule
@@ -95,7 +96,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         self._run(MEASURE, self._clocks[1])
 
     def _run(self, column: int, clock: int) -> None:
-        launcher.run(*self._table, *self._spans, self.workers, clock, column)
+        threads = self.workers if self.threads else thread_count.at_most_torch(self.workers)
+        launcher.run(*self._table, *self._spans, threads, clock, column)
 
 
 def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> HostEngine:

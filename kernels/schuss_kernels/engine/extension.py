@@ -66,6 +66,7 @@ class ExtensionEngine(HostEngine):
             portions=portions,
             elements=self.plan.elements,
             threads=self.workers,
+            threads_given=self.threads is not None,
             writes_gradients=self.zero,
             array_type=np.ndarray,
             memmap_type=np.memmap,

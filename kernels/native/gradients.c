@@ -15,11 +15,19 @@ typedef struct {
     const Py_ssize_t *shape, *strides;
 } schuss_array;
 
+/* Return whether a dtype is the expected one. The arrays of a process share NumPy's dtype objects, but an unpickled array
+   has an equal one of its own, and so has one with metadata. The number tells types apart, not orders of bytes. */
+static bool same_dtype(const PyArray_Descr *dtype, int64_t expected)
+{
+    const PyArray_Descr *wanted = (const PyArray_Descr *)(intptr_t)expected;
+    return dtype == wanted || (dtype->type_num == wanted->type_num && PyArray_ISNBO(dtype->byteorder));
+}
+
 /* Read a numpy.ndarray. Return false where its dtype is not the expected one, or it must be writable and is not. */
 static bool read_array(const schuss_plan *plan, PyObject *object, const int64_t *row, schuss_array *found)
 {
     PyArrayObject *array = (PyArrayObject *)object;
-    if ((int64_t)(intptr_t)PyArray_DESCR(array) != row[GRADIENT_DESCR]) {
+    if (!same_dtype(PyArray_DESCR(array), row[GRADIENT_DESCR])) {
         return false;
     }
     if (plan->writes_gradients && !(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {

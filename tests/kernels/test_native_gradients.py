@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import pickle
 
 import numpy as np
 import pytest
@@ -64,6 +65,32 @@ def test_gradients_through_the_buffer_protocol(kind, straight, dtype):
         reference.step(gradients)
     assert went == [straight, True, straight, straight, True]
     assert_same_optimizers(ours, reference)
+
+
+def unpickled(g):
+    copy = pickle.loads(pickle.dumps(g))
+    assert copy.dtype is not g.dtype, "an equal dtype object"
+    return copy
+
+
+def with_metadata(g):
+    return g.astype(np.dtype(g.dtype, metadata={"unit": "m"}))
+
+
+@pytest.mark.parametrize("make", [unpickled, with_metadata])
+@pytest.mark.parametrize("kind", HOST)
+def test_gradients_whose_dtype_is_an_equal_object(kind, make):
+    """As arrays from other processes have. They go straight into the launch; those of the other byte order never do."""
+    w, g = ones(40), ones(40)
+    optimizer = schuss.SGD([w], lr=0.25, backend=kind)
+    went = told(optimizer)
+    for gradient in (make(g), g, make(g)):
+        optimizer.step([gradient])
+    assert went == [True] * 3
+    assert (w == 0.25).all()
+    with pytest.raises(TypeError, match="a float of the other byte order"):
+        optimizer.step([g.astype(g.dtype.newbyteorder())])
+    assert (w == 0.25).all()
 
 
 @needs_native

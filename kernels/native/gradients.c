@@ -89,16 +89,13 @@ static bool same_layout(const schuss_array *found, const int64_t *row, const int
 static bool touches_parameter(const schuss_plan *plan, int64_t low, int64_t high)
 {
     const int64_t *lows = plan->intervals, *highs = lows + plan->interval_count;
-    int64_t left = 0, right = plan->interval_count;
-    while (left < right) { /* find the first interval that ends after `low` */
-        int64_t middle = (left + right) / 2;
-        if (highs[middle] > low) {
-            right = middle;
-        } else {
-            left = middle + 1;
-        }
+    int64_t first = 0; /* of the first interval that ends after `low`: found by halves, without a branch */
+    for (int64_t left = plan->interval_count; left > 0;) {
+        int64_t half = (left + 1) / 2;
+        first += half * (highs[first + half - 1] <= low);
+        left -= half;
     }
-    return left < plan->interval_count && lows[left] < high;
+    return first < plan->interval_count && lows[first] < high;
 }
 
 /* Put one tensor's gradient into the plan. Return false where it is not as the row expects. */

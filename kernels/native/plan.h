@@ -29,6 +29,10 @@ typedef struct {
     const int64_t *intervals; /* memory of the parameters: first bytes in ascending order, then the ends */
     int64_t interval_count;
 
+    PyObject **written; /* the arrays of the caller that a step writes */
+    Py_ssize_t written_count;
+    const int64_t *written_table; /* what each of them is: address, number of axes, shape */
+
     float *scalars32; /* riders' and rules' scalars, `width` numbers a slot, in both compute types */
     double *scalars64;
     int64_t slots, width;

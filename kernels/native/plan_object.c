@@ -9,13 +9,15 @@
 #include "launch.h"
 #include "plan.h"
 #include "two_pass.h"
+#include "written_arrays.h"
 
 /* A step over fewer elements keeps the GIL: it ends before another thread could use the time, and taking the GIL back
    may wait until that thread's switch interval (5 ms) ends. */
 enum { GIL_RELEASE_MIN_ELEMENTS = 8192 };
 
 /* The arrays that a plan points into. */
-enum { ROWS, SPANS, GRADIENT_TABLE, SHAPES, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, BUFFERS };
+enum { ROWS, SPANS, GRADIENT_TABLE, SHAPES, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, WRITTEN,
+       BUFFERS };
 
 typedef struct {
     PyObject_HEAD
@@ -89,7 +91,7 @@ static PyObject *plan_set_gradients(PyObject *self, PyObject *gradients)
         PyErr_SetString(PyExc_TypeError, "set_gradients takes a tuple of gradients");
         return NULL;
     }
-    bool set = gradients_set(plan, gradients);
+    bool set = written_arrays_unchanged(plan) && gradients_set(plan, gradients);
     gradients_release(plan); /* the caller holds the tuple, and with it the memory */
     return PyBool_FromLong(set);
 }
@@ -108,7 +110,7 @@ static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_
     if (held == NULL) {
         return NULL;
     }
-    bool openmp = arguments[1] == Py_True, set = gradients_set(plan, held);
+    bool openmp = arguments[1] == Py_True, set = written_arrays_unchanged(plan) && gradients_set(plan, held);
     if (set && plan->elements < GIL_RELEASE_MIN_ELEMENTS) {
         run(plan, openmp);
     } else if (set) {
@@ -186,15 +188,15 @@ static bool hold_array(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"rows",      "spans",   "gradient_table", "shapes", "intervals", "scalars32",
-                            "scalars64", "clock",   "two_pass", "portions", "elements",  "threads",
-                            "threads_given", "writes_gradients", "array_type", "memmap_type", NULL};
-    PyObject *arrays[BUFFERS], *array_type, *memmap_type;
+                            "scalars64", "clock",   "two_pass", "portions", "written_table", "written", "elements",
+                            "threads", "threads_given", "writes_gradients", "array_type", "memmap_type", NULL};
+    PyObject *arrays[BUFFERS], *written, *array_type, *memmap_type;
     long long elements;
     int threads, threads_given, writes_gradients;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLippOO", names, &arrays[ROWS], &arrays[SPANS],
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOOO!LippOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[GRADIENT_TABLE], &arrays[SHAPES], &arrays[INTERVALS], &arrays[SCALARS32],
                                      &arrays[SCALARS64], &arrays[CLOCK], &arrays[TWO_PASS], &arrays[PORTIONS],
-                                     &elements, &threads, &threads_given, &writes_gradients, &array_type,
+                                     &arrays[WRITTEN], &PyTuple_Type, &written, &elements, &threads, &threads_given, &writes_gradients, &array_type,
                                      &memmap_type)) {
         return NULL;
     }
@@ -244,6 +246,10 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .array_type = Py_NewRef(array_type),
         .memmap_type = Py_NewRef(memmap_type),
     };
+    if (!written_arrays_set(&self->plan, written, held[WRITTEN].buf, held[WRITTEN].len / 8)) {
+        Py_DECREF(self);
+        return NULL;
+    }
     return (PyObject *)self;
 }
 
@@ -253,6 +259,7 @@ static void plan_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     gradients_release(&self->plan);
     PyMem_Free(self->plan.views);
+    written_arrays_release(&self->plan);
     while (self->buffer_count > 0) {
         PyBuffer_Release(&self->buffers[--self->buffer_count]);
     }
@@ -268,7 +275,7 @@ static PyMethodDef plan_methods[] = {
      "step(gradients, use_openmp) -> bool\n\n"
      "Put a list of gradients (None: the tensor has none) into the plan, run it and raise the clock. Return False,\n"
      "and run nothing, where one has another dtype, shape or strides than in the step before or overlaps a\n"
-     "parameter. Python then has to examine the gradients."},
+     "parameter, or an array that is written was changed. Python then has to examine them."},
     {"set_gradients", plan_set_gradients, METH_O,
      "set_gradients(gradients) -> bool\n\n"
      "Do the first half of step: put a tuple of gradients into the plan. The caller holds the tuple until the step\n"

@@ -16,6 +16,8 @@ class Plan:
         clock: Any,
         two_pass: Any,
         portions: Any,
+        written_table: Any,
+        written: tuple[Any, ...],
         elements: int,
         threads: int,
         threads_given: bool,

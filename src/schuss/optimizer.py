@@ -173,7 +173,8 @@ class Optimizer(metaclass=OptimizerType):
         Raises
         ------
         TypeError, ValueError
-            When the structure, an array or an option does not fit. No parameter and no state is changed then.
+            When the structure, an array or an option does not fit, or a parameter (or array of ``copy_to``) was resized
+            in place or made read-only. No parameter and no state is changed then.
         """
         stepper = self._stepper
         with stepper.lock:

@@ -14,6 +14,7 @@ from ..lang.rule import Rule
 from ..plan.chunk_table import KERNEL, MEASURE, SQUARES
 from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Tensor
+from ..storage.memory import address_of
 from . import launcher
 from .compile import grad_squares_kernel, kernel
 
@@ -54,7 +55,7 @@ class PrangeEngine(_NumbaKernels, HostEngine):
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
         addresses = self._addresses(gradients)
-        if addresses is None:
+        if addresses is None or any(memory.change() for memory in self.written):
             return False
         moved = np.flatnonzero(addresses != self.gradients)
         if len(moved):
@@ -80,8 +81,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
                 continue
             if type(gradient) is not np.ndarray or (gradient.dtype, gradient.shape, gradient.strides) != form:
                 return None
-            address, read_only = gradient.__array_interface__["data"]
-            if address % gradient.dtype.itemsize or (read_only and self.zero):
+            address = address_of(gradient)
+            if address % gradient.dtype.itemsize or (self.zero and not gradient.flags.writeable):
                 return None
             found.append(address)
         return np.array(found, np.int64)

@@ -64,6 +64,8 @@ class ExtensionEngine(HostEngine):
             clock=self.clock,
             two_pass=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
             portions=portions,
+            written_table=np.array([n for m in self.written for n in (m.address, len(m.shape), *m.shape)], np.int64),
+            written=tuple(memory.array for memory in self.written),
             elements=self.plan.elements,
             threads=self.workers,
             threads_given=self.threads is not None,

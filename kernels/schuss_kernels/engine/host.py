@@ -30,6 +30,9 @@ class HostEngine(PlanEngine):
         Number of threads that a launch uses.
     gradient_table
         The :class:`.GradientTable` of the plan.
+    written
+        The caller's arrays that a step writes: the parameters that have elements, and the copies of them. The fast ways
+        to step refuse when one of them was changed.
     """
 
     serial_below = SERIAL_BELOW
@@ -52,6 +55,8 @@ class HostEngine(PlanEngine):
         self.workers = 1 if elements < self.serial_below else max(1, min(wanted, spans))
         self.gradient_table = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
         self.gradient_table.set_addresses(self.gradients)
+        beside = [tensor.others["copy"] for tensor in self.tensors if "copy" in tensor.others]
+        self.written = [m for m in (*(tensor.parameter for tensor in self.tensors), *beside) if m.size]
         self.on_ready()
 
     @abstractmethod

@@ -10,6 +10,13 @@
 
 #include "work.h"
 
+/* An array of the caller that a step writes, and what it was when the plan was made. */
+typedef struct {
+    PyObject *array;
+    int64_t address, ndim;
+    const int64_t *shape;
+} schuss_written;
+
 typedef struct {
     schuss_table table; /* its rows are written to: new gradients' addresses */
     int64_t elements;
@@ -29,9 +36,8 @@ typedef struct {
     const int64_t *intervals; /* memory of the parameters: first bytes in ascending order, then the ends */
     int64_t interval_count;
 
-    PyObject **written; /* the arrays of the caller that a step writes */
+    schuss_written *written; /* the arrays of the caller that a step writes */
     Py_ssize_t written_count;
-    const int64_t *written_table; /* what each of them is: address, number of axes, shape */
 
     float *scalars32; /* riders' and rules' scalars, `width` numbers a slot, in both compute types */
     double *scalars64;

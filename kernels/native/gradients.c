@@ -15,8 +15,8 @@ typedef struct {
     const Py_ssize_t *shape, *strides;
 } schuss_array;
 
-/* Return whether a dtype is the expected one. The arrays of a process share NumPy's dtype objects, but an unpickled array
-   has an equal one of its own, and so has one with metadata. The number tells types apart, not orders of bytes. */
+/* Return whether a dtype is the expected one. Most arrays share NumPy's dtype objects, but an unpickled array has an
+   equal one of its own, and so has one with metadata. The number tells types apart, not orders of bytes. */
 static bool same_dtype(const PyArray_Descr *dtype, int64_t expected)
 {
     const PyArray_Descr *wanted = (const PyArray_Descr *)(intptr_t)expected;
@@ -89,13 +89,16 @@ static bool same_layout(const schuss_array *found, const int64_t *row, const int
 static bool touches_parameter(const schuss_plan *plan, int64_t low, int64_t high)
 {
     const int64_t *lows = plan->intervals, *highs = lows + plan->interval_count;
-    int64_t first = 0; /* of the first interval that ends after `low`: found by halves, without a branch */
-    for (int64_t left = plan->interval_count; left > 0;) {
-        int64_t half = (left + 1) / 2;
-        first += half * (highs[first + half - 1] <= low);
-        left -= half;
+    int64_t left = 0, right = plan->interval_count;
+    while (left < right) { /* find the first interval that ends after `low` */
+        int64_t middle = (left + right) / 2;
+        if (highs[middle] > low) {
+            right = middle;
+        } else {
+            left = middle + 1;
+        }
     }
-    return first < plan->interval_count && lows[first] < high;
+    return left < plan->interval_count && lows[left] < high;
 }
 
 /* Put one tensor's gradient into the plan. Return false where it is not as the row expects. */
@@ -130,11 +133,17 @@ static bool set_gradient(schuss_plan *plan, PyObject *object, int64_t *row)
 
 bool gradients_set(schuss_plan *plan, PyObject *gradients)
 {
-    if (PyTuple_Size(gradients) != plan->tensors) {
-        return false;
+    if (plan->held_count > 0 || PyList_Size(gradients) != plan->tensors) {
+        return false; /* gradients are held: this call comes from code that reading or releasing them has run */
     }
     for (int64_t number = 0; number < plan->tensors; number++) {
-        if (!set_gradient(plan, PyTuple_GetItem(gradients, number), plan->gradient_table + number * GRADIENT_COLUMNS)) {
+        PyObject *gradient = PyList_GetItem(gradients, number);
+        if (gradient == NULL) { /* such code has made the list shorter */
+            PyErr_Clear();
+            return false;
+        }
+        plan->held[plan->held_count++] = Py_NewRef(gradient);
+        if (!set_gradient(plan, gradient, plan->gradient_table + number * GRADIENT_COLUMNS)) {
             return false;
         }
     }
@@ -145,5 +154,8 @@ void gradients_release(schuss_plan *plan)
 {
     while (plan->view_count > 0) {
         PyBuffer_Release(&plan->views[--plan->view_count]);
+    }
+    while (plan->held_count > 0) {
+        Py_DECREF(plan->held[--plan->held_count]);
     }
 }

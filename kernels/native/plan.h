@@ -47,6 +47,8 @@ typedef struct {
     PyObject *memmap_type; /* numpy.memmap */
     Py_buffer *views;      /* buffers of gradients that are not arrays, held while kernels read them */
     Py_ssize_t view_count;
+    PyObject **held; /* the gradients of a step, held while it runs */
+    Py_ssize_t held_count;
 } schuss_plan;
 
 #endif

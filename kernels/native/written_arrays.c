@@ -31,19 +31,20 @@ bool written_arrays_set(schuss_plan *plan, PyObject *arrays, const int64_t *tabl
 
 bool written_arrays_unchanged(const schuss_plan *plan)
 {
-    int64_t changed = 0; /* bits that differ, of all arrays: few branches, as this runs in every step */
     for (const schuss_written *was = plan->written; was < plan->written + plan->written_count; was++) {
         PyArrayObject *array = (PyArrayObject *)was->array;
-        changed |= ((int64_t)(intptr_t)PyArray_DATA(array) ^ was->address) | (~PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE);
-        if (PyArray_NDIM(array) != was->ndim) {
+        if ((int64_t)(intptr_t)PyArray_DATA(array) != was->address || PyArray_NDIM(array) != was->ndim ||
+            !(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
             return false;
         }
         const npy_intp *shape = PyArray_DIMS(array);
         for (int64_t axis = 0; axis < was->ndim; axis++) {
-            changed |= shape[axis] ^ was->shape[axis];
+            if (shape[axis] != was->shape[axis]) {
+                return false;
+            }
         }
     }
-    return changed == 0;
+    return true;
 }
 
 void written_arrays_release(schuss_plan *plan)

@@ -109,7 +109,7 @@ class ExtensionEngine(HostEngine):
         return self._plan.step(gradients, self.workers > 1 and has_openmp_team())
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
-        return self._plan.set_gradients(tuple(gradients))
+        return self._plan.set_gradients(gradients)
 
     def launch(self) -> None:
         self._plan.run(self.workers > 1 and has_openmp_team())

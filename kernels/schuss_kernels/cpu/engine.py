@@ -59,8 +59,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
             return False
         moved = np.flatnonzero(addresses != self.gradients)
         if len(moved):
-            if self.gradient_table.overlaps_parameters(addresses[moved], moved):
-                return False
+            if self.zero or self.gradient_table.overlaps_parameters(addresses[moved], moved):
+                return False  # gradients that are set to zero must not share memory with each other either
             self.gradients[:] = addresses
             self._write_gradients()
         return True

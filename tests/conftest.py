@@ -13,7 +13,7 @@ import pairs
 import pytest
 from cases import engines, group_of
 from schuss_kernels.cpu import engine as cpu_engine
-from schuss_kernels.engine import extension
+from schuss_kernels.engine import extension, thread_count
 from schuss_kernels.native import library
 
 
@@ -57,6 +57,12 @@ def pytest_xdist_make_scheduler(config, log):
 
     config.option.loadscopereorder = False  # it would begin with the groups of the most tests, not the longest ones
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_asked_for(monkeypatch):
+    """Tests of several threads ask for more than there may be cores."""
+    monkeypatch.setattr(thread_count, "at_most_cores", lambda threads: threads)
 
 
 @pytest.fixture(params=list(engines()))

@@ -15,11 +15,19 @@ typedef struct {
     const Py_ssize_t *shape, *strides;
 } schuss_array;
 
+/* Return whether a dtype is the expected one. Most arrays share NumPy's dtype objects, but an unpickled array has an
+   equal one of its own, and so has one with metadata. The number tells types apart, not orders of bytes. */
+static bool same_dtype(const PyArray_Descr *dtype, int64_t expected)
+{
+    const PyArray_Descr *wanted = (const PyArray_Descr *)(intptr_t)expected;
+    return dtype == wanted || (dtype->type_num == wanted->type_num && PyArray_ISNBO(dtype->byteorder));
+}
+
 /* Read a numpy.ndarray. Return false where its dtype is not the expected one, or it must be writable and is not. */
 static bool read_array(const schuss_plan *plan, PyObject *object, const int64_t *row, schuss_array *found)
 {
     PyArrayObject *array = (PyArrayObject *)object;
-    if ((int64_t)(intptr_t)PyArray_DESCR(array) != row[GRADIENT_DESCR]) {
+    if (!same_dtype(PyArray_DESCR(array), row[GRADIENT_DESCR])) {
         return false;
     }
     if (plan->writes_gradients && !(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
@@ -125,11 +133,17 @@ static bool set_gradient(schuss_plan *plan, PyObject *object, int64_t *row)
 
 bool gradients_set(schuss_plan *plan, PyObject *gradients)
 {
-    if (PyTuple_Size(gradients) != plan->tensors) {
-        return false;
+    if (plan->held_count > 0 || PyList_Size(gradients) != plan->tensors) {
+        return false; /* gradients are held: this call comes from code that reading or releasing them has run */
     }
     for (int64_t number = 0; number < plan->tensors; number++) {
-        if (!set_gradient(plan, PyTuple_GetItem(gradients, number), plan->gradient_table + number * GRADIENT_COLUMNS)) {
+        PyObject *gradient = PyList_GetItem(gradients, number);
+        if (gradient == NULL) { /* such code has made the list shorter */
+            PyErr_Clear();
+            return false;
+        }
+        plan->held[plan->held_count++] = Py_NewRef(gradient);
+        if (!set_gradient(plan, gradient, plan->gradient_table + number * GRADIENT_COLUMNS)) {
             return false;
         }
     }
@@ -140,5 +154,8 @@ void gradients_release(schuss_plan *plan)
 {
     while (plan->view_count > 0) {
         PyBuffer_Release(&plan->views[--plan->view_count]);
+    }
+    while (plan->held_count > 0) {
+        Py_DECREF(plan->held[--plan->held_count]);
     }
 }

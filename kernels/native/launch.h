@@ -6,7 +6,8 @@
 
 #include "work.h"
 
-/* Run all rows with up to `threads` threads. `use_openmp`: prefer the OpenMP team of this process, if there is one. */
-void launch(const schuss_table *table, int threads, bool use_openmp);
+/* Run all rows with up to `threads` threads. `use_openmp`: prefer the OpenMP team of this process, if there is one.
+   `threads_given`: the user asked for this number of threads; else the step uses no more than the team has. */
+void launch(const schuss_table *table, int threads, bool use_openmp, bool threads_given);
 
 #endif

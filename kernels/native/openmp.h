@@ -6,7 +6,11 @@
 
 #include "work.h"
 
-/* Run a table with `threads` threads of the OpenMP team. Return false, and run nothing, where there is no team. */
+/* Return how many threads the team of the calling thread has: torch.set_num_threads() sets it. 0: there is no team. */
+int openmp_max_threads(void);
+
+/* Run a table with `threads` threads of the team, which has that many at least. Return false, and run nothing, where
+   the team cannot be used now. */
 bool openmp_run(const schuss_table *table, int threads);
 
 /* Let forked children do without the team: libgomp hangs in a child of a process that used it. Call it once, when the

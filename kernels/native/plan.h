@@ -10,10 +10,18 @@
 
 #include "work.h"
 
+/* An array of the caller that a step writes, and what it was when the plan was made. */
+typedef struct {
+    PyObject *array;
+    int64_t address, ndim;
+    const int64_t *shape;
+} schuss_written;
+
 typedef struct {
     schuss_table table; /* its rows are written to: new gradients' addresses */
     int64_t elements;
     int threads;
+    bool threads_given; /* the user asked for so many */
     int64_t *clock; /* steps that moved parameters: raised by one in each */
 
     int64_t *two_pass_rows; /* what runs between two passes: a row a tensor, then rows that tensors share */
@@ -28,6 +36,9 @@ typedef struct {
     const int64_t *intervals; /* memory of the parameters: first bytes in ascending order, then the ends */
     int64_t interval_count;
 
+    schuss_written *written; /* the arrays of the caller that a step writes */
+    Py_ssize_t written_count;
+
     float *scalars32; /* riders' and rules' scalars, `width` numbers a slot, in both compute types */
     double *scalars64;
     int64_t slots, width;
@@ -36,6 +47,8 @@ typedef struct {
     PyObject *memmap_type; /* numpy.memmap */
     Py_buffer *views;      /* buffers of gradients that are not arrays, held while kernels read them */
     Py_ssize_t view_count;
+    PyObject **held; /* the gradients of a step, held while it runs */
+    Py_ssize_t held_count;
 } schuss_plan;
 
 #endif

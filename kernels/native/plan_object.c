@@ -9,13 +9,15 @@
 #include "launch.h"
 #include "plan.h"
 #include "two_pass.h"
+#include "written_arrays.h"
 
 /* A step over fewer elements keeps the GIL: it ends before another thread could use the time, and taking the GIL back
    may wait until that thread's switch interval (5 ms) ends. */
 enum { GIL_RELEASE_MIN_ELEMENTS = 8192 };
 
 /* The arrays that a plan points into. */
-enum { ROWS, SPANS, GRADIENT_TABLE, SHAPES, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, BUFFERS };
+enum { ROWS, SPANS, GRADIENT_TABLE, SHAPES, INTERVALS, SCALARS32, SCALARS64, CLOCK, TWO_PASS, PORTIONS, WRITTEN,
+       BUFFERS };
 
 typedef struct {
     PyObject_HEAD
@@ -28,7 +30,7 @@ typedef struct {
 static void run_column(schuss_plan *plan, int column, bool use_openmp)
 {
     plan->table.column = column;
-    launch(&plan->table, plan->threads, use_openmp);
+    launch(&plan->table, plan->threads, use_openmp, plan->threads_given);
 }
 
 /* Update the parameters, and raise the clock. */
@@ -85,12 +87,12 @@ static PyObject *plan_add_measures(PyObject *self, PyObject *use_openmp)
 static PyObject *plan_set_gradients(PyObject *self, PyObject *gradients)
 {
     schuss_plan *plan = &((PlanObject *)self)->plan;
-    if (!PyTuple_CheckExact(gradients)) {
-        PyErr_SetString(PyExc_TypeError, "set_gradients takes a tuple of gradients");
+    if (!PyList_CheckExact(gradients)) {
+        PyErr_SetString(PyExc_TypeError, "set_gradients takes a list of gradients");
         return NULL;
     }
-    bool set = gradients_set(plan, gradients);
-    gradients_release(plan); /* the caller holds the tuple, and with it the memory */
+    bool set = written_arrays_unchanged(plan) && gradients_set(plan, gradients);
+    gradients_release(plan); /* the caller holds them from here on */
     return PyBool_FromLong(set);
 }
 
@@ -104,11 +106,7 @@ static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_
     if (!PyList_CheckExact(arguments[0])) {
         Py_RETURN_FALSE;
     }
-    PyObject *held = PyList_AsTuple(arguments[0]); /* another thread may change the list during the step */
-    if (held == NULL) {
-        return NULL;
-    }
-    bool openmp = arguments[1] == Py_True, set = gradients_set(plan, held);
+    bool openmp = arguments[1] == Py_True, set = written_arrays_unchanged(plan) && gradients_set(plan, arguments[0]);
     if (set && plan->elements < GIL_RELEASE_MIN_ELEMENTS) {
         run(plan, openmp);
     } else if (set) {
@@ -117,7 +115,6 @@ static PyObject *plan_step(PyObject *self, PyObject *const *arguments, Py_ssize_
         Py_END_ALLOW_THREADS
     }
     gradients_release(plan);
-    Py_DECREF(held);
     return PyBool_FromLong(set);
 }
 
@@ -185,16 +182,18 @@ static bool hold_array(PlanObject *self, PyObject *array, Py_ssize_t itemsize)
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"rows",      "spans",   "gradient_table", "shapes", "intervals", "scalars32",
-                            "scalars64", "clock",   "two_pass", "portions", "elements",  "threads",
+    static char *names[] = {"rows",      "spans",     "gradient_table", "shapes",        "intervals",
+                            "scalars32", "scalars64", "clock",          "two_pass",      "portions",
+                            "written_table", "written", "elements",     "threads",       "threads_given",
                             "writes_gradients", "array_type", "memmap_type", NULL};
-    PyObject *arrays[BUFFERS], *array_type, *memmap_type;
+    PyObject *arrays[BUFFERS], *written, *array_type, *memmap_type;
     long long elements;
-    int threads, writes_gradients;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOLipOO", names, &arrays[ROWS], &arrays[SPANS],
+    int threads, threads_given, writes_gradients;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOOOOOOOO!LippOO", names, &arrays[ROWS], &arrays[SPANS],
                                      &arrays[GRADIENT_TABLE], &arrays[SHAPES], &arrays[INTERVALS], &arrays[SCALARS32],
                                      &arrays[SCALARS64], &arrays[CLOCK], &arrays[TWO_PASS], &arrays[PORTIONS],
-                                     &elements, &threads, &writes_gradients, &array_type, &memmap_type)) {
+                                     &arrays[WRITTEN], &PyTuple_Type, &written, &elements, &threads, &threads_given,
+                                     &writes_gradients, &array_type, &memmap_type)) {
         return NULL;
     }
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -224,6 +223,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
                   .span_count = held[SPANS].shape[0] - 1},
         .elements = elements,
         .threads = threads,
+        .threads_given = threads_given != 0,
         .clock = held[CLOCK].buf,
         .two_pass_rows = held[TWO_PASS].buf,
         .two_pass_count = held[TWO_PASS].shape[0],
@@ -242,6 +242,15 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         .array_type = Py_NewRef(array_type),
         .memmap_type = Py_NewRef(memmap_type),
     };
+    self->plan.held = PyMem_Calloc((size_t)self->plan.tensors + 1, sizeof(PyObject *));
+    if (self->plan.held == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    if (!written_arrays_set(&self->plan, written, held[WRITTEN].buf, held[WRITTEN].len / 8)) {
+        Py_DECREF(self);
+        return NULL;
+    }
     return (PyObject *)self;
 }
 
@@ -251,6 +260,8 @@ static void plan_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     gradients_release(&self->plan);
     PyMem_Free(self->plan.views);
+    PyMem_Free(self->plan.held);
+    written_arrays_release(&self->plan);
     while (self->buffer_count > 0) {
         PyBuffer_Release(&self->buffers[--self->buffer_count]);
     }
@@ -266,11 +277,10 @@ static PyMethodDef plan_methods[] = {
      "step(gradients, use_openmp) -> bool\n\n"
      "Put a list of gradients (None: the tensor has none) into the plan, run it and raise the clock. Return False,\n"
      "and run nothing, where one has another dtype, shape or strides than in the step before or overlaps a\n"
-     "parameter. Python then has to examine the gradients."},
+     "parameter, or an array that is written was changed. Python then has to examine them."},
     {"set_gradients", plan_set_gradients, METH_O,
      "set_gradients(gradients) -> bool\n\n"
-     "Do the first half of step: put a tuple of gradients into the plan. The caller holds the tuple until the step\n"
-     "ends."},
+     "Do the first half of step: put a list of gradients into the plan. The caller holds them until the step ends."},
     {"add_measures", plan_add_measures, METH_O,
      "add_measures(use_openmp)\n\nAdd up what the rules measure. Releases the GIL."},
     {"add_grad_squares", plan_add_grad_squares, METH_O,

@@ -60,7 +60,7 @@ void two_pass_run(schuss_plan *plan, bool use_openmp)
         table.spans += portion[PORTION_FIRST_SPAN];
         table.span_count = portion[PORTION_LAST_SPAN] - portion[PORTION_FIRST_SPAN];
         table.column = ROW_MEASURE;
-        launch(&table, threads, use_openmp);
+        launch(&table, threads, use_openmp, plan->threads_given);
         for (int64_t tensor = portion[PORTION_FIRST_TENSOR]; tensor < portion[PORTION_LAST_TENSOR]; tensor++) {
             finish_tensor(rows + tensor * TWO_PASS_COLUMNS, clock);
         }
@@ -68,7 +68,7 @@ void two_pass_run(schuss_plan *plan, bool use_openmp)
             finish_row(row, clock);
         }
         table.column = ROW_KERNEL;
-        launch(&table, threads, use_openmp);
+        launch(&table, threads, use_openmp, plan->threads_given);
     }
     *plan->clock += 1;
 }

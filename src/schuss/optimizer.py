@@ -45,8 +45,9 @@ class Optimizer(metaclass=OptimizerType):
     maximize
         Go up the gradient instead of down.
     threads
-        Threads a step may use, None for ``OMP_NUM_THREADS`` or, where that is not set, all cores this process may run
-        on. Small steps stay on the calling thread. The result is the same, bit for bit.
+        Threads a step may use, at most the cores this process may run on. None: ``OMP_NUM_THREADS`` or, where that is
+        not set, all these cores, or what a container's CPU quota allows; no more than ``torch.set_num_threads`` says,
+        where torch is loaded. Small steps stay on the calling thread. The result is the same, bit for bit.
     backend
         ``"auto"``: ``"cuda"`` for device arrays, else ``"native"`` (compiled ahead of time) where it has the kernels,
         else ``"numba"`` (compiled when first used). ``"numpy"`` runs the reference: slow, no compiler.
@@ -172,7 +173,8 @@ class Optimizer(metaclass=OptimizerType):
         Raises
         ------
         TypeError, ValueError
-            When the structure, an array or an option does not fit. No parameter and no state is changed then.
+            When the structure, an array or an option does not fit, or a parameter (or array of ``copy_to``) was resized
+            in place or made read-only. No parameter and no state is changed then.
         """
         stepper = self._stepper
         with stepper.lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import BACKENDS, assert_same_bits, needs_native, ones
+from schuss_kernels.cpu import engine as cpu_engine
 from schuss_kernels.native import library
 
 import schuss
@@ -148,6 +149,43 @@ def test_a_gradient_that_overlaps_a_parameter(backend):
         optimizer.step({"w": ones(5), "b": memory[3:5]})
     assert optimizer.steps == 1
     optimizer.step({"w": memory[5:], "b": ones(2)})
+
+
+def resized(array, size=50_000):
+    array.resize(size, refcheck=False)
+
+
+CHANGES = [
+    (resized, r"was resized: expected shape \(40,\), got \(50000,\); build a new optimizer for it"),
+    (lambda array: resized(array, 3), r"was resized: expected shape \(40,\), got \(3,\)"),
+    (read_only, "was made read-only; it is written in every step and must be writable"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES, ids=["larger", "smaller", "read-only"])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}], ids=["one pass", "two passes"])
+@pytest.mark.parametrize("kind", [*BACKENDS, "prange"])
+def test_arrays_that_were_changed_after_the_start(kind, options, change, message, monkeypatch):
+    """A parameter, and the copy of one: the step would write to memory that belongs to others by now."""
+    if kind == "prange":
+        monkeypatch.setattr(cpu_engine, "is_usable", lambda: False)
+    for name in ("parameter 'w'", "copy_to of 'w'"):
+        w, v, copy, gradients = ones(40), ones(5), ones(40), {"v": ones(5), "w": ones(40)}
+        optimizer = schuss.SGD(
+            {"v": v, "w": w}, copy_to={"v": ones(5), "w": copy}, backend="numba" if kind == "prange" else kind
+        )
+        optimizer.step(gradients, **options)
+        before = v.copy()
+        change(w if name == "parameter 'w'" else copy)
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"{name} {message}"):
+                optimizer.step(gradients, **options)
+        assert_same_bits(v, before)
+        assert optimizer.steps == 1
+        if change is read_only:
+            w.flags.writeable = copy.flags.writeable = True
+            optimizer.step(gradients, **options)
+            assert optimizer.steps == 2
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,9 @@ import numpy as np, numba
 from numba import njit, prange
 import schuss
 from schuss_kernels.cpu import engine
-from schuss_kernels.engine import extension
+from schuss_kernels.engine import extension, thread_count
+
+thread_count.at_most_cores = lambda threads: threads
 
 @njit(parallel=True)
 def start(x):

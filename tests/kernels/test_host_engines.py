@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 import traceback
+import types
 import weakref
 
 import numpy as np
 import pytest
 from cases import BACKENDS, arrays, assert_same_bits, assert_same_optimizers
 from processes import python
-from schuss_kernels.engine.extension import ExtensionEngine
+from schuss_kernels.cpu import engine as cpu_engine
+from schuss_kernels.cpu import launcher
+from schuss_kernels.engine.extension import ExtensionEngine, is_usable
 from schuss_kernels.plan import chunk_table
 
 import schuss
@@ -259,10 +262,13 @@ import os, signal, sys
 import numpy as np
 {team}
 import schuss
+from schuss_kernels.engine import extension, thread_count
 
-def moved(threads, backend):
+thread_count.at_most_cores = lambda threads: threads
+
+def moved(threads, backend, steps=4):
     rng = np.random.default_rng(0)
-    w, *gradients = (rng.standard_normal(400_000).astype(np.float32) for _ in range(5))
+    w, *gradients = (rng.standard_normal(400_000).astype(np.float32) for _ in range(1 + steps))
     optimizer = schuss.AdamW([w], threads=threads, backend=backend)
     for g in gradients:
         optimizer.step([g])
@@ -271,10 +277,13 @@ def moved(threads, backend):
 def threads_there():
     return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
 
-expected, before = moved(1, "numpy"), threads_there()
-assert moved(1, {backend!r}) == moved(3, {backend!r}) == expected
-started = threads_there() - before
-assert moved(2, {backend!r}) == moved(7, {backend!r}) == expected
+expected = moved(1, "numpy")
+assert moved(1, {backend!r}) == expected
+before = threads_there()
+moved(3, {backend!r}, 1)
+if extension.is_usable():
+    assert threads_there() == before, "helpers were started beside the team"
+assert moved(3, {backend!r}) == moved(2, {backend!r}) == moved(7, {backend!r}) == expected
 if hasattr(os, "fork"):
     child = os.fork()
     if child == 0:
@@ -282,7 +291,6 @@ if hasattr(os, "fork"):
         os._exit(0 if moved(3, {backend!r}) == expected else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0, status
-print(started)
 """
 
 
@@ -293,9 +301,66 @@ def test_sharing_the_openmp_team_of_another_library(team, kind):
     if importlib.util.find_spec(team) is None:
         pytest.skip(f"{team} is not installed")
     code = SHARE.format(team=TEAMS[team], backend=kind)
-    started = python(code, NUMBA_NUM_THREADS="3", OMP_NUM_THREADS="3", PYTHONWARNINGS="ignore")
-    if kind == "native":
-        assert int(started) == 0, "helpers were started beside the team"
+    python(code, NUMBA_NUM_THREADS="3", OMP_NUM_THREADS="3", PYTHONWARNINGS="ignore")
+
+
+LATE = """
+import os, sys, threading, time
+import numpy as np, torch
+import schuss
+from schuss_kernels.engine import thread_count
+
+thread_count.at_most_cores = lambda threads: threads
+w, g = np.ones(200_000, np.float32), np.ones(200_000, np.float32)
+default, three = (schuss.AdamW([w], threads=threads, backend=sys.argv[1]) for threads in (None, 3))
+
+def threads_after_a_step(optimizer):
+    optimizer.step([g])
+    return len(os.listdir("/proc/self/task"))
+
+torch.set_num_threads(1)
+alone = threads_after_a_step(schuss.AdamW([w], threads=1, backend=sys.argv[1]))
+assert threads_after_a_step(default) == alone, "torch was told to use one thread"
+assert threads_after_a_step(three) == alone + 2, "the optimizer was told to use three"
+
+torch.set_num_threads(2)
+assert threads_after_a_step(default) == alone + 3, "a team of two has another thread"
+core = min(os.sched_getaffinity(0))
+for thread in map(int, os.listdir("/proc/self/task")):
+    os.sched_setaffinity(thread, {core})
+    if thread != threading.get_native_id():
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+waited = 0
+for _ in range(20):
+    begun = time.thread_time()
+    default.step([g])
+    waited += time.thread_time() - begun > 0.01
+assert waited <= 2, f"{waited} of 20 steps waited for a thread that gets no core"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where libgomp is")
+@pytest.mark.parametrize("kind", HOST)
+def test_a_team_of_few_threads_or_of_threads_that_get_no_core(kind):
+    """The number of threads that torch is told to use is a limit; a thread that does not come is not waited for again.
+
+    The caller's wait is seen in its own time, as it spins.
+    """
+    if importlib.util.find_spec("torch") is None or not is_usable():
+        pytest.skip("needs torch and the C extension")
+    python(LATE, kind, OMP_NUM_THREADS="2", GOMP_SPINCOUNT="3000000", PYTHONWARNINGS="ignore")
+
+
+def test_numbas_launcher_uses_no_more_threads_than_torch(monkeypatch):
+    monkeypatch.setattr(cpu_engine, "is_usable", lambda: False)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(get_num_threads=lambda: 2))
+    used = []
+    monkeypatch.setattr(launcher, "run", lambda *arguments: used.append(arguments[5]))
+    for threads in (None, 3):
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        optimizer = schuss.SGD([np.zeros(400_000, np.float32)], threads=threads, backend="numba")
+        optimizer.step([np.ones(400_000, np.float32)])
+    assert used == [2, 3]
 
 
 def zeros_beyond_32_bits():

@@ -1,18 +1,17 @@
-"""Gradients as the native engine takes them: read where they lie, or left to Python to look at."""
+"""Gradients as engines for host memory take them: read where they lie, or left to Python to look at."""
 
 from __future__ import annotations
 
 import array
+import pickle
 
 import numpy as np
 import pytest
-from cases import BACKENDS, arrays, assert_same_bits, assert_same_optimizers, mapped, needs_native, ones
+from cases import arrays, assert_same_bits, assert_same_optimizers, mapped, needs_native, ones
 from schuss_kernels.native import library
 from schuss_kernels.plan import chunk_table
 
 import schuss
-
-HOST = BACKENDS[1:]
 
 
 def told(optimizer):
@@ -66,6 +65,31 @@ def test_gradients_through_the_buffer_protocol(kind, straight, dtype):
     assert_same_optimizers(ours, reference)
 
 
+def unpickled(g):
+    copy = pickle.loads(pickle.dumps(g))
+    assert copy.dtype is not g.dtype, "an equal dtype object"
+    return copy
+
+
+def with_metadata(g):
+    return g.astype(np.dtype(g.dtype, metadata={"unit": "m"}))
+
+
+@pytest.mark.parametrize("make", [unpickled, with_metadata])
+def test_gradients_whose_dtype_is_an_equal_object(backend, make):
+    """As arrays from other processes have. They go straight into the launch; those of the other byte order never do."""
+    w, g = ones(40), ones(40)
+    optimizer = schuss.SGD([w], lr=0.25, backend=backend)
+    went = told(optimizer)
+    for gradient in (make(g), g, make(g)):
+        optimizer.step([gradient])
+    assert went == [True] * 3
+    assert (w == 0.25).all()
+    with pytest.raises(TypeError, match="a float of the other byte order"):
+        optimizer.step([g.astype(g.dtype.newbyteorder())])
+    assert (w == 0.25).all()
+
+
 @needs_native
 @pytest.mark.parametrize("kind", [mapped, memoryview])
 def test_buffers_of_more_dimensions(kind):
@@ -88,12 +112,11 @@ def test_buffers_of_more_dimensions(kind):
     assert went == [True] * 3 + [False] * 4
 
 
-@pytest.mark.parametrize("kind", HOST)
 @pytest.mark.parametrize("warm", [False, True])
-def test_subclasses_that_mean_more_than_their_memory(kind, warm):
+def test_subclasses_that_mean_more_than_their_memory(backend, warm):
     """A mask would be ignored; a matrix is an array like any other. Both lie where the last step's gradient lay."""
     w, g = ones(2, 3), ones(2, 3)
-    optimizer = schuss.SGD([w], lr=0.25, backend=kind)
+    optimizer = schuss.SGD([w], lr=0.25, backend=backend)
     if warm:
         optimizer.step([g])
     before = w.copy()
@@ -105,10 +128,9 @@ def test_subclasses_that_mean_more_than_their_memory(kind, warm):
     assert_same_bits(w, before - np.float32(0.25))
 
 
-@pytest.mark.parametrize("kind", HOST)
-def test_lists_tuples_and_what_does_not_fit(kind):
+def test_lists_tuples_and_what_does_not_fit(backend):
     w, v = ones(3), ones(2)
-    optimizer = schuss.SGD([w, v], lr=0.125, backend=kind)
+    optimizer = schuss.SGD([w, v], lr=0.125, backend=backend)
     for gradients in ([ones(3), ones(2)], (ones(3), ones(2)), iter([ones(3), ones(2)]), Listed([ones(3), ones(2)])):
         optimizer.step(gradients)
     assert (w == 0.5).all()
@@ -136,15 +158,14 @@ class Listed(list):
     """A list that may be something else besides."""
 
 
-@pytest.mark.parametrize("kind", HOST)
 @pytest.mark.parametrize("seen", [np.asarray, memoryview], ids=["array", "memoryview"])
-def test_gradients_that_move_into_parameters(kind, seen):
+def test_gradients_that_move_into_parameters(backend, seen):
     """Between parameters there is room for a gradient, to the last byte; over one of them there is none."""
     draw = np.random.default_rng(0)
     edges = np.sort(draw.choice(np.arange(10, 190), 16, replace=False)).reshape(8, 2)
     memory = np.zeros(200, np.float32)
     params = [memory[first:last] for first, last in draw.permutation(edges)]
-    optimizer = schuss.SGD(params, lr=0.0, backend=kind)
+    optimizer = schuss.SGD(params, lr=0.0, backend=backend)
     optimizer.step([np.ones_like(p) for p in params])
     went = told(optimizer)
     taken = np.zeros(200, bool)
@@ -162,14 +183,13 @@ def test_gradients_that_move_into_parameters(kind, seen):
             optimizer.step(gradients)
     assert 0 < refused < len(went)
     assert optimizer.steps == 1 + len(went) - refused
-    if kind == "native":
+    if backend == "native":
         assert went.count(True) == len(went) - refused
 
 
-@pytest.mark.parametrize("kind", HOST)
-def test_gradients_that_move_between_interleaved_parameters(kind):
+def test_gradients_that_move_between_interleaved_parameters(backend):
     memory = np.zeros(60, np.float32)
-    optimizer = schuss.SGD([memory[0:20:2], memory[1:41:2], np.zeros(5, np.float32)], lr=0.0, backend=kind)
+    optimizer = schuss.SGD([memory[0:20:2], memory[1:41:2], np.zeros(5, np.float32)], lr=0.0, backend=backend)
     for place in (45, *range(45)):
         gradients = [ones(10), ones(20), memory[place : place + 5]]
         if place < 40:
@@ -178,6 +198,25 @@ def test_gradients_that_move_between_interleaved_parameters(kind):
         else:
             optimizer.step(gradients)
     assert optimizer.steps == 6
+
+
+def test_what_goes_straight_into_the_launch(backend):
+    """Gradients that moved, and the same pattern of None. A new pattern or layout does so from its second step on."""
+    shapes = [(6, 4), (6, 4), (5,)]
+    ours, reference = (schuss.SGD(arrays(shapes, np.float32, 0), lr=0.1, backend=b) for b in (backend, "numpy"))
+    went = told(ours)
+    for step, change in enumerate(
+        [lambda a, b, c: [a, b, c]] * 2
+        + [lambda a, b, c: [a, None, c]] * 2
+        + [lambda a, b, c: [np.asfortranarray(a), None, c]] * 2
+        + [lambda a, b, c: [np.asfortranarray(a), b[::-1], c]] * 2
+        + [lambda a, b, c: [np.asfortranarray(a), b[::-1], np.broadcast_to(c[:1], 5)]] * 2
+    ):
+        gradients = change(*arrays(shapes, np.float32, 1 + step))
+        ours.step(gradients)
+        reference.step(gradients)
+    assert went == [True, True, *[False, True] * 4]
+    assert_same_optimizers(ours, reference)
 
 
 @needs_native

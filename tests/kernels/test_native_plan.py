@@ -32,8 +32,11 @@ def tables(optimizer):
         "clock": engine.clock,
         "two_pass": np.zeros((2, two_pass.COLUMNS), np.int64),
         "portions": np.zeros((1, len(two_pass.COLUMNS_OF_PORTIONS)), np.int64),
+        "written_table": np.array([n for m in engine.written for n in (m.address, 1, m.size)]),
+        "written": tuple(m.array for m in engine.written),
         "elements": engine.plan.elements,
         "threads": 1,
+        "threads_given": True,
         "array_type": np.ndarray,
         "memmap_type": np.memmap,
         "writes_gradients": False,
@@ -61,7 +64,10 @@ ARRAYS = (
     "clock",
     "two_pass",
     "portions",
+    "written_table",
 )
+
+FLAT = ("shapes", "clock", "written_table")
 
 
 @needs_native
@@ -70,7 +76,11 @@ ARRAYS = (
     [
         *((name, halved, TypeError) for name in ARRAYS if name != "scalars32"),
         ("scalars32", lambda table: table.astype(np.float64), TypeError),
-        *((name, lambda table: table[None], ValueError) for name in ARRAYS if name not in ("shapes", "clock")),
+        *(
+            (name, lambda table: table[None], ValueError)
+            for name in ARRAYS
+            if name not in ("shapes", "clock", "written_table")
+        ),
         *(
             (name, lambda table: table[0], ValueError)
             for name in ("rows", "gradient_table", "intervals", "scalars32", "two_pass", "portions")
@@ -80,6 +90,13 @@ ARRAYS = (
         *((name, lambda table: table.tolist(), TypeError) for name in ARRAYS),
         *((name, lambda table: table[:, 1:].copy(), ValueError) for name in ("gradient_table", "two_pass", "portions")),
         ("spans", lambda table: table[:0], ValueError),
+        ("written_table", lambda table: table[:-1].copy(), ValueError),
+        ("written_table", lambda table: np.append(table, 0), ValueError),
+        ("written_table", lambda table: -table, ValueError),
+        ("written", lambda arrays: arrays[:-1], ValueError),
+        ("written", lambda arrays: (*arrays, arrays[0]), ValueError),
+        ("written", lambda arrays: (None, *arrays[1:]), ValueError),
+        ("written", list, TypeError),
         ("elements", lambda count: "many", TypeError),
         ("threads", lambda count: None, TypeError),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage import stochastic_rounding
 from schuss_kernels.storage.dtypes import BF16, F16
+from schuss_kernels.storage.memory import Memory, address_of
 
 import schuss
 
@@ -355,3 +357,19 @@ def test_16_bit_kernels_are_simd(storage, stochastic, monkeypatch, tmp_path):
     assembly = next(iter(compile.compiled(rule, spec)[0].inspect_asm().values()))
     assert re.search(r"\tv?sqrtps\t", assembly), "the loop is not vectorised"
     assert not re.search(r"\t(?:v?cvtps2pd|v?sqrtpd|v?mulpd)\t", assembly)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.ones(3), np.ones((2, 5), np.float32)[:, ::-2], np.zeros(0), np.array(1.0), np.ones((2, 2)).view(np.matrix)],
+    ids=["dense", "strided", "empty", "0-d", "subclass"],
+)
+def test_an_address_is_read_from_the_header(array):
+    assert address_of(array) == array.__array_interface__["data"][0]
+
+
+def test_what_was_done_to_an_array():
+    memory = Memory.of(np.ones(3))
+    assert memory.change() == ""
+    assert replace(memory, address=memory.address + 8).change().startswith("was resized and has other memory")
+    assert replace(memory, shape=(4,)).change().startswith("was resized: expected shape (4,), got (3,)")

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..engine import thread_count
 from ..engine.extension import ExtensionEngine, is_usable
 from ..engine.host import HostEngine
 from ..lang.rule import Rule
 from ..plan.chunk_table import KERNEL, MEASURE, SQUARES
 from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Tensor
+from ..storage.memory import address_of
 from . import launcher
 from .compile import grad_squares_kernel, kernel
 
@@ -53,12 +55,12 @@ class PrangeEngine(_NumbaKernels, HostEngine):
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
         addresses = self._addresses(gradients)
-        if addresses is None:
+        if addresses is None or any(memory.change() for memory in self.written):
             return False
         moved = np.flatnonzero(addresses != self.gradients)
         if len(moved):
-            if self.gradient_table.overlaps_parameters(addresses[moved], moved):
-                return False
+            if self.zero or self.gradient_table.overlaps_parameters(addresses[moved], moved):
+                return False  # gradients that are set to zero must not share memory with each other either
             self.gradients[:] = addresses
             self._write_gradients()
         return True
@@ -79,8 +81,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
                 continue
             if type(gradient) is not np.ndarray or (gradient.dtype, gradient.shape, gradient.strides) != form:
                 return None
-            address, read_only = gradient.__array_interface__["data"]
-            if address % gradient.dtype.itemsize or (read_only and self.zero):
+            address = address_of(gradient)
+            if address % gradient.dtype.itemsize or (self.zero and not gradient.flags.writeable):
                 return None
             found.append(address)
         return np.array(found, np.int64)
@@ -95,7 +97,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         self._run(MEASURE, self._clocks[1])
 
     def _run(self, column: int, clock: int) -> None:
-        launcher.run(*self._table, *self._spans, self.workers, clock, column)
+        threads = self.workers if self.threads else thread_count.at_most_torch(self.workers)
+        launcher.run(*self._table, *self._spans, threads, clock, column)
 
 
 def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> HostEngine:

@@ -37,6 +37,9 @@ class CudaMemory(Memory):
     def writable(self) -> bool:
         return not self.read_only
 
+    def change(self) -> str:
+        return ""  # libraries for device arrays resize none in place
+
     def read(self) -> np.ndarray:
         """Return a copy of the values as a numpy array in C order. Waits for what is running on the device."""
         return self._bytes_and_view(_device())[1].copy(order="C")

@@ -64,8 +64,11 @@ class ExtensionEngine(HostEngine):
             clock=self.clock,
             two_pass=self.two_pass_table.rows if self.two_pass_table else np.zeros((0, two_pass.COLUMNS), np.int64),
             portions=portions,
+            written_table=np.array([n for m in self.written for n in (m.address, len(m.shape), *m.shape)], np.int64),
+            written=tuple(memory.array for memory in self.written),
             elements=self.plan.elements,
             threads=self.workers,
+            threads_given=self.threads is not None,
             writes_gradients=self.zero,
             array_type=np.ndarray,
             memmap_type=np.memmap,
@@ -106,7 +109,7 @@ class ExtensionEngine(HostEngine):
         return self._plan.step(gradients, self.workers > 1 and has_openmp_team())
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
-        return self._plan.set_gradients(tuple(gradients))
+        return self._plan.set_gradients(gradients)
 
     def launch(self) -> None:
         self._plan.run(self.workers > 1 and has_openmp_team())

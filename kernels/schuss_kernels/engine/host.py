@@ -10,8 +10,8 @@ import numpy as np
 from ..plan import chunk_table
 from ..plan.gradient_table import GradientTable
 from ..plan.tensor import Tensor
+from . import thread_count
 from .plan_engine import PlanEngine
-from .thread_count import max_threads
 
 SERIAL_BELOW = 128 * 1024
 """A step over fewer elements runs on the calling thread. (Measured at this size with AdamW on two cores: two threads
@@ -22,7 +22,7 @@ MIN_PER_THREAD = 32 * 1024
 
 
 class HostEngine(PlanEngine):
-    """Run a plan in host memory on ``threads`` threads; None: on as many as the plan's size is worth.
+    """Run a plan in host memory on ``threads`` threads, or the cores there are; None: as the plan's size is worth.
 
     Attributes
     ----------
@@ -30,16 +30,19 @@ class HostEngine(PlanEngine):
         Number of threads that a launch uses.
     gradient_table
         The :class:`.GradientTable` of the plan.
+    written
+        The caller's arrays that a step writes: the parameters that have elements, and the copies of them. The fast ways
+        to step refuse when one of them was changed.
     """
 
     serial_below = SERIAL_BELOW
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
-        self.threads = threads
+        self.threads = None if threads is None else thread_count.at_most_cores(threads)
         super().__init__(tensors, clock)
 
     def chunk_and_span_sizes(self, elements: int) -> tuple[int, int]:
-        chunks = max(chunk_table.TARGET_CHUNKS, 16 * (self.threads or max_threads()))
+        chunks = max(chunk_table.TARGET_CHUNKS, 16 * (self.threads or thread_count.max_threads()))
         size = chunk_table.chunk_size(elements, chunks)
         return size, size
 
@@ -48,10 +51,12 @@ class HostEngine(PlanEngine):
 
     def on_plan_built(self) -> None:
         elements, spans = self.plan.elements, len(self.plan.spans) - 1
-        wanted = self.threads or min(max_threads(), max(1, elements // MIN_PER_THREAD))
+        wanted = self.threads or min(thread_count.max_threads(), max(1, elements // MIN_PER_THREAD))
         self.workers = 1 if elements < self.serial_below else max(1, min(wanted, spans))
         self.gradient_table = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
         self.gradient_table.set_addresses(self.gradients)
+        beside = [tensor.others["copy"] for tensor in self.tensors if "copy" in tensor.others]
+        self.written = [m for m in (*(tensor.parameter for tensor in self.tensors), *beside) if m.size]
         self.on_ready()
 
     @abstractmethod

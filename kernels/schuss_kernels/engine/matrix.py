@@ -16,11 +16,11 @@ from ..plan.reduce import total
 from ..plan.riders import Floats
 from ..plan.tensor import Origin, Tensor
 from ..storage.memory import Memory
+from . import thread_count
 from .base import Engine
 from .interrupts import DeferInterrupt
 from .plan_engine import PlanEngine
 from .reference import ReferenceEngine
-from .thread_count import max_threads
 
 _Nothing = namedtuple("_Nothing", [])
 _NONE = Rule("none", _Nothing, _Nothing, lambda step: _Nothing(), lambda p, g, s, h: (p, _Nothing()))
@@ -134,7 +134,7 @@ class MatrixEngine(ReferenceEngine):
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, threads: int | None = None) -> None:
         super().__init__(tensors, clock)
-        self._threads = max_threads() if threads is None else threads
+        self._threads = None if threads is None else thread_count.at_most_cores(threads)
 
     def step_all(self, work: Iterable[tuple[int, Tensor, Memory]]) -> None:
         parallel: list[tuple[int, Tensor, Memory]] = []
@@ -143,13 +143,14 @@ class MatrixEngine(ReferenceEngine):
             rule = item[1].rule
             free = isinstance(rule, MatrixRule) and rule.side_by_side and item[1].parameter.on_host
             (parallel if free else serial).append(item)
-        if self._threads == 1 or len(parallel) == 1 or sum(t.parameter.size for _, t, _ in parallel) < SERIAL_BELOW:
+        threads = self._threads or thread_count.at_most_torch(thread_count.max_threads())
+        if threads == 1 or len(parallel) == 1 or sum(t.parameter.size for _, t, _ in parallel) < SERIAL_BELOW:
             super().step_all([*parallel, *serial])
             return
         from concurrent.futures import ThreadPoolExecutor  # here: it is slow to import, and few optimizers need it
 
         parallel.sort(key=lambda item: item[1].parameter.size, reverse=True)  # no large one starts last
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for done in [pool.submit(super(MatrixEngine, self).step_all, [item]) for item in parallel]:
                 done.result()
         super().step_all(serial)

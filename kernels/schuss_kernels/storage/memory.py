@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+
+_OBJECT_BYTES = object.__basicsize__
+"""Bytes at the start of every object that are Python's."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,7 @@ class Memory:
     @classmethod
     def of(cls, array: np.ndarray) -> Memory:
         """Describe a numpy array. Its dtype's metadata is dropped."""
-        address = int(array.__array_interface__["data"][0])
-        return cls(array, address, np.dtype(array.dtype.type), array.shape, array.strides)
+        return cls(array, address_of(array), np.dtype(array.dtype.type), array.shape, array.strides)
 
     @property
     def size(self) -> int:
@@ -60,6 +63,17 @@ class Memory:
     def writable(self) -> bool:
         """Whether the owner allows writing."""
         return bool(self.array.flags.writeable)
+
+    def change(self) -> str:
+        """Return what was done to ``array`` since it was described, where kernels then cannot write to it any more.
+
+        Empty if nothing was. A numpy array that is resized in place has other memory then.
+        """
+        if self.array.shape != self.shape:
+            return f"was resized: expected shape {self.shape}, got {self.array.shape}; build a new optimizer for it"
+        if address_of(self.array) != self.address:
+            return "was resized and has other memory than before; build a new optimizer for it"
+        return "" if self.writable else "was made read-only; it is written in every step and must be writable"
 
     def extent(self) -> tuple[int, int]:
         """First byte and one past the last, relative to ``address``; (0, 0) where there is no element."""
@@ -95,6 +109,15 @@ class Memory:
         dense = data.view(dtype).reshape([self.shape[axis] for axis in order])
         dense[...] = fill
         return Memory.of(dense.transpose(np.argsort(order)) if order else dense)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Return the address of an array's first element.
+
+    It is the first field of the array's header, whose layout is part of NumPy's stable binary interface. (The ways that
+    Python has, ``array.ctypes.data`` and ``array.__array_interface__``, take ten times as long.)
+    """
+    return ctypes.c_size_t.from_address(id(array) + _OBJECT_BYTES).value
 
 
 def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:

@@ -95,6 +95,13 @@ def copy(array: Any, name: str, like: Memory) -> Memory:
     return memory
 
 
+def check_unchanged(memory: Memory, what: str) -> None:
+    """Raise a ValueError where an array can no longer be written as it could when it was described, naming it."""
+    change = memory.change()
+    if change:
+        raise ValueError(f"{what} {change}")
+
+
 def _memory(array: Any, what: str, expected: str) -> Memory:
     if is_device(array):
         from schuss_kernels.cuda import memory as cuda_memory

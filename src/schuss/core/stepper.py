@@ -164,6 +164,7 @@ class Stepper:
         an array that nobody else holds.
         """
         parameters, zero_grad = self.parameters, self.options.zero_grad
+        self.check_unchanged()
         if parameters.flat_type is not None:  # they are as the caller gave them
             gradients = parameters.match(gradients)
         memories = parameters.check_gradients(gradients, zero_grad)
@@ -181,6 +182,13 @@ class Stepper:
                 self._restart(self.counts.steps, self.counts.histories(), active)
             self.engine.set_gradients(memories)
         return placed
+
+    def check_unchanged(self) -> None:
+        """Raise a ValueError where a parameter, or a copy of one, was resized in place or made read-only."""
+        for name, parameter, others in zip(self.parameters.names, self.parameters.memories, self.others, strict=True):
+            arrays.check_unchanged(parameter, f"parameter {name!r}")
+            if "copy" in others:
+                arrays.check_unchanged(others["copy"], f"copy_to of {name!r}")
 
     def configure(self, options: StepOptions) -> None:
         """Tell the engine what the next steps do beside the update."""

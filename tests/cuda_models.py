@@ -12,6 +12,7 @@ from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.spec import quantized_storages
 from schuss_kernels.plan.tensor import Tensor
+from schuss_kernels.rules import RULES
 from schuss_kernels.storage import quantization, stochastic_rounding
 from schuss_kernels.storage.dtypes import CODES
 from schuss_kernels.storage.memory import Memory, dense_strides, memory_order
@@ -265,8 +266,9 @@ def numbers(draw, shape):
 
 
 def options(rule):
-    """Hyper-parameters of a built-in rule with nothing switched off: 0.1 where they would be zero."""
-    return {name: 0.1 if value == 0.0 and value is not False else value for name, value in options_of(rule).items()}
+    """Hyper-parameters of a rule with nothing switched off: 0.1 where they would be zero."""
+    given = options_of(rule) if rule.name in RULES else rule.options
+    return {name: 0.1 if value == 0.0 and value is not False else value for name, value in given.items()}
 
 
 def differences(ours, theirs):

@@ -19,7 +19,7 @@ from .optim.registry import CLASSES, classes_by_kind
 from .optimizer import Optimizer
 
 if TYPE_CHECKING:
-    from . import plots, problems, schedules
+    from . import elementary, plots, problems, schedules
     from .descent.batches import batches
     from .descent.gradient_check import check_gradient
     from .descent.minimize import minimize, scipy_method
@@ -41,6 +41,7 @@ __all__ = [
     "StepInfo",
     "batches",
     "check_gradient",
+    "elementary",
     "make",
     "minimize",
     "optimizers",
@@ -56,6 +57,7 @@ _LATER = {
     **{name: f"optim.{module}" for name, module in CLASSES.items()},
     "batches": "descent.batches",
     "check_gradient": "descent.gradient_check",
+    "elementary": "elementary",
     "make": "optim.registry",
     "minimize": "descent.minimize",
     "optimizers": "optim.registry",

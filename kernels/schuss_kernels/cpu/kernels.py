@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ..lang import digest
 from ..plan import two_pass
 from ..plan.chunk_table import (
     COUNT,
@@ -58,7 +59,8 @@ def _cached(text: str) -> Any:
 
     def wrap(loop: Any) -> Any:
         loop.__qualname__ += f"_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        return jit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop)
+        keep = digest.is_lasting(text)
+        return jit(keep, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop)
 
     return wrap
 

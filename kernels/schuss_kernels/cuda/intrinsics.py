@@ -13,10 +13,9 @@ from numba import cuda, types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
-from ..lang import scalar_math
 from ..lang.rule import Rule
 from ..lang.specialize import specialize
-from ..lowering import conversions, llvm, random_bits
+from ..lowering import conversions, llvm, primitives, random_bits
 from ..lowering import element as lowering_element
 from ..lowering.element import PARAMETER
 from ..lowering.llvm import GLOBAL, INT64, load_scalar, stored_type
@@ -245,12 +244,7 @@ def load_int64(typing, address, index):
     return types.int64(types.int64, types.int64), build
 
 
-@intrinsic
-def first_guess_intrinsic(typing, x):
-    def build(context, builder, signature, args):
-        return lowering_element.first_guess(builder, args[0])
-
-    return types.float32(types.float32), build
+_PRIMITIVES = primitives.intrinsics(intrinsic)
 
 
 def inlined(function: Any) -> Any:
@@ -258,9 +252,7 @@ def inlined(function: Any) -> Any:
 
     It is inlined before it is compiled: numba-cuda would ask for the current device otherwise.
     """
-    if function.__name__ == scalar_math.first_guess.__name__:
-        return first_guess_intrinsic
-    return cuda.jit(device=True, inline="always")(function)
+    return _PRIMITIVES.get(getattr(function, "primitive", "")) or cuda.jit(device=True, inline="always")(function)
 
 
 class SquaresIntrinsics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import os
 import types
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .specialize import globals_of
+from .specialize import LIBRARIES, ByType, attributes_of, closure_of, globals_of, is_own, names_of, python_function
 
 COMPILED_FROM = ("lang", "storage", "plan", "lowering", "cpu")
 """The folders whose source files decide what a CPU kernel, the launcher and the tables they read look like."""
@@ -49,37 +50,112 @@ def file(path: str) -> str:
     return f"{zlib.crc32(source(path)):08x}"
 
 
-def feed(digest: Any, value: Any, seen: set[int]) -> None:
-    """Hash what decides a function's behaviour: its code and the values it reaches, without addresses."""
-    if isinstance(value, types.FunctionType):
-        if id(value) in seen:
+class Undigestible(Exception):
+    """Something that a function reads, of which another process cannot tell whether it is the same."""
+
+
+_PASSING = "only-now-"
+
+
+def of(*functions: Any, fields: Any = ()) -> str:
+    """Return the digest of what a rule's functions do: the same in every process, another one once they do otherwise.
+
+    ``fields``: names that belong to it, in tuples.
+
+    Where a function reads something that is :class:`Undigestible`, no other process gets the same digest, and
+    :func:`is_lasting` is False of a key with it.
+    """
+    import hashlib  # here: it is slow to import, and a step on kernels that are there needs no digest
+
+    made = hashlib.sha256(repr(fields).encode())
+    try:
+        for function in functions:
+            _feed(made, function, (), {})
+    except Undigestible:
+        return f"{_PASSING}{os.urandom(8).hex()}"
+    return made.hexdigest()[:16]
+
+
+def is_lasting(key: str) -> bool:
+    """Return whether code may be kept for other processes under a key that has a digest, or none."""
+    return f"@{_PASSING}" not in key
+
+
+def _feed(made: Any, value: Any, names: tuple[str, ...], seen: dict[int, Any]) -> None:
+    """Hash what decides a function's behaviour: its code and the values it reads, without addresses.
+
+    ``names``: the attributes that the function around it reads. ``seen``: functions and modules by address, so that
+    each is hashed once.
+    """
+
+    def text(*parts: Any) -> None:
+        made.update(repr(parts).encode())
+
+    def feed(*values: Any) -> None:
+        for item in values:
+            _feed(made, item, names, seen)
+
+    function = python_function(value)
+    if function is not None or isinstance(value, types.ModuleType):
+        if id(function or value) in seen:
             return
-        seen.add(id(value))
-        feed(digest, value.__code__, seen)
-        feed(digest, value.__defaults__, seen)
-        for name, item in sorted(globals_of(value).items()):
-            digest.update(name.encode())
-            feed(digest, item, seen)
-        for cell in value.__closure__ or ():
-            feed(digest, cell.cell_contents, seen)
+        seen[id(function or value)] = value
+    if function is not None and is_own(function):
+        text(function.__module__, function.__qualname__)  # sources() says the rest
+    elif function is not None:
+        _feed_function(made, function, seen)
     elif isinstance(value, types.CodeType):
-        digest.update(value.co_code)
-        digest.update(repr((value.co_names, value.co_varnames, value.co_freevars)).encode())
-        for item in value.co_consts:
-            feed(digest, item, seen)
-    elif isinstance(value, tuple) and type(value) is tuple:
-        for item in value:
-            feed(digest, item, seen)
+        text(value.co_code, value.co_names, value.co_varnames, value.co_freevars)
+        feed(*value.co_consts)
+    elif isinstance(value, types.ModuleType):
+        text("module", value.__name__)
+        if value.__name__ not in LIBRARIES:
+            for name, item in sorted(attributes_of(value, names).items()):
+                text(name)
+                feed(item)
+    elif isinstance(value, ByType):
+        feed(value.single, value.double)
+    elif isinstance(value, enum.Enum):
+        text(type(value).__qualname__, value.name)
+        feed(value.value)
+    elif isinstance(value, tuple):
+        text(type(value).__name__, getattr(value, "_fields", ()), len(value))
+        feed(*value)
+    elif isinstance(value, frozenset):
+        feed(*sorted(value, key=repr))
     elif isinstance(value, type):
-        digest.update(f"{value.__qualname__}{getattr(value, '_fields', '')}".encode())
-    elif isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
-        digest.update(value.__name__.encode())
-    elif hasattr(value, "py_func"):
-        feed(digest, value.py_func, seen)
-    elif isinstance(value, (bool, int, float, str, bytes, type(None), np.generic)):
-        digest.update(f"{type(value).__name__}{value!r}".encode())
-    elif isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype.str}{value.shape}".encode())
-        digest.update(value.tobytes())
+        _feed_type(made, value, feed)
+    elif isinstance(value, (types.BuiltinFunctionType, np.ufunc)):
+        text("function", getattr(value, "__module__", ""), value.__name__)
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        text(value.dtype.str, value.shape)
+        made.update(value.tobytes())
+    elif isinstance(value, _PLAIN) or type(value).__module__.startswith("numba.core.types"):
+        text(type(value).__name__, value)
     else:
-        digest.update(type(value).__qualname__.encode())
+        raise Undigestible(repr(value))
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), slice, np.generic, np.dtype)
+"""Types of values that their ``repr`` says everything about."""
+
+
+def _feed_function(made: Any, function: types.FunctionType, seen: dict[int, Any]) -> None:
+    names = names_of(function.__code__)[1]
+    for value in (function.__code__, function.__defaults__, *sorted((function.__kwdefaults__ or {}).items())):
+        _feed(made, value, names, seen)
+    for name, value in sorted(globals_of(function).items()):
+        made.update(name.encode())
+        _feed(made, value, names, seen)
+    for value in closure_of(function):
+        _feed(made, value, names, seen)
+
+
+def _feed_type(made: Any, value: type, feed: Any) -> None:
+    made.update(repr((value.__qualname__, getattr(value, "_fields", ()))).encode())
+    if issubclass(value, enum.Enum):
+        feed(*value)
+    elif hasattr(value, "_fields"):
+        feed(*sorted(value._field_defaults.items()))  # type: ignore[attr-defined]
+    elif value.__module__ not in ("builtins", "numpy"):
+        raise Undigestible(repr(value))

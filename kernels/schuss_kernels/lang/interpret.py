@@ -27,14 +27,14 @@ def as_python(function: Any, scalar_type: type) -> Callable[..., Any]:
 
     Roots and logarithms are numpy's, which return NaN where those of ``math`` raise.
     """
-
-    def wrap(function: Any) -> Any:
-        scope = function.__globals__
-        scope.update({name: _MATH for name, value in scope.items() if value is math})
-        return function
-
-    made: Callable[..., Any] = specialize(function, scalar_type, wrap)
+    made: Callable[..., Any] = specialize(function, scalar_type, _with_numpys_math)
     return made
+
+
+def _with_numpys_math(function: Any) -> Any:
+    scope = function.__globals__
+    scope.update({name: _MATH for name, value in scope.items() if value is math})
+    return function
 
 
 def _scalars(rule: Rule, scalar_type: type, step: int, options: dict[str, Any]) -> Any:

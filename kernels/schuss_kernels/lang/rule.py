@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-from .digest import feed
+from . import calls, digest
 
 
 class RuleError(TypeError):
@@ -72,8 +72,10 @@ class Rule:
         ``Optimizer(params, rule)``.
     update
         ``update(p, g, s, h) -> (p, State)``: parameter, gradient, state and scalars of one element in, the new
-        parameter and state out. Arithmetic, ``math.sqrt``, comparisons and conditional expressions. Float literals
-        take the type the rule computes in; integer literals would turn the arithmetic into float64 and are refused.
+        parameter and state out. It may use ``+ - * /``, comparisons, conditional expressions, ``abs``, ``min``,
+        ``max``, ``math.sqrt``, the functions of :mod:`schuss.elementary`, and functions that are made of these. Float
+        literals take the type the rule computes in; integer literals would turn the arithmetic into float64 and are
+        refused.
     reference
         ``reference(p, g, s, step, *, lr, ...) -> (p, State)``: the same in whole-array numpy, new arrays out.
         Without one, ``backend="numpy"`` evaluates ``update`` element by element.
@@ -98,7 +100,8 @@ class Rule:
     finish
         ``finish(h, sums, step) -> Scalars``, or a namedtuple of some of them: on the host, in float64, the scalars that
         follow from the sums; with running numbers ``finish(h, sums, step, running) -> (Scalars, Running)``, which go on
-        from what ``scalars`` returned. Of the built-in rules it is compiled as well: it must not raise.
+        from what ``scalars`` returned. It is plain Python and may call anything. (Of the built-in rules it is compiled
+        as well: it must not raise, and calls what ``update`` may call.)
     over
         ``"tensor"``: every tensor has its own sums (and scalars, and running numbers); ``"all"``: a group has one, and
         counts its steps together: those in which a tensor has no gradient too.
@@ -111,7 +114,7 @@ class Rule:
     Raises
     ------
     RuleError
-        When a part is missing or of the wrong kind.
+        When a part is missing or of the wrong kind, or ``update`` or ``measure`` call something else.
     """
 
     name: str
@@ -148,6 +151,8 @@ class Rule:
         if count != 4:
             raise RuleError(f"rule {self.name!r}: update takes (p, g, s, h); this one takes {count} arguments")
         self._check_measure()
+        if not str(self.update.__module__).startswith("schuss_kernels."):  # the tests check those
+            self._check_calls()
         for state in self.not_negative:
             if state not in self.State._fields:
                 raise RuleError(f"rule {self.name!r}: not_negative: {state!r} is none of its states")
@@ -175,6 +180,13 @@ class Rule:
         for part in ("measure", "finish"):
             if not isinstance(getattr(self, part), types.FunctionType):
                 raise RuleError(f"rule {self.name!r}: {part} must be a plain function; got {getattr(self, part)!r}")
+
+    def _check_calls(self) -> None:
+        """Raise a RuleError where ``update`` or ``measure`` call what has other bits on other backends."""
+        for part, function in (("update", self.update), ("measure", self.measure)):
+            complaint = None if function is None else calls.complaint(function)
+            if complaint is not None:
+                raise RuleError(f"rule {self.name!r}: {part}() {complaint}")
 
     def variant(self, name: str, **changes: Any) -> Self:
         """A copy of this rule under another name, with some of its parts replaced.
@@ -305,26 +317,19 @@ class Rule:
     @cached_property
     def finish_key(self) -> str:
         """Name and digest of ``finish``."""
-        import hashlib
-
         assert self.finish is not None
-        digest = hashlib.sha256()
-        feed(digest, self.finish, set())
-        digest.update(repr((self.Scalars._fields, self.Sums._fields, self.running and self.running._fields)).encode())
-        return f"{self.name}@{digest.hexdigest()[:16]}"
+        assert self.Sums is not None
+        running = None if self.running is None else self.running._fields
+        fields = self.Scalars._fields, self.Sums._fields, running
+        return f"{self.name}@{digest.of(self.finish, fields=fields)}"
 
     @cached_property
     def key(self) -> str:
         """Name and digest of the update: equal in every process, different once the code differs."""
-        import hashlib  # here: it is slow to import, and a step on kernels that are there needs no digest
-
-        digest = hashlib.sha256()
-        feed(digest, self.update, set())
-        if self.measure is not None:
-            feed(digest, self.measure, set())
-            digest.update(repr(self.Sums._fields).encode())
-        digest.update(repr((self.State._fields, self.Scalars._fields)).encode())
-        return f"{self.name}@{digest.hexdigest()[:16]}"
+        self._check_calls()  # once more: helpers may have been defined after the rule
+        functions = [self.update] if self.measure is None else [self.update, self.measure]
+        fields = self.State._fields, self.Scalars._fields, self.Sums and self.Sums._fields
+        return f"{self.name}@{digest.of(*functions, fields=fields)}"
 
 
 def _shown(made: Any) -> str:

@@ -13,7 +13,7 @@ from collections import namedtuple
 
 from numpy import float32, int32
 
-from .specialize import specialize
+from .specialize import on_arrays, primitive
 
 INFINITE = math.inf
 
@@ -24,6 +24,7 @@ WIDE = 1e-300
 """Zero in float32: what stands under ``if WIDE > 0.0`` is for float64 alone, and no instruction in float32."""
 
 
+@primitive
 def select(condition, a, b):
     """Return ``a`` where the condition is true, else ``b``; both are computed."""
     return a if condition else b
@@ -44,10 +45,11 @@ def signed(size, x):
     return size if x > 0.0 else (-size if x < 0.0 else x * 0.0 + 0.0)
 
 
+@primitive
 def first_guess(x):
     """One over the cube root of a float32, within 4 percent: its bits, taken as a whole number, are nearly a logarithm.
 
-    Kernels have an intrinsic in its place (:func:`.lowering.element.first_guess`): numba's ``view`` asks for a GPU.
+    Numba's ``view`` asks for a GPU: kernels have :func:`.lowering.primitives.first_guess` in its place.
     """
     return int32(float32(float32(x).view(int32)) * GUESS_FACTOR + GUESS_FROM).view(float32)
 
@@ -191,15 +193,3 @@ def power_of(x, y):
     """Return ``x**y`` of an array, the same bits as :func:`power`."""
     scalar_type = x.dtype.type
     return on_arrays(power, scalar_type)(x, _Table(*map(scalar_type, power_table(y))))
-
-
-@functools.cache
-def on_arrays(function, scalar_type):
-    """Return one of these functions for arrays of a numpy type: the same operations, on whole arrays."""
-    import numpy as np
-
-    def wrap(made):
-        made.__globals__.update({name: np.where for name, value in made.__globals__.items() if name == "select"})
-        return made
-
-    return specialize(function, scalar_type, wrap)

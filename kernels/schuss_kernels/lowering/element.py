@@ -14,10 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
-from ..lang.scalar_math import GUESS_FACTOR, GUESS_FROM
 from ..plan.spec import Spec
 from ..storage.dtypes import CODES, F32
 from . import conversions
@@ -193,12 +191,3 @@ def _lane_by_lane(builder: Any, function: Callable[..., Any], *values: Any) -> A
         new = function(*(builder.extract_element(value, at) for value in values))
         result = builder.insert_element(result, new, at)
     return result
-
-
-def first_guess(builder: Any, x: Any) -> Any:
-    """Emit :func:`.scalar_math.first_guess` of a float32."""
-    single, word = ir.FloatType(), ir.IntType(32)
-    logarithm = builder.sitofp(builder.bitcast(x, word), single)
-    factor, start = (ir.Constant(single, float(np.float32(number))) for number in (GUESS_FACTOR, GUESS_FROM))
-    guess = builder.fadd(builder.fmul(logarithm, factor), start)
-    return builder.bitcast(builder.fptosi(guess, word), single)

@@ -7,11 +7,10 @@ from typing import Any
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ..lang import scalar_math
 from ..lang.rule import Rule
 from ..lang.specialize import specialize
 from ..plan.spec import Spec
-from . import element as lowering_element
+from . import primitives
 
 _FUNCTIONS: dict[tuple[str, str], Any] = {}
 """(function's digest, name of the compute type) -> numba function."""
@@ -21,19 +20,12 @@ _FUNCTIONS: dict[tuple[str, str], Any] = {}
 _compiled_inline = njit(error_model="numpy", forceinline=True)
 
 
-@intrinsic
-def first_guess_intrinsic(typing, x):
-    def build(context, builder, signature, args):
-        return lowering_element.first_guess(builder, args[0])
-
-    return types.float32(types.float32), build
+_PRIMITIVES = primitives.intrinsics(intrinsic)
 
 
 def inlined(function: Any) -> Any:
     """Compile a helper of a rule so that LLVM inlines it into the kernel."""
-    return (
-        first_guess_intrinsic if function.__name__ == scalar_math.first_guess.__name__ else _compiled_inline(function)
-    )
+    return _PRIMITIVES.get(getattr(function, "primitive", "")) or _compiled_inline(function)
 
 
 def number_type(spec: Spec) -> Any:

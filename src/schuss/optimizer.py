@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.storage.memory import Memory
 
 from .core import arrays, backends, states
+from .core.fork_lock import refuse_reentry
 from .core.param_groups import ParamGroup, Select, choose_rule, option_defaults
 from .core.parameters import Parameters
 from .core.step_options import DEFAULT_OPTIONS, StepInfo, StepOptions
 from .core.stepper import Stepper
 from .core.storage_options import MIN_8BIT_SIZE, CommonOptions, storage_options
+from .core.weight_swap import Block, SwapBlock
 from .core.wrapper import OptimizerType
 
 if TYPE_CHECKING:
@@ -60,18 +61,20 @@ class Optimizer(metaclass=OptimizerType):
         Tensors of fewer elements keep their states as they are computed, where the others' are in 8 bits.
     master
         For 16-bit parameters: ``"float32"`` keeps a float32 weight beside each; ``"remainder"``, for bfloat16, only the
-        16 bits that are missing in it (it is then rounded to nearest, ties away from zero).
+        16 bits that are missing in it (it is then rounded to nearest, ties away from zero). Steps go on from these, so
+        that other weights written into the parameters count only after :meth:`reload_params`.
     rounding
         Of what has 16 bits (or 8) and no master weight: ``"nearest"`` (ties to even), or ``"stochastic"``: up as often
         as the value lies near to it. The random bits come from ``seed``, the step and the element.
     seed
         Whole number from 0 to 2**64 - 1.
     ema
-        Decay of a moving average of the parameters, in [0, 1), kept in the compute type: see :attr:`ema_params`.
+        Decay of a moving average of the parameters, in [0, 1), kept in the compute type: see :attr:`ema_params`. It is
+        of all parameters after every step, of those without a gradient too.
     copy_to
-        Arrays, in the structure of the parameters, that their new values are written to in every step, as computed:
-        before they are rounded to a 16-bit parameter. Of the same shapes, any float dtype, dense, with the axes in
-        memory in the same order.
+        Arrays, in the structure of the parameters, that their values are written to at once, and in every step that
+        changes them, as computed: before they are rounded to a 16-bit parameter. Of the same shapes, any float dtype,
+        dense, with the axes in memory in the same order.
     **options
         The rule's hyper-parameters. ``lr`` is a number or a function of the number of steps already made (see
         :mod:`schuss.schedules`).
@@ -157,9 +160,9 @@ class Optimizer(metaclass=OptimizerType):
             ``clip_value``.
         skip_nonfinite
             Do nothing where an element of a gradient is infinite or NaN (one more reading pass, shared with
-            ``clip_norm``): nothing is changed then, and the step is not counted.
+            ``clip_norm``): nothing is changed then but what ``zero_grad`` sets to zero, and the step is not counted.
         zero_grad
-            Set the gradients to zero as they are read.
+            Set the gradients to zero as they are read; where the step is skipped, too.
         stream
             For device arrays: the CUDA stream to launch on (a handle, or a stream of torch, CuPy, numba or cuda.core),
             None for the default stream. The step is queued; whoever reads the parameters on another stream waits.
@@ -177,6 +180,8 @@ class Optimizer(metaclass=OptimizerType):
             in place or made read-only. No parameter and no state is changed then.
         """
         stepper = self._stepper
+        if stepper.lock._is_owned():  # as locked("step()"), but without the call
+            refuse_reentry(stepper.lock, "step()")
         with stepper.lock:
             parameters = self._parameters
             if parameters.swap.reason:
@@ -184,7 +189,7 @@ class Optimizer(metaclass=OptimizerType):
             if grads is ACCUMULATED:
                 return self._step_accumulated(grad_scale, clip_norm, clip_value, skip_nonfinite, stream)
             if self._sums is not None and self._sums.added:
-                raise ValueError("step: there are accumulated gradients; step() without an argument takes them")
+                raise ValueError("step: there are accumulated gradients; take them by step() or discard_accumulated()")
             gradients = grads if type(grads) is parameters.flat_type else parameters.match(grads)
             if stepper.seen_edits != stepper.edits.count:
                 stepper.take_in_edits()
@@ -210,10 +215,7 @@ class Optimizer(metaclass=OptimizerType):
         stepper.use_stream(stream)
         options = StepOptions.checked(grad_scale, clip_norm, clip_value, skip_nonfinite, True)
         with DeferInterrupt():
-            info = self._step(sums.gradients(), options)
-            if info.skipped:  # they would be infinite for ever
-                for buffer in sums.buffers:
-                    arrays.write(buffer, np.zeros(buffer.shape, buffer.dtype))
+            info = self._step(sums.gradients(), options)  # which sets them to zero, skipped or not
             sums.forget()
         return info
 
@@ -225,16 +227,26 @@ class Optimizer(metaclass=OptimizerType):
         place of an array adds nothing.
         """
         parameters, stepper = self._parameters, self._stepper
-        with stepper.lock:
+        with stepper.locked("accumulate()"):
             parameters.swap.refuse("accumulate()")
             gradients = parameters.match(grads)
             stepper.use_stream(stream)
-            if self._sums is None:
-                from .core.accumulation import GradientSums
+            self._gradient_sums().add(gradients, lambda: parameters.check_gradients(gradients), stream)
 
-                buffers = [stepper.arena.array(p, states.compute_dtype(p), 0.0) for p in parameters.memories]
-                self._sums = GradientSums(parameters.names, buffers, stepper.make_engine)
-            self._sums.add(gradients, lambda: parameters.check_gradients(gradients), stream)
+    def discard_accumulated(self) -> None:
+        """Drop what :meth:`accumulate` has added up since the last step."""
+        with self._stepper.locked("discard_accumulated()"):
+            if self._sums is not None:
+                self._sums.set({})
+
+    def _gradient_sums(self) -> GradientSums:
+        """Return the sums of the gradients, which are made when they are first needed."""
+        if self._sums is None:
+            from .core.accumulation import GradientSums
+
+            parameters, stepper = self._parameters, self._stepper
+            self._sums = GradientSums(parameters.names, parameters.memories, stepper.arena, stepper.make_engine)
+        return self._sums
 
     # --------------------------------------------------------------------------------------------- what there is to see
 
@@ -242,6 +254,15 @@ class Optimizer(metaclass=OptimizerType):
     def steps(self) -> int:
         """Calls of :meth:`step` that moved something."""
         return self._stepper.counts.steps
+
+    @property
+    def params(self) -> Any:
+        """The arrays that are updated, in their structure: those that the optimizer was built with.
+
+        ``params["w"] = params["w"] * 2`` puts a new array into the caller's dict, which no step ever writes: change
+        values in place (``params["w"][...] = loaded``), and call :meth:`reload_params` after.
+        """
+        return self._parameters.build(self._parameters.arrays)
 
     @property
     def param_groups(self) -> tuple[ParamGroup, ...]:
@@ -259,33 +280,49 @@ class Optimizer(metaclass=OptimizerType):
         """
         return self._parameters.build(memory.array for memory in self._stepper.averages())
 
-    @contextlib.contextmanager
-    def use_ema(self) -> Iterator[None]:
+    def use_ema(self) -> AbstractContextManager[None]:
         """Have the parameters hold their moving averages for the length of a ``with`` block, then themselves again.
+
+        Whatever ends the block: an exception, or a signal's handler that raises.
 
         Raises
         ------
         RuntimeError
             When the optimizer keeps none, or inside another such block.
         """
+        return SwapBlock(self._parameters.swap, self._stepper.lock, self._swap_in_averages)
+
+    def _swap_in_averages(self, block: Block) -> None:
         stepper, swap = self._stepper, self._parameters.swap
-        ours = False  # a block inside another is refused, and must not end the other
-        try:
-            with stepper.lock:
-                averages = stepper.averages()
-                swap.refuse("use_ema()")
-                values = [arrays.read(average) for average in averages]
-                ours = True  # before, as Ctrl-C may come right after
-                swap.swap_in(values, "inside use_ema(): the parameters hold their moving average")
-            yield
-        finally:
-            if ours:
-                with stepper.lock:
-                    swap.swap_back()
+        with stepper.locked("use_ema()"):
+            averages = stepper.averages()
+            swap.refuse("use_ema()")
+            values = [arrays.read(average) for average in averages]
+            swap.swap_in(values, "inside use_ema(): the parameters hold their moving average", block)
+
+    def reload_params(self) -> None:
+        """Take the parameters as they are now, after other weights were written into their arrays.
+
+        What an optimizer keeps of the weights beside them becomes a copy of the parameters, as when it was built:
+        master weights, moving averages, slow weights (:class:`schuss.Lookahead`), what ``copy_to`` names, and states
+        that start as the parameter (schedule-free ``z``, ASGD's average, the points that DoG and Prodigy measure from).
+        Without this the next step writes the old master weights back. Momentum, step counts and accumulated gradients
+        stay. (FTRL, COCOB and MADGRAD make weights anew out of sums of gradients: build another optimizer there.) Not
+        needed where ``load_state_dict`` takes the state that was saved with the weights.
+
+        Raises
+        ------
+        RuntimeError
+            While the parameters hold other values than those that are trained (``use_ema()``, ``eval()``).
+        """
+        with self._stepper.locked("reload_params()"):
+            self._parameters.swap.refuse("reload_params()")
+            self._stepper.reload_params()
 
     def explain(self) -> str:
         """What a step moves and what runs it, as text to print."""
-        from .core.explain import explain
+        with DeferInterrupt():  # a signal's handler would find half a module
+            from .core.explain import explain
 
         stepper = self._stepper
         k = None if stepper.slow is None else stepper.slow.k
@@ -304,23 +341,25 @@ class Optimizer(metaclass=OptimizerType):
         Keys are names: ``{"schuss": 1, "optimizer": "AdamW", "steps": 10, "param_groups": [{"lr": ..., "params":
         [names]}], "state": {name: {"step": 10, "exp_avg": array, ...}}}``. The parameters themselves are yours to save.
         A learning rate that is a function is written as its repr, and has to be given to the new optimizer too.
+        Gradients that were accumulated and that no step has taken yet are there as ``"accumulated": {name: sum}``.
 
         Raises
         ------
         RuntimeError
-            When there are accumulated gradients, or the parameters hold other values than those that are trained.
+            When the parameters hold other values than those that are trained.
         """
-        from .core import state_dict
-
         parameters, stepper = self._parameters, self._stepper
-        with stepper.lock:
+        with stepper.locked("state_dict()"):
+            from .core import state_dict  # inside: a signal's handler would find half a module
+
             if stepper.seen_edits != stepper.edits.count:  # options may have chosen a rule with other states
                 stepper.take_in_edits()
             parameters.swap.refuse("state_dict()")
-            if self._sums is not None and self._sums.added:
-                raise RuntimeError("state_dict(): there are accumulated gradients that no step has taken yet")
             names, tensors = parameters.names_by_group(), stepper.tensor_states()
-            return state_dict.save(type(self).__name__, stepper.progress(), parameters.groups, names, tensors)
+            saved = state_dict.save(type(self).__name__, stepper.progress(), parameters.groups, names, tensors)
+            if self._sums is not None and self._sums.added:
+                saved["accumulated"] = self._sums.values()
+            return saved
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the next step continues bit for bit.
@@ -330,20 +369,24 @@ class Optimizer(metaclass=OptimizerType):
         as they are, and a UserWarning tells where they were others: a learning rate that is a function (it is compared
         by its repr), ``k`` and ``alpha`` of Lookahead, the decay of the moving average.
 
+        Gradients that were accumulated before are dropped for those in the state dict. What ``copy_to`` names becomes
+        a copy of the parameters; load them first.
+
         Raises
         ------
         ValueError, TypeError
             When it does not fit: another optimizer, a newer format, other names, shapes or dtypes, a missing key. The
             optimizer is as it was then.
         """
-        from .core import state_dict as state_dict_
-
         parameters, stepper, groups = self._parameters, self._stepper, self._parameters.groups
-        with stepper.lock:
+        with stepper.locked("load_state_dict()"):
+            from .core import state_dict as state_dict_
+
             parameters.swap.refuse("load_state_dict()")
             with DeferInterrupt():
                 progress = state_dict_.check_progress(state_dict, type(self).__name__, stepper.progress())
                 options = state_dict_.check_options(state_dict, groups, parameters.names_by_group())
+                sums = state_dict_.check_accumulated(state_dict, parameters.names, parameters.memories)
                 before = [group.options for group in groups]
                 try:
                     for group, loaded in zip(groups, options, strict=True):
@@ -357,6 +400,8 @@ class Optimizer(metaclass=OptimizerType):
                     stepper.rebuild_engine()
                     raise
                 stepper.restore(progress, checkpoint)
+                if sums or self._sums is not None:
+                    self._gradient_sums().set(sums)
 
     def __reduce__(self) -> Any:
         raise TypeError("an optimizer holds memory addresses and cannot be pickled or copied; use state_dict()")

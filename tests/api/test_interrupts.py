@@ -1,4 +1,4 @@
-"""Ctrl-C, at any moment: a step has been made and counted, or it has not."""
+"""Ctrl-C, at any moment, and other signals: a step has been made and counted, or it has not."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import schuss_kernels
 from cases import BACKENDS, arrays
 from processes import python
 from schuss_kernels.engine import extension
+from schuss_kernels.engine.interrupts import DeferInterrupt
 
 import schuss
 
@@ -289,6 +290,18 @@ def averaging(backend):
     return optimizer, enter
 
 
+def stepping_with_an_idle_average(backend):
+    optimizer, gradients = optimizer_of(schuss.SGD, backend, ema=0.5)
+    return optimizer, lambda: optimizer.step([None, gradients[1]])
+
+
+def reloading(backend):
+    optimizer, _ = optimizer_of(schuss.SGD, backend, ema=0.5)
+    for p in optimizer.params:
+        p += 1.0
+    return optimizer, optimizer.reload_params
+
+
 DEEDS = {
     "a step of Muon": functools.partial(stepping, schuss.Muon),
     "a step of Adafactor": functools.partial(stepping, schuss.Adafactor),
@@ -301,6 +314,8 @@ DEEDS = {
     "eval": evaluating,
     "train": training,
     "use_ema": averaging,
+    "a step with an idle average": stepping_with_an_idle_average,
+    "reload_params": reloading,
 }
 
 
@@ -308,13 +323,9 @@ def everything(optimizer):
     """What an optimizer looks like, in any mode."""
     why, optimizer._parameters.swap.reason = optimizer._parameters.swap.reason, ""
     sums = optimizer._sums
-    added = sums is not None and sums.added
-    if sums is not None:
-        touched, sums._touched = sums._touched, [False] * len(sums._touched)
-    seen = looks(optimizer), why, added, added and [buffer.array.tobytes() for buffer in sums.buffers]
+    added = {} if sums is None else {name: total.tobytes() for name, total in sums.values().items()}
+    seen = looks(optimizer), why, added
     optimizer._parameters.swap.reason = why
-    if sums is not None:
-        sums._touched = touched
     return seen
 
 
@@ -339,3 +350,45 @@ def test_interrupted_anywhere_it_is_done_or_it_is_not(kind, deed):
         assert everything(optimizer) == done
         after, left = after + stride, interrupt.left
     assert after > 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_block_that_is_left_is_left():
+    """Wherever a signal's handler raises: when the block is entered, in ``__exit__``, or before its first line."""
+    (after, stride), left = places("numpy"), -1
+    while left < 0:
+        optimizer, _ = optimizer_of(schuss.SGD, "numpy", ema=0.5)
+        before, interrupt = everything(optimizer), Interrupt(after)
+        with interrupt.at_work(), optimizer.use_ema():
+            pass
+        assert everything(optimizer) == before, after
+        after, left = after + stride, interrupt.left
+    assert after > 10
+
+
+def test_every_python_handler_waits():
+    """Not that of Ctrl-C alone; one that raises keeps no other from being called, and all are put back."""
+    called, numbers = [], [signal.SIGINT, signal.SIGTERM, signal.SIGABRT]
+
+    def handler(number, frame):
+        called.append(number)
+        raise KeyError(number)
+
+    before = [signal.signal(number, handler) for number in numbers]
+
+    def interrupted():
+        with DeferInterrupt():
+            for number in numbers:
+                signal.raise_signal(number)
+            with DeferInterrupt():
+                signal.raise_signal(numbers[0])
+            assert not called
+
+    try:
+        with pytest.raises(KeyError):
+            interrupted()
+        assert called == numbers
+        assert all(signal.getsignal(number) is handler for number in numbers)
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)

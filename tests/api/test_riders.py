@@ -173,7 +173,7 @@ def test_a_skipped_step_changes_nothing(value, dtype, place, backend):
     info = optimizer.step(bad, skip_nonfinite=True, zero_grad=True)
     assert info.skipped
     assert not np.isfinite(info.grad_norm)
-    assert bad[1].all(), "gradients of a skipped step stay"
+    assert not any(g.any() for g in bad), "an infinity in a buffer that is added to would skip all steps to come"
     for one, other in zip(everything(optimizer), before, strict=True):
         np.testing.assert_array_equal(one, other)
     assert optimizer.steps == 1
@@ -369,8 +369,6 @@ def test_accumulation_and_missing_gradients():
     optimizer.accumulate({"a": np.ones(3), "b": None, "c": None})
     with pytest.raises(ValueError, match="there are accumulated gradients"):
         optimizer.step({"a": np.ones(3), "b": None, "c": None})
-    with pytest.raises(RuntimeError, match="accumulated gradients that no step has taken"):
-        optimizer.state_dict()
     with pytest.raises(ValueError, match=r"gradient of 'a': expected shape \(3,\), got \(4,\)"):
         optimizer.accumulate({"a": np.ones(4), "b": None, "c": None})
     optimizer.step()

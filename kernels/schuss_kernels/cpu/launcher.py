@@ -19,14 +19,14 @@ from ..plan.chunk_table import GRAD
 from .jit import jit
 from .machine import call_kernel, set_table, table
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal's handler may step another optimizer while its thread holds it
 _forked = False
 
 
 def _after_fork() -> None:
     """Use the calling thread alone from now on: libgomp hangs after a fork, and numba then ends the child process."""
     global _forked, _lock
-    _forked, _lock = True, threading.Lock()
+    _forked, _lock = True, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,12 @@ from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.rules.accumulate import ACCUMULATE
 from schuss_kernels.storage.memory import Memory
 
+from . import arrays
+from .arena import Arena
+from .states import compute_dtype
+
 _RIDERS = Riders()
+_ZERO = np.zeros(())
 
 
 class GradientSums:
@@ -21,23 +26,24 @@ class GradientSums:
 
     Parameters
     ----------
-    names
-        Of the parameters.
-    buffers
-        The sums: zeros in the shape of each parameter and the dtype that it is computed in.
+    names, parameters
+        The parameters. The sums have their shapes, and the dtypes that they are computed in.
+    arena
+        Makes the arrays of the sums.
     make_engine
         As :meth:`.Stepper.make_engine`.
     """
 
     def __init__(
-        self, names: Sequence[str], buffers: Sequence[Memory], make_engine: Callable[[list[Tensor], np.ndarray], Engine]
+        self, names: Sequence[str], parameters: Sequence[Memory], arena: Arena, make_engine: Callable[..., Engine]
     ) -> None:
-        self.buffers = list(buffers)
+        self._names = list(names)
+        self.buffers = [arena.array(parameter, compute_dtype(parameter), 0.0) for parameter in parameters]
         self._touched = [False] * len(names)
-        self._dtypes = list(dict.fromkeys(buffer.dtype for buffer in buffers))
+        self._dtypes = list(dict.fromkeys(buffer.dtype for buffer in self.buffers))
         tensors = [
             Tensor(name, ACCUMULATE, buffer, (), buffer.dtype, buffer.strides)
-            for name, buffer in zip(names, buffers, strict=True)
+            for name, buffer in zip(names, self.buffers, strict=True)
         ]
         self._engine = make_engine(tensors, np.zeros(1, np.int64))
         self._engine.set_slots([0] * len(tensors))
@@ -66,3 +72,15 @@ class GradientSums:
     def forget(self) -> None:
         """Note that the sums are zero again."""
         self._touched = [False] * len(self._touched)
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Return a copy of every sum that something was added to, by the name of its parameter."""
+        parts = zip(self._names, self.buffers, self._touched, strict=True)
+        return {name: arrays.read(buffer) for name, buffer, touched in parts if touched}
+
+    def set(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set the sums, checked and by name, to values; those that are not there to zero."""
+        with DeferInterrupt():
+            for name, buffer in zip(self._names, self.buffers, strict=True):
+                arrays.write(buffer, values.get(name, _ZERO))
+            self._touched = [name in values for name in self._names]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.storage.memory import Memory
@@ -29,8 +31,8 @@ class Parameters:
 
     Attributes
     ----------
-    names, memories, group_of
-        For every tensor its name, where it lies, and the number of its group.
+    names, arrays, memories, group_of
+        For every tensor its name, the caller's array, where it lies, and the number of its group.
     groups
         The parameter groups.
     edits
@@ -61,12 +63,12 @@ class Parameters:
             for number, group in enumerate(groups)
         )
         structures = [group["params"] for group in groups]
-        self._node, self.names, leaves = tree.parse(structures if self._grouped else structures[0])
+        self._node, self.names, self.arrays = tree.parse(structures if self._grouped else structures[0])
         self.flat_type = list if tree.is_flat_list(self._node) else None
         self.group_of = [number for number, structure in enumerate(structures) for _ in tree.parse(structure)[1]]
-        if not leaves:
+        if not self.arrays:
             raise ValueError("params: there is no array to optimize")
-        self.memories = [arrays.parameter(leaf, name) for leaf, name in zip(leaves, self.names, strict=True)]
+        self.memories = [arrays.parameter(leaf, name) for leaf, name in zip(self.arrays, self.names, strict=True)]
         clash = overlapping(self.memories)
         if clash is not None:
             one, other = (self.names[number] for number in clash)
@@ -105,6 +107,14 @@ class Parameters:
         ]
         self._ranges.refuse_overlap(memories)
         return memories
+
+    def zero_gradients(self, gradients: Sequence[Any]) -> None:
+        """Set gradients, one a tensor, to zero; errors as of :meth:`check_gradients`."""
+        memories = self.check_gradients(gradients, written=True)
+        with DeferInterrupt():
+            for memory in memories:
+                if memory is not None:
+                    arrays.write(memory, np.zeros(memory.shape, memory.dtype))
 
     def rule_of(self, number: int) -> Rule:
         """Return the rule that moves a tensor: its group's, or the one that this leaves tensors of its shape to.

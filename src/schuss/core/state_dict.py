@@ -10,6 +10,7 @@ import operator
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from schuss_kernels.storage.memory import Memory
 from . import arrays
 from .lookahead import SlowWeights
 from .param_groups import ParamGroup
+from .states import compute_dtype
 from .step_counts import History
 
 FORMAT = 1
@@ -185,6 +187,29 @@ def check_tensors(saved: Mapping[str, Any], tensors: Sequence[TensorState]) -> C
             for field, memory in held.items()
         ]
     return Checkpoint(histories, writes)
+
+
+def check_accumulated(
+    saved: Mapping[str, Any], names: Sequence[str], parameters: Sequence[Memory]
+) -> dict[str, np.ndarray]:
+    """Return the sums of gradients that no step had taken yet, by name, checked: none where there were none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When one belongs to no parameter, or has not its shape or the dtype that it is computed in.
+    """
+    sums, where = saved.get("accumulated", {}), "state_dict['accumulated']"
+    if not isinstance(sums, Mapping):
+        raise TypeError(f"{where}: expected a dict, got {type(sums).__name__}")
+    own = dict(zip(names, parameters, strict=True))
+    for name in sums:
+        if name not in own:
+            raise ValueError(f"{where}: {name!r} is no parameter of this optimizer")
+    return {
+        name: _checked(value, replace(own[name], dtype=compute_dtype(own[name])), f"{where}[{name!r}]")
+        for name, value in sums.items()
+    }
 
 
 def _running(rule: Rule, running: Any) -> Any:

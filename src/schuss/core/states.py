@@ -66,15 +66,38 @@ def _like(arena: Arena, parameter: Memory, dtype: np.dtype) -> Memory:
 def beside(arena: Arena, options: StorageOptions, parameter: Memory, copy: Memory | None) -> dict[str, Memory]:
     """Make what a parameter has beside its states: master weight and moving average, and the copy it is given."""
     others = {}
-    if options.master == "float32":
-        others["master"] = _like(arena, parameter, np.dtype(np.float32))
-    elif options.master:
-        others["master"] = arena.array(parameter, np.dtype(np.uint16), 0)
+    if options.master:
+        dtype = np.dtype(np.float32 if options.master == "float32" else np.uint16)
+        others["master"] = arena.array(parameter, dtype, 0)
     if options.ema is not None:
-        others["ema"] = _like(arena, parameter, compute_dtype(parameter))
+        others["ema"] = arena.array(parameter, compute_dtype(parameter), 0.0)
     if copy is not None:
-        others["copy"] = copy  # written in the first step
+        others["copy"] = copy
+    take_weights(options, parameter, others)
     return others
+
+
+def take_weights(
+    options: StorageOptions, parameter: Memory, others: Mapping[str, Memory], weights: Sequence[Memory] = ()
+) -> None:
+    """Write a parameter's values into all that is kept of it: what stands beside it, and the states in ``weights``."""
+    values = arrays.read(parameter).astype(compute_dtype(parameter))
+    for memory in (*weights, *(memory for name, memory in others.items() if name not in ("master", "copy"))):
+        arrays.write(memory, values)
+    if options.master:
+        master = others["master"]
+        arrays.write(master, values if options.master == "float32" else np.zeros(master.shape, master.dtype))
+    fill_copy(options, parameter, others)
+
+
+def fill_copy(options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> None:
+    """Write a parameter's exact values into its copy, rounded as in a step, where there is a copy."""
+    if "copy" in others:
+        copy, values = others["copy"], exact(options, parameter, others)
+        if copy.dtype.itemsize <= 2:
+            values = values.astype(np.float32)  # from float64 to 16 bits by way of float32
+        with np.errstate(all="ignore"):
+            arrays.write(copy, values)
 
 
 def exact(options: StorageOptions, parameter: Memory, others: Mapping[str, Memory]) -> np.ndarray:

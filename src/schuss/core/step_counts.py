@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from schuss_kernels.lang.rule import Rule
@@ -12,6 +12,13 @@ from schuss_kernels.plan.two_pass import TwoPassTable
 
 History = tuple[int, Any]
 """Steps that a tensor has made, and the running numbers of its rule after them (None where the rule has none)."""
+
+
+class GroupRule(NamedTuple):
+    """A parameter group's number, and a rule that moves tensors of it: the group's own, or one it leaves them to."""
+
+    group: int
+    rule: Rule
 
 
 @dataclass(eq=False, repr=False)

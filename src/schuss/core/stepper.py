@@ -5,35 +5,30 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from schuss_kernels.engine import registry
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.lang.rule import Rule
+from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
 from . import arrays, states
 from .arena import Arena
-from .fork_lock import step_lock
+from .fork_lock import refuse_reentry, step_lock
+from .idle_averages import IdleAverages
 from .lookahead import SlowWeights
 from .overlap import overlapping
 from .parameters import Parameters
-from .step_counts import History, StepCounts
+from .step_counts import GroupRule, History, StepCounts
 from .step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
 from .step_scalars import StepScalars
 from .storage_options import StorageOptions
 
 if TYPE_CHECKING:
     from .state_dict import Checkpoint, Progress, TensorState
-
-
-class GroupRule(NamedTuple):
-    """A parameter group's number, and a rule that moves tensors of it: the group's own, or one it leaves them to."""
-
-    group: int
-    rule: Rule
 
 
 class Stepper:
@@ -55,12 +50,14 @@ class Stepper:
     Attributes
     ----------
     lock
-        Held while tensors are moved. Whoever calls a method that moves or replaces something holds it; only
-        :meth:`add_slow_weights` takes it itself.
+        Held while tensors are moved. Whoever calls a method that moves or replaces something holds it (see
+        :meth:`locked`); only :meth:`add_slow_weights` takes it itself.
     clock
         One int64: steps that moved something. The engines raise it in the call that moves the tensors.
     states, others
         For every tensor the states by name, and what else is stored beside it: ``master``, ``ema``, ``copy``, ``slow``.
+    idle
+        Moves the moving averages of the tensors that have no gradient now; None where there are none.
     seen_edits
         ``edits.count`` when the options of the groups were last taken in; -1: the engine must be built anew.
     """
@@ -81,17 +78,25 @@ class Stepper:
         self.edits, self.seen_edits = parameters.edits, 0
         self.options = DEFAULT_OPTIONS
         self.slow: SlowWeights | None = None
+        self.idle: IdleAverages | None = None
         self.arena = Arena()
         self.states: list[dict[str, Memory]] = [{} for _ in parameters.names]
         self.others = [
             states.beside(self.arena, storage, *pair) for pair in zip(parameters.memories, copies, strict=True)
         ]
+        make_engine = partial(registry.make_engine, backend, threads=threads, strict=False)
+        self._idle_averages = IdleAverages(parameters, storage, self.others, make_engine)
         self.counts = StepCounts(
             self.clock, parameters.group_of, [states.compute_dtype(p) for p in parameters.memories]
         )
         self.scalars = StepScalars(self.counts)
         self.rebuild_engine()
         self.take_in_edits()
+
+    def locked(self, what: str) -> Any:
+        """Return the lock to hold in a method, ``what``; raise a RuntimeError where this thread holds it already."""
+        refuse_reentry(self.lock, what)
+        return self.lock
 
     # ---------------------------------------------------------------------------------------------------- stepping
 
@@ -108,14 +113,14 @@ class Stepper:
         engine, scalars = self.engine, self.scalars
         if self.slow is not None:
             engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
-        if scalars.measures or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
+        if scalars.measures or self.idle is not None or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
             return self._step_with_norm(gradients, options, None)
         scalars.prepare(engine, options.scale, options.clip_value)
         if not engine.try_step(gradients):
             placed = self._place(gradients)  # held until the launch is over
             if placed:
                 scalars.prepare(engine, options.scale, options.clip_value)  # the active tensors may be others
-                engine.launch()
+                self._move(engine.launch)
         return MOVED
 
     def step_after(self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None]) -> StepInfo:
@@ -132,7 +137,7 @@ class Stepper:
     def _step_with_norm(
         self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None] | None
     ) -> StepInfo:
-        """Make a step that reads the gradients before it moves anything: for their norm, or for a rule's measure."""
+        """Make a step that does more than one launch: reads the gradients before, or moves idle averages after it."""
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
         placed = list(gradients)  # for the length of the step: others may change the caller's list
@@ -144,18 +149,29 @@ class Stepper:
             squares, finite = engine.grad_squares()
             norm = math.sqrt(squares) * abs(scale)
             if options.skip_nonfinite and not finite:
+                if options.zero_grad:
+                    self.parameters.zero_gradients(gradients)
                 return StepInfo(norm, True)
             scale *= options.clip_coefficient(norm)
         if before_update is not None:
             before_update()
         scalars.prepare(engine, scale, options.clip_value)
         if engine.two_pass_table is not None:
-            engine.step_two_pass()
+            self._move(engine.step_two_pass)
             return StepInfo(norm, False)
         if scalars.measures:
             scalars.measure(engine)
-        engine.launch()
+        self._move(engine.launch)
         return StepInfo(norm, False)
+
+    def _move(self, launch: Callable[[], None]) -> None:
+        """Move the tensors that have gradients, and the averages of those that have none."""
+        if self.idle is None:
+            launch()
+        else:
+            with DeferInterrupt():
+                launch()
+                self.idle.move(self.engine.stream)
 
     def _place(self, gradients: list[Any]) -> list[Memory]:
         """Check gradients that the engine could not take at once, and give them to it.
@@ -267,6 +283,7 @@ class Stepper:
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
             self.states, self.group_rules = kept, group_rules
             self.engine.set_slots(self.counts.slots())
+            self.idle = self._idle_averages.choose(self.counts.active())
 
     def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
@@ -277,6 +294,7 @@ class Stepper:
         with self._rebuild_on_error():
             self.counts.restart(steps, histories, active)
             self.engine.set_slots(self.counts.slots())
+            self.idle = self._idle_averages.choose(self.counts.active())
 
     # ------------------------------------------------------------------------------------- what stands beside a tensor
 
@@ -308,7 +326,7 @@ class Stepper:
         RuntimeError, ValueError
             Where the parameters hold other values than those that are trained, or there are slow weights already.
         """
-        with self.lock:
+        with self.locked("Lookahead()"):
             self.parameters.swap.refuse("Lookahead()")
             if self.slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
@@ -322,6 +340,15 @@ class Stepper:
                 self.slow = SlowWeights(k, alpha, self.counts.steps)
             self.seen_edits = -1  # the engine has to know them
             self.take_in_edits()
+
+    def reload_params(self) -> None:
+        """Take the parameters as they are now: into what stands beside them, and into states that are weights."""
+        with DeferInterrupt():
+            parts = zip(self.parameters.memories, self.parameters.rules(), self.states, self.others, strict=True)
+            for parameter, rule, held, others in parts:
+                weights = [held[field] for field in rule.weights if field in held]
+                states.take_weights(self.storage, parameter, others, weights)
+            self.idle = self._idle_averages.choose(self.counts.active())
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -371,3 +398,5 @@ class Stepper:
         self.storage = self.storage._replace(seed=progress.seed or 0)
         self.slow = progress.slow
         self._restart(progress.steps, checkpoint.histories)
+        for parameter, others in zip(self.parameters.memories, self.others, strict=True):
+            states.fill_copy(self.storage, parameter, others)

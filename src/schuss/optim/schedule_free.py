@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,6 +10,7 @@ from schuss_kernels.rules import schedule_free
 from ..core import arrays
 from ..core.param_groups import ParamGroup
 from ..core.storage_options import CommonOptions
+from ..core.weight_swap import Block, SwapBlock
 from ..optimizer import Optimizer
 
 _EVALUATING = "in evaluation mode: the parameters hold the mean x; call train() first"
@@ -34,11 +35,8 @@ class ScheduleFree(Optimizer):
         RuntimeError
             Inside :meth:`use_ema`.
         """
-        swap, tensors = self._parameters.swap, range(len(self._parameters.names))
-        with self._stepper.lock:
-            if swap.reason != _EVALUATING:
-                swap.refuse("eval()")
-                swap.swap_in([self._mean(number) for number in tensors], _EVALUATING)
+        with self._stepper.locked("eval()"):
+            self._evaluate("eval()", None)
 
     def train(self) -> None:
         """Have the parameters hold y again, to the last bit what they held before :meth:`eval`.
@@ -46,20 +44,29 @@ class ScheduleFree(Optimizer):
         A second time does nothing.
         """
         swap = self._parameters.swap
-        with self._stepper.lock:
+        with self._stepper.locked("train()"):
             if swap.reason == _EVALUATING:
                 swap.swap_back()
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Evaluation mode for the length of a ``with`` block; after it, the mode that was there before."""
-        before = self._parameters.swap.reason == _EVALUATING
-        self.eval()
-        try:
-            yield
-        finally:
-            if not before:
-                self.train()
+    def averaged(self) -> AbstractContextManager[None]:
+        """Evaluation mode for the length of a ``with`` block; after it, the mode that was there before.
+
+        Whatever ends the block, as in :meth:`use_ema`.
+        """
+        return SwapBlock(self._parameters.swap, self._stepper.lock, self._begin_averaged)
+
+    def _begin_averaged(self, block: Block) -> None:
+        with self._stepper.locked("averaged()"):
+            self._evaluate("averaged()", block)
+
+    def _evaluate(self, what: str, block: Block | None) -> None:
+        """Put x into the parameters, until :meth:`train` or the end of ``block``; do nothing where it is there."""
+        swap = self._parameters.swap
+        swap.settle()
+        if swap.reason != _EVALUATING:
+            swap.refuse(what)
+            tensors = range(len(self._parameters.names))
+            swap.swap_in([self._mean(number) for number in tensors], _EVALUATING, block)
 
     def _mean(self, number: int) -> np.ndarray:
         """Compute x of one tensor, in its compute dtype: ``y + (1 - 1 / beta) * (z - y)``."""

@@ -119,6 +119,7 @@ class Sophia(Optimizer):
         ``hessian``: an estimate of the Hessian's diagonal, as for :meth:`update_hessian`. With the convention
         ``"paper"`` it counts in this step, with ``"optax"`` from the next one on. A step that is skipped skips it too.
         """
+        before = getattr(self._given, "estimate", None)  # of a step that this one is called in the middle of
         self._given.estimate = hessian
         try:
             return super().step(
@@ -131,7 +132,7 @@ class Sophia(Optimizer):
                 stream=stream,
             )
         finally:
-            self._given.estimate = None
+            self._given.estimate = before
 
     def update_hessian(self, hessian: Any, *, stream: Any = None) -> None:
         """Take an estimate of the Hessian's diagonal into its running mean: ``h = beta2 * h + (1 - beta2) * estimate``.
@@ -151,7 +152,7 @@ class Sophia(Optimizer):
             When the structure or an array does not fit. Nothing is changed then.
         """
         stepper = self._stepper
-        with stepper.lock:
+        with stepper.locked("update_hessian()"):
             self._parameters.swap.refuse("update_hessian()")
             memories = self._check_estimates(hessian)
             if stepper.seen_edits != stepper.edits.count:

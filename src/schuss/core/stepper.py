@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
-from . import arrays, states
+from . import arrays, grad_norm, states
 from .arena import Arena
 from .fork_lock import step_lock
 from .lookahead import SlowWeights
@@ -86,9 +85,9 @@ class Stepper:
         self.others = [
             states.beside(self.arena, storage, *pair) for pair in zip(parameters.memories, copies, strict=True)
         ]
-        self.counts = StepCounts(
-            self.clock, parameters.group_of, [states.compute_dtype(p) for p in parameters.memories]
-        )
+        compute_dtypes = [states.compute_dtype(p) for p in parameters.memories]
+        self._compute_dtypes = list(dict.fromkeys(compute_dtypes))
+        self.counts = StepCounts(self.clock, parameters.group_of, compute_dtypes)
         self.scalars = StepScalars(self.counts)
         self.rebuild_engine()
         self.take_in_edits()
@@ -135,17 +134,15 @@ class Stepper:
         """Make a step that reads the gradients before it moves anything: for their norm, or for a rule's measure."""
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
-        placed = list(gradients)  # for the length of the step: others may change the caller's list
-        if not engine.try_set_gradients(placed):
-            placed = self._place(placed)
+        given = list(gradients)  # for the length of the step: others may change the caller's list
+        if not engine.try_set_gradients(given):
+            placed = self._place(given)
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
         if options.needs_grad_norm:
-            squares, finite = engine.grad_squares()
-            norm = math.sqrt(squares) * abs(scale)
+            norm, scale, finite = grad_norm.scaled(*engine.grad_squares(), options, lambda: self._read(given))
             if options.skip_nonfinite and not finite:
                 return StepInfo(norm, True)
-            scale *= options.clip_coefficient(norm)
         if before_update is not None:
             before_update()
         scalars.prepare(engine, scale, options.clip_value)
@@ -164,9 +161,7 @@ class Stepper:
         an array that nobody else holds.
         """
         parameters, zero_grad = self.parameters, self.options.zero_grad
-        if parameters.flat_type is not None:  # they are as the caller gave them
-            gradients = parameters.match(gradients)
-        memories = parameters.check_gradients(gradients, zero_grad)
+        memories = self._memories(gradients, zero_grad)
         active = [number for number, memory in enumerate(memories) if memory is not None]
         placed = [memory for memory in memories if memory is not None]
         if not placed:
@@ -182,8 +177,29 @@ class Stepper:
             self.engine.set_gradients(memories)
         return placed
 
+    def _memories(self, gradients: list[Any], written: bool = False) -> list[Memory | None]:
+        """Find where gradients lie; errors as of :meth:`.Parameters.check_gradients`."""
+        parameters = self.parameters
+        if parameters.flat_type is not None:  # they are as the caller gave them
+            gradients = parameters.match(gradients)
+        return parameters.check_gradients(gradients, written)
+
+    def _read(self, gradients: list[Any]) -> list[tuple[np.ndarray, np.dtype]]:
+        """Return the gradients that there are in host memory, each with the dtype that it is computed in."""
+        pairs = zip(self._memories(gradients), self.parameters.memories, strict=True)
+        return [(g.to_host().array, states.compute_dtype(p)) for g, p in pairs if g is not None]
+
     def configure(self, options: StepOptions) -> None:
-        """Tell the engine what the next steps do beside the update."""
+        """Tell the engine what the next steps do beside the update.
+
+        Raises
+        ------
+        ValueError
+            For a ``grad_scale`` that the parameters' dtype does not have.
+        """
+        if options.scale != 1.0:
+            for dtype in self._compute_dtypes:
+                options.check_scale(dtype)
         with self._rebuild_on_error():
             self.engine.configure(options.clip_value is not None, options.zero_grad, options.needs_grad_norm)
             self.options = options

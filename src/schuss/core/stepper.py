@@ -231,7 +231,7 @@ class Stepper:
         parameters, seen = self.parameters, self.edits.count
         pairs = zip(parameters.groups, self.group_rules, strict=False)  # the groups' own rules come first
         if self.seen_edits < 0 or any(group.rule is not rule for group, (_, rule) in pairs):
-            self.rebuild_engine()
+            self.rebuild_engine(restarts=True)
         self.scalars.set_options(
             [parameters.groups[number] for number, _ in self.group_rules],
             [rule for _, rule in self.group_rules],
@@ -240,16 +240,21 @@ class Stepper:
         )
         self.seen_edits = seen
 
-    def rebuild_engine(self) -> None:
-        """Build the engine for the rules that the groups' options choose now; states that there are, stay."""
+    def rebuild_engine(self, restarts: bool = False) -> None:
+        """Build the engine for the rules that the groups' options choose now; states that there are, stay.
+
+        ``restarts``: the next step is the first one of a tensor whose rule has kept nothing so far, as of momentum that
+        is switched on.
+        """
         parameters, storage = self.parameters, self.storage
         options = [group.options_at(self.counts.steps) for group in parameters.groups]
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
-        index_of, tensors, kept = [], [], []
+        index_of, tensors, kept, fresh = [], [], [], []
         for number, parameter in enumerate(parameters.memories):
             group, rule = parameters.group_of[number], parameters.rule_of(number)
             index_of.append(indices.setdefault(GroupRule(group, rule), len(indices)))
             held = dict(self.states[number])
+            fresh.append(bool(rule.State._fields) and held.keys().isdisjoint(rule.State._fields))
             for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
                 if field not in held or held[field].shape != states.state_shape(rule, field, parameter):
                     held[field] = states.new_state(self.arena, storage, parameter, rule, field, value)
@@ -272,6 +277,9 @@ class Stepper:
             self.counts.regroup(
                 index_of, [over[index] == "tensor" for index in index_of], [over[index] == "all" for index in index_of]
             )
+            if restarts and self.counts.steps and any(fresh):
+                histories = [(0, None) if new else old for new, old in zip(fresh, self.counts.histories(), strict=True)]
+                self.counts.restart(self.counts.steps, histories, self.counts.active())
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
             self.states, self.group_rules = kept, group_rules
             self.engine.set_slots(self.counts.slots())

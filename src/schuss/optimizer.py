@@ -151,16 +151,19 @@ class Optimizer(metaclass=OptimizerType):
             parameters' shapes, of any of the dtypes there are, any strides. None in place of an array: that tensor has
             no gradient this step; it and its states are left alone and its own step count stays.
         grad_scale
-            Multiplies every gradient, in the same pass: ``1 / 65536`` takes a loss scale away.
+            Multiplies every gradient, in the same pass: ``1 / 65536`` takes a loss scale away. A number that float32
+            has, where the parameters are no float64 ones.
         clip_norm
             Scales all gradients down where the 2-norm of all of them together (after ``grad_scale``) is larger: by
             ``clip_norm / (norm + 1e-6)``, as torch does. Costs one more pass, over the gradients, that only reads.
+            Above 0; infinity measures the norm and scales nothing.
         clip_value
             Limits every element of the gradients, after ``grad_scale`` and ``clip_norm``, to ``-clip_value`` and
             ``clip_value``.
         skip_nonfinite
-            Do nothing where an element of a gradient is infinite or NaN (one more reading pass, shared with
-            ``clip_norm``): nothing is changed then but what ``zero_grad`` sets to zero, and the step is not counted.
+            Do nothing where an element of a gradient is infinite or NaN, as it is or once it is multiplied (one more
+            reading pass, shared with ``clip_norm``): nothing is changed then but what ``zero_grad`` sets to zero, and
+            the step is not counted.
         zero_grad
             Set the gradients to zero as they are read; where the step is skipped, too.
         stream

@@ -7,9 +7,9 @@ usual ones. They know nothing but their arguments: a run that is resumed needs t
 
 - Lengths and positions are counted in optimizer steps, never epochs. Where a schedule ends, its last value is held.
 - A *rate* is a finite number of at least 0, a *count* a whole number of at least 1, a *factor* a finite number above 0;
-  NumPy's scalars are taken, bool is not. Arguments are checked when the schedule is made, the step (a count or 0) when
-  it is called: TypeError for the wrong kind of thing, ValueError for a value out of range, naming the argument, what it
-  must be and what came. A result that is no rate (growth beyond float64, say) is a ValueError too.
+  NumPy's scalars and 0-d arrays are taken, bool is not. Arguments are checked when the schedule is made, the step (a
+  count or 0) when it is called: TypeError for the wrong kind of thing, ValueError for a value out of range, naming the
+  argument, what it must be and what came. A result that is no rate (beyond float64, say) is a ValueError too.
 - They are immutable, equal when their arguments are, and can be pickled (unless there is a lambda inside); their repr,
   pasted after that import, makes them again.
 """
@@ -17,7 +17,6 @@ usual ones. They know nothing but their arguments: a run that is resumed needs t
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
 from typing import Annotated, Any, Literal, get_type_hints
+
+from .core.validate import plain, whole
 
 __all__ = [
     "Schedule",
@@ -58,13 +59,13 @@ def _kind(expected: str, convert: Callable[[Any], Any], fits: Callable[[Any], bo
 
 
 def _real(value: Any) -> float:
-    if not isinstance(value, Real):
+    if not isinstance(value := plain(value), Real):
         raise TypeError
     return float(value)
 
 
 def _count_or_several(value: Any) -> int | tuple[int, ...]:
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(plain(value), int):
         return _count("", value)
     several = tuple(_count("", member) for member in value)
     if any(a >= b for a, b in pairwise(several)):
@@ -82,13 +83,12 @@ def _half_wave(done: float) -> float:
 
 _SHAPES: dict[Any, Callable[[float], float]] = {"linear": float, "cosine": _half_wave, "sqrt": math.sqrt}
 
-_count = _kind("a whole number of at least 1", operator.index, lambda n: n >= 1)
-_count_or_zero = _kind("a whole number of at least 0", operator.index, lambda n: n >= 0)
+_count = _kind("a whole number of at least 1", whole, lambda n: n >= 1)
+_count_or_zero = _kind("a whole number of at least 0", whole, lambda n: n >= 0)
 _counts = _kind("a whole number of at least 1 or a rising sequence of such", _count_or_several, bool)
 _fraction = _kind("a number of at least 0 and below 1", _real, lambda x: 0.0 <= x < 1.0)
 _schedule = _kind("a function of the step or a finite rate of at least 0", _function, callable)
 _shape = _kind("'linear', 'cosine' or 'sqrt'", lambda name: name, lambda name: name in _SHAPES)
-
 Rate = Annotated[float, _kind("a finite number of at least 0", _real, lambda x: 0.0 <= x < math.inf)]
 Factor = Annotated[float, _kind("a finite number above 0", _real, lambda x: 0.0 < x < math.inf)]
 Count = Annotated[int, _count]

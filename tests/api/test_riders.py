@@ -231,7 +231,10 @@ def test_zero_grad_refuses_what_it_cannot_write(backend):
 BAD = [
     ({"grad_scale": np.nan}, "grad_scale: expected a finite number, got nan"),
     ({"grad_scale": "1"}, "grad_scale: expected a number or None"),
-    ({"clip_norm": -1.0}, "clip_norm: expected a finite number of at least 0"),
+    ({"clip_norm": -1.0}, "clip_norm: expected a number above 0, or infinity to measure the norm and clip nothing"),
+    ({"clip_norm": 0.0}, "clip_norm: expected a number above 0, .*; got 0.0"),
+    ({"clip_norm": 10**400}, r"clip_norm: expected a number that float64 has, or infinity; got 1000+\.\.\.000"),
+    ({"grad_scale": 10**400}, r"grad_scale: expected a finite number, got 1000+\.\.\.000"),
     ({"clip_norm": True}, "clip_norm: expected a number or None, got True"),
     ({"clip_value": np.inf}, "clip_value: expected a finite number"),
     ({"skip_nonfinite": 1}, "skip_nonfinite: expected True or False, got 1"),
@@ -336,7 +339,7 @@ def test_a_copy_must_not_be_the_parameter():
         schuss.SGD([w], lr=0.1, copy_to=[np.zeros(4), np.zeros(4)])
 
 
-# ------------------------------------------------------------------------------------------ accumulation and loss scale
+# ------------------------------------------------------------------------------------------------------- accumulation
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16], ids=lambda d: np.dtype(d).name)
@@ -383,42 +386,3 @@ def test_a_skipped_sum_is_forgotten():
     optimizer.accumulate([np.ones(3, np.float32)])
     assert not optimizer.step(skip_nonfinite=True).skipped
     assert (w == -1.0).all()
-
-
-def test_dynamic_loss_scale_is_torchs():
-    torch = pytest.importorskip("torch")
-    theirs = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
-    ours = schuss.DynamicLossScale(1024.0, growth_interval=3)
-    w = torch.ones(2, requires_grad=True)
-    descent, optimizer = torch.optim.SGD([w], lr=1e-6), schuss.SGD([np.ones(2, np.float32)], lr=1e-6)
-    for finite in [True, True, False, True, True, True, True, False, False, True, True, True, True, True, True]:
-        value = 1.0 if finite else np.inf
-        w.grad = None
-        theirs.scale((w * value).sum()).backward()
-        theirs.step(descent)
-        theirs.update()
-        gradients = [np.full(2, value * ours.scale, np.float32)]
-        ours.update(optimizer.step(gradients, grad_scale=ours.grad_scale, skip_nonfinite=True))
-        assert ours.scale == theirs.get_scale()
-    again = schuss.DynamicLossScale()
-    again.load_state_dict(ours.state_dict())
-    assert again.state_dict() == ours.state_dict()
-    assert f"{ours.scale:g}" in repr(ours)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"scale": 0.0}, "scale: expected a finite number above 0"),
-        ({"scale": "1"}, "scale: expected a number"),
-        ({"growth_factor": 1.0}, "growth_factor: expected a finite number above 1"),
-        ({"backoff_factor": 1.0}, "backoff_factor: expected a finite number above 0 and below 1"),
-        ({"growth_interval": 0}, "growth_interval: expected at least 1"),
-        ({"growth_interval": 2.5}, "growth_interval: expected a whole number"),
-    ],
-)
-def test_loss_scales_that_cannot_be(arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        schuss.DynamicLossScale(**arguments)
-    with pytest.raises(ValueError, match="the key 'growth_factor' is missing"):
-        schuss.DynamicLossScale().load_state_dict({"scale": 1.0})

@@ -285,8 +285,6 @@ def test_powers_out_of_range(partial):
 
 
 def test_other_bad_options():
-    with pytest.raises(ValueError, match=r"lr: expected a finite number, at least 1e-30; got 0\.0"):
-        schuss.FTRL([np.ones(2)], lr=0.0)
     with pytest.raises(ValueError, match="betas: expected 3 numbers"):
         schuss.AggMo([np.ones(2)], betas=(0.9, 0.99))
     with pytest.raises(ValueError, match=r"gamma: expected at least 0 and below 1; got 1\.0"):

@@ -7,6 +7,8 @@ import pytest
 from cases import CASES, READY
 from pairs import pairwise
 
+import schuss
+
 torch = pytest.importorskip("torch", reason="torch is not installed; it is the outside oracle of this file")
 
 
@@ -41,9 +43,39 @@ def test_fifty_steps(case, dtype, kind):
             np.testing.assert_allclose(kept[field], other[field].numpy(), rtol=10 * tolerance, atol=10 * tolerance)
 
 
-def test_torch_tensors_as_parameters():
-    import schuss
+ON = {"momentum": 0.9, "dampening": 0.5}
 
+
+@pytest.mark.parametrize("kind", READY)
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({}, {3: ON}),  # the buffer starts as the first gradient that it sees, undampened
+        ({}, {3: ON, 6: {"momentum": 0.0}, 9: {"momentum": 0.5}}),  # and stays while it is not used
+        ({"momentum": 0.9}, {4: ON}),
+        (ON, {2: {"dampening": 0.0}, 5: {"dampening": 0.7}}),
+    ],
+)
+def test_dampening_that_is_switched_on_in_the_middle(options, changes, kind):
+    rng = np.random.default_rng(0)
+    ours = [rng.standard_normal(size) for size in (5, 3)]
+    theirs = [torch.from_numpy(p.copy()).requires_grad_() for p in ours]
+    optimizer, oracle = schuss.SGD(ours, lr=0.1, **options, backend=kind), torch.optim.SGD(theirs, lr=0.1, **options)
+    for step in range(12):
+        optimizer.param_groups[0].update(changes.get(step, {}))
+        oracle.param_groups[0].update(changes.get(step, {}))
+        gradients = [rng.standard_normal(p.shape) for p in ours]
+        given = [gradients[0], None if step in (0, 3, 4) else gradients[1]]
+        for p, g in zip(theirs, given, strict=True):
+            p.grad = None if g is None else torch.from_numpy(g)
+        optimizer.step(given)
+        oracle.step()
+    assert optimizer.steps == 12
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p, q.detach().numpy(), rtol=1e-12)
+
+
+def test_torch_tensors_as_parameters():
     layer = torch.nn.Linear(7, 3)
     before = [p.detach().clone() for p in layer.parameters()]
     optimizer = schuss.SGD(layer.parameters(), lr=0.5)

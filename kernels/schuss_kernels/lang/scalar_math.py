@@ -30,6 +30,26 @@ def select(condition, a, b):
     return a if condition else b
 
 
+def product(coefficient, x):
+    """Return ``coefficient * x``, and 0 where the coefficient is zero, which means off: of an infinite ``x`` too."""
+    return select(coefficient == 0.0, 0.0, coefficient * x)
+
+
+def difference(a, b):
+    """Return ``a - b``, and 0 where they are equal: two infinities, too."""
+    return select(a == b, 0.0, a - b)
+
+
+def finite_part(x):
+    """Return ``x``, and 0 where it is infinite: what masks an element counts in no norm."""
+    return select(abs(x) == INFINITE, 0.0, x)
+
+
+def decayed(g, weight_decay, p):
+    """Return ``g + weight_decay * p``, and ``g`` where there is no decay: of an infinite ``p`` too, as torch does."""
+    return select(weight_decay == 0.0, g, g + weight_decay * p)
+
+
 def maximum(a, b):
     """Return the larger of two; NaN where either is, as ``numpy.maximum``."""
     return a if a >= b else (b if b == b and a == a else a + b)
@@ -193,3 +213,25 @@ def power_of(x, y):
     """Return ``x**y`` of an array, the same bits as :func:`power`."""
     scalar_type = x.dtype.type
     return on_arrays(power, scalar_type)(x, _Table(*map(scalar_type, power_table(y))))
+
+
+def product_of(coefficient, x):
+    """:func:`product` of an array."""
+    scalar_type = x.dtype.type
+    return on_arrays(product, scalar_type)(scalar_type(coefficient), x)
+
+
+def difference_of(a, b):
+    """:func:`difference` of arrays."""
+    return on_arrays(difference, a.dtype.type)(a, b)
+
+
+def finite_part_of(x):
+    """:func:`finite_part` of an array."""
+    return on_arrays(finite_part, x.dtype.type)(x)
+
+
+def decayed_by(g, weight_decay, p):
+    """:func:`decayed` of arrays."""
+    scalar_type = p.dtype.type
+    return on_arrays(decayed, scalar_type)(g, scalar_type(weight_decay), p)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 LANES = 16
@@ -23,3 +26,17 @@ def total(sums: np.ndarray) -> tuple[float, bool]:
     if not len(sums):
         return 0.0, True
     return float(np.cumsum(sums[:, 0])[-1]), bool((sums[:, 1] == 0.0).all())
+
+
+def rescaled_norm(arrays: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Return the 2-norm of finite arrays together as ``(fraction, exponent)``: it is ``fraction * 2.0**exponent``.
+
+    For numbers whose squares overflow: they are divided by a power of two, which changes no bit of them, and added one
+    after the other.
+    """
+    rows = [array.astype(np.float64).reshape(-1) for array in arrays if array.size]
+    exponent = math.frexp(max((float(np.abs(row).max()) for row in rows), default=0.0))[1]
+    squares = 0.0
+    for row in rows:
+        squares += float(np.cumsum(np.square(np.ldexp(row, -exponent)))[-1])
+    return math.sqrt(squares), exponent

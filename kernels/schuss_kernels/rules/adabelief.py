@@ -27,6 +27,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["exp_avg", "exp_avg_var"])
 Scalars = namedtuple(
@@ -75,7 +76,7 @@ def scalars_acprop(step, *, lr, betas, eps, eps_root, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     d = g - m
     v = h.beta2 * s.exp_avg_var + h.one_minus_beta2 * (d * d) + h.eps_root
@@ -93,7 +94,7 @@ def update_acprop(p, g, s, h):
 def reference(p, g, s, step, *, lr, betas, eps, eps_root, weight_decay, decoupled_weight_decay):
     beta1, beta2 = betas
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
-    g = g + coupled * p
+    g = decayed_by(g, coupled, p)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_var + (1.0 - beta2) * ((g - m) * (g - m)) + eps_root
     denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps

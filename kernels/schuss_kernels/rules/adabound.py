@@ -21,7 +21,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import maximum, select
+from ..lang.scalar_math import decayed, decayed_by, maximum, select
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 AmsState = namedtuple("AmsState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -49,14 +49,14 @@ def between(x, h):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     return p - between(h.step_size / (math.sqrt(v) + h.eps), h) * m, State(m, v)
 
 
 def update_ams(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     w = maximum(s.max_exp_avg_sq, v)
@@ -66,7 +66,7 @@ def update_ams(p, g, s, h):
 def reference(p, g, s, step, *, running, lr, betas, final_lr, gamma, eps, weight_decay):
     """Both forms, told apart by the state they keep."""
     beta1, beta2 = betas
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     new = (m, v) if len(s) == 2 else (m, v, np.maximum(s.max_exp_avg_sq, v))

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["square_avg", "acc_delta"])
 Scalars = namedtuple("Scalars", ["lr", "rho", "one_minus_rho", "eps", "weight_decay", "keep"])
@@ -36,7 +37,7 @@ def scalars_keras(step, *, lr, rho, eps, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.rho * s.square_avg + h.one_minus_rho * (g * g)
     d = math.sqrt(s.acc_delta + h.eps) / math.sqrt(v + h.eps) * g
     a = h.rho * s.acc_delta + h.one_minus_rho * (d * d)
@@ -51,12 +52,12 @@ def _step(g, s, rho, eps):
 
 
 def reference(p, g, s, step, *, lr, rho, eps, weight_decay):
-    d, s = _step(g + weight_decay * p, s, rho, eps)
+    d, s = _step(decayed_by(g, weight_decay, p), s, rho, eps)
     return p - lr * d, s
 
 
 def reference_keras(p, g, s, step, *, lr, rho, eps, weight_decay):
-    d, s = _step(g + 0.0 * p, s, rho, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    d, s = _step(g, s, rho, eps)
     return p * (1.0 - lr * weight_decay) - lr * d, s
 
 

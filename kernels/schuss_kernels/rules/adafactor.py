@@ -29,6 +29,7 @@ import numpy as np
 from ..lang.convention import Convention, Conventions
 from ..lang.matrix_rule import MatrixRule, long_loops
 from ..lang.rule import FRACTION, NOT_NEGATIVE
+from ..lang.scalar_math import decayed_by, finite_part_of
 
 State = namedtuple("State", ["row_var", "col_var"])
 MomentumState = namedtuple("MomentumState", ["row_var", "col_var", "exp_avg"])
@@ -63,7 +64,7 @@ def _quick(p, g, s):
 
 def _moved(p, s, step, u, new, *, lr, eps2, d, scale_parameter, momentum, optax=False):
     """The step (to be taken away), and the new state."""
-    size = max(eps2, rms(p)) if scale_parameter else 1.0
+    size = max(eps2, rms(finite_part_of(p))) if scale_parameter else 1.0
     rate = lr if optax else min(lr, 1.0 / math.sqrt(step))
     u = (size * rate / max(1.0, rms(u) / d)) * u
     if hasattr(s, "exp_avg"):
@@ -129,7 +130,7 @@ def reference_optax(p, g, s, step, *, lr, beta2_decay, eps, d, weight_decay, sca
         momentum=momentum,
         optax=True,
     )
-    return p - (u + weight_decay * p), s
+    return p - decayed_by(u, weight_decay, p), s
 
 
 def is_matrix(shape):

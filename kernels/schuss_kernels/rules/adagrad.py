@@ -25,6 +25,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["sum"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps"])
@@ -48,20 +49,20 @@ def initial(*, initial_accumulator_value):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     total = s.sum + g * g
     return p - h.lr * (g / (math.sqrt(total) + h.eps)), State(total)
 
 
 def update_inside(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     total = s.sum + g * g
     d = 0.0 if total == 0.0 else g / math.sqrt(total + h.eps)
     return p * h.keep - h.lr * d, State(total)
 
 
 def reference(p, g, s, step, *, lr, lr_decay, weight_decay, eps):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     total = s.sum + g * g
     return p - lr / (1.0 + (step - 1) * lr_decay) * (g / (np.sqrt(total) + eps)), State(total)
 
@@ -73,12 +74,12 @@ def _inside(g, s, eps):
 
 
 def reference_optax(p, g, s, step, *, lr, weight_decay, eps):
-    d, s = _inside(g + weight_decay * p, s, eps)
+    d, s = _inside(decayed_by(g, weight_decay, p), s, eps)
     return p - lr * d, s
 
 
 def reference_keras(p, g, s, step, *, lr, weight_decay, eps):
-    d, s = _inside(g + 0.0 * p, s, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    d, s = _inside(g, s, eps)
     return p * (1.0 - lr * weight_decay) - lr * d, s
 
 

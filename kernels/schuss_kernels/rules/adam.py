@@ -34,7 +34,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import maximum
+from ..lang.scalar_math import decayed, decayed_by, maximum
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 AmsgradState = namedtuple("AmsgradState", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -84,7 +84,7 @@ def scalars_adamw_optax(step, *, lr, betas, eps, weight_decay):
 
 
 def update_adam(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     return p - h.step_size * (m / (math.sqrt(v) * h.correction2 + h.eps)), State(m, v)
@@ -97,7 +97,7 @@ def update_adamw(p, g, s, h):
 
 
 def update_adam_amsgrad(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     w = maximum(s.max_exp_avg_sq, v)
@@ -112,7 +112,7 @@ def update_adamw_amsgrad(p, g, s, h):
 
 
 def update_amsgrad_optax(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     w = maximum(s.max_corrected_sq, v * h.correction2)
@@ -136,7 +136,7 @@ def _moments(g, s, step, lr, betas, eps):
 
 
 def reference_adam(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _moments(g + weight_decay * p, s, step, lr, betas, eps)
+    move, s = _moments(decayed_by(g, weight_decay, p), s, step, lr, betas, eps)
     return p - move, s
 
 
@@ -157,7 +157,7 @@ def reference_keras(p, g, s, step, *, lr, betas, eps, weight_decay):
 
 
 def reference_uncorrected(p, g, s, step, *, lr, betas, eps, weight_decay):
-    s = _averages(g + weight_decay * p, s, betas)
+    s = _averages(decayed_by(g, weight_decay, p), s, betas)
     return p - lr * (s.exp_avg / (np.sqrt(s[-1]) + eps)), s
 
 
@@ -175,12 +175,12 @@ def _amsgrad_optax(g, s, step, lr, betas, eps):
 
 
 def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _amsgrad_optax(g + weight_decay * p, s, step, lr, betas, eps)
+    move, s = _amsgrad_optax(decayed_by(g, weight_decay, p), s, step, lr, betas, eps)
     return p - move, s
 
 
 def reference_adamw_optax(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _amsgrad_optax(g + 0.0 * p, s, step, lr, betas, eps)  # 0 * p is NaN where p is infinite, as in the kernel
+    move, s = _amsgrad_optax(g, s, step, lr, betas, eps)
     return p * (1.0 - lr * weight_decay) - move, s
 
 

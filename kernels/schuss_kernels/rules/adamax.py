@@ -24,7 +24,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import maximum
+from ..lang.scalar_math import decayed, decayed_by, maximum
 
 State = namedtuple("State", ["exp_avg", "exp_inf"])
 Scalars = namedtuple(
@@ -48,7 +48,7 @@ def scalars_keras(step, *, lr, betas, eps, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     u = maximum(h.beta2 * s.exp_inf, abs(g) + h.eps)
     divisor = u + h.floor
@@ -65,17 +65,17 @@ def _step(g, s, step, lr, betas, eps, floor):
 
 
 def reference(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _step(g + weight_decay * p, s, step, lr, betas, eps, 0.0)
+    move, s = _step(decayed_by(g, weight_decay, p), s, step, lr, betas, eps, 0.0)
     return p - move, s
 
 
 def reference_adamaxw(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _step(g + 0.0 * p, s, step, lr, betas, eps, 0.0)  # 0 * p is NaN where p is infinite, as in the kernel
+    move, s = _step(g, s, step, lr, betas, eps, 0.0)
     return p * (1.0 - lr * weight_decay) - move, s
 
 
 def reference_keras(p, g, s, step, *, lr, betas, eps, weight_decay):
-    move, s = _step(g + 0.0 * p, s, step, lr, betas, 0.0, eps)
+    move, s = _step(g, s, step, lr, betas, 0.0, eps)
     return p * (1.0 - lr * weight_decay) - move, s
 
 

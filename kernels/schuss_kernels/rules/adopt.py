@@ -23,7 +23,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import maximum
+from ..lang.scalar_math import decayed, decayed_by, maximum
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -56,7 +56,7 @@ def scalars_optax(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay,
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     n = g / maximum(math.sqrt(s.exp_avg_sq), h.eps)
     n = h.limit if n > h.limit else (-h.limit if n < -h.limit else n)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * n
@@ -78,13 +78,13 @@ def _step(g, s, step, betas, eps, use_clipping):
 
 def reference(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
-    m, s = _step(g + coupled * p, s, step, betas, eps, use_clipping)
+    m, s = _step(decayed_by(g, coupled, p), s, step, betas, eps, use_clipping)
     return p * (1.0 if step == 1 else 1.0 - lr * decoupled) - lr * m, s
 
 
 def reference_optax(p, g, s, step, *, lr, betas, eps, weight_decay, decoupled_weight_decay, use_clipping):
     coupled, decoupled = (0.0, weight_decay) if decoupled_weight_decay else (weight_decay, 0.0)
-    m, s = _step(g + coupled * p, s, step, betas, eps, use_clipping)
+    m, s = _step(decayed_by(g, coupled, p), s, step, betas, eps, use_clipping)
     return p * (1.0 - lr * decoupled) - lr * m, s
 
 

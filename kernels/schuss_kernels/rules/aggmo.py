@@ -13,6 +13,7 @@ beta of 0 needs no buffer: b1 is the gradient, and none is kept.
 from collections import namedtuple
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["momentum_buffer_2", "momentum_buffer_3"])
 AllState = namedtuple("AllState", ["momentum_buffer_1", "momentum_buffer_2", "momentum_buffer_3"])
@@ -24,14 +25,14 @@ def scalars(step, *, lr, betas, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     b2 = h.beta2 * s.momentum_buffer_2 + g
     b3 = h.beta3 * s.momentum_buffer_3 + g
     return p - h.step_size * (g + b2 + b3), State(b2, b3)
 
 
 def update_all(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     b1 = h.beta1 * s.momentum_buffer_1 + g
     b2 = h.beta2 * s.momentum_buffer_2 + g
     b3 = h.beta3 * s.momentum_buffer_3 + g
@@ -40,7 +41,7 @@ def update_all(p, g, s, h):
 
 def reference(p, g, s, step, *, lr, betas, weight_decay):
     """Both forms, told apart by the buffers they keep."""
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     buffers = [beta * b + g for beta, b in zip(betas[-len(s) :], s, strict=True)]
     first, second, third = buffers if len(s) == 3 else (g, *buffers)
     return p - lr / 3.0 * (first + second + third), type(s)(*buffers)

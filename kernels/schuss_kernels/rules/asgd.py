@@ -19,7 +19,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import select
+from ..lang.scalar_math import decayed, decayed_by, difference, difference_of, select
 
 State = namedtuple("State", ["ax"])
 Running = namedtuple("Running", ["eta", "mu"], defaults=[0.0, 1.0])
@@ -41,16 +41,16 @@ def initial():
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     p = p * h.keep - h.eta * g
-    return p, State(select(h.mu == 1.0, p, s.ax + h.mu * (p - s.ax)))
+    return p, State(select(h.mu == 1.0, p, s.ax + h.mu * difference(p, s.ax)))
 
 
 def reference(p, g, s, step, *, running, lr, lambd, alpha, t0, weight_decay):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     eta = in_float32(lr) if step == 1 else running.eta
     p = p * (1.0 - lambd * eta) - eta * g
-    return p, State(p if running.mu == 1.0 else s.ax + running.mu * (p - s.ax))
+    return p, State(p if running.mu == 1.0 else s.ax + running.mu * difference_of(p, s.ax))
 
 
 ASGD = Rule(

@@ -18,7 +18,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import maximum, select
+from ..lang.scalar_math import decayed, decayed_by, difference, difference_of, maximum, select
 
 State = namedtuple("State", ["scale", "subgradients", "reward", "cumulative_gradients", "x0"])
 Scalars = namedtuple("Scalars", ["lr", "alpha", "weight_decay"])
@@ -33,10 +33,10 @@ def initial(*, eps):
 
 
 def update(p, g, s, h):
-    c = h.lr * (g + h.weight_decay * p)
+    c = h.lr * decayed(g, h.weight_decay, p)
     scale = maximum(s.scale, abs(c))
     sums = s.subgradients + abs(c)
-    reward = s.reward - c * (p - s.x0)
+    reward = s.reward - c * difference(p, s.x0)
     reward = select(reward < 0.0, 0.0, reward)
     theta = s.cumulative_gradients - c
     below = scale * maximum(sums + scale, h.alpha * scale)
@@ -45,10 +45,10 @@ def update(p, g, s, h):
 
 
 def reference(p, g, s, step, *, lr, alpha, weight_decay):
-    c = lr * (g + weight_decay * p)
+    c = lr * decayed_by(g, weight_decay, p)
     scale = np.maximum(s.scale, np.abs(c))
     sums = s.subgradients + np.abs(c)
-    reward = s.reward - c * (p - s.x0)
+    reward = s.reward - c * difference_of(p, s.x0)
     reward = np.where(reward < 0.0, 0.0, reward).astype(p.dtype)
     theta = s.cumulative_gradients - c
     below = scale * np.maximum(sums + scale, alpha * scale)

@@ -23,6 +23,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum"])
 Scalars = namedtuple(
@@ -69,7 +70,7 @@ def scalars(step, running, *, lr, betas, eps, weight_decay, decouple, use_bias_c
 
 
 def measure(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     return Sums(g * (s.grad_sum / (math.sqrt(s.exp_avg_sq) + h.eps)), abs(h.root * s.grad_sum + h.add3 * g))
 
 
@@ -86,7 +87,7 @@ def finish(h, sums, step, running):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.add1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     total = h.root * s.grad_sum + h.add3 * g
@@ -97,7 +98,7 @@ def _before(g, p, step, running, lr, betas, weight_decay, decouple, use_bias_cor
     """What both passes start from: root, dlr, the decayed gradient."""
     beta1, beta2 = betas
     correction = math.sqrt(1.0 - beta2**step) / (1.0 - beta1**step) if use_bias_correction else 1.0
-    return math.sqrt(beta2), (running.d or d0) * lr * correction, g + (0.0 if decouple else weight_decay) * p
+    return math.sqrt(beta2), (running.d or d0) * lr * correction, decayed_by(g, 0.0 if decouple else weight_decay, p)
 
 
 def reference_measure(p, g, s, step, *, running, lr, betas, eps, weight_decay, decouple, use_bias_correction, d0, **_):

@@ -21,6 +21,7 @@ import math
 from collections import namedtuple
 
 from ..lang.rule import NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import INFINITE, decayed, decayed_by, difference, difference_of
 
 State = namedtuple("State", ["x0"])
 Scalars = namedtuple("Scalars", ["lr", "weight_decay", "eps", "first", "relative", "init_eta"])
@@ -49,14 +50,14 @@ def scalars_dowg(step, *, lr, init_estim_sq_dist, eps, weight_decay):
 
 def measure(p, g, s, h):
     # Before the first step there is no way behind, and the norm of the weights takes the place of its length.
-    g = g + h.weight_decay * p
-    away = p if h.relative > 0.0 else p - s.x0
+    g = decayed(g, h.weight_decay, p)
+    away = p if h.relative > 0.0 else difference(p, s.x0)
     return Sums(g * g, away * away)
 
 
 def finish(h, sums, step, running):
     begun, r, gradients = running
-    distance = math.sqrt(sums.distance)
+    distance = 0.0 if sums.distance == INFINITE else math.sqrt(sums.distance)  # infinite: of weights that are a mask
     if not begun:
         r = h.first + h.relative * (1.0 + distance)
     if h.relative > 0.0:
@@ -77,30 +78,31 @@ def finish_dowg(h, sums, step, running):
 
 
 def update(p, g, s, h):
-    return p - h.lr * (g + h.weight_decay * p), State(s.x0)
+    return p - h.lr * decayed(g, h.weight_decay, p), State(s.x0)
 
 
 def reference_measure(p, g, s, step, *, weight_decay, reps_rel, init_eta, init_dist, **_):
     # Before the first step there is no way behind, and the norm of the weights takes the place of its length.
-    g = g + weight_decay * p
-    away = p if step == 1 and reps_rel > 0.0 and init_eta == init_dist == 0.0 else p - s.x0
+    g = decayed_by(g, weight_decay, p)
+    first = step == 1 and reps_rel > 0.0 and init_eta == init_dist == 0.0
+    away = p if first else difference_of(p, s.x0)
     return Sums(g * g, away * away)
 
 
 def reference(p, g, s, step, *, running, sums, lr, reps_rel, init_eta, init_dist, eps, weight_decay):
     relative = reps_rel if step == 1 and init_eta == init_dist == 0.0 else 0.0
-    distance = math.sqrt(sums.distance)
+    distance = 0.0 if sums.distance == INFINITE else math.sqrt(sums.distance)
     r = running.max_dist if running.begun else init_dist + relative * (1.0 + distance)
     r = max(r, 0.0 if relative > 0.0 else distance)
     below = math.sqrt(running.gradients + sums.gradients + eps)
     rate = lr * r / below if below != 0.0 else 0.0
     if init_eta > 0.0 and not running.begun:
         rate = init_eta
-    return p - rate * (g + weight_decay * p), s
+    return p - rate * decayed_by(g, weight_decay, p), s
 
 
 def reference_measure_dowg(p, g, s, step, *, weight_decay, **_):
-    g, away = g + weight_decay * p, p - s.x0
+    g, away = decayed_by(g, weight_decay, p), difference_of(p, s.x0)
     return Sums(g * g, away * away)
 
 
@@ -108,7 +110,7 @@ def reference_dowg(p, g, s, step, *, running, sums, lr, init_estim_sq_dist, eps,
     r2 = max(running.max_sq_dist, init_estim_sq_dist if init_estim_sq_dist > 0.0 else eps, sums.distance)
     below = math.sqrt(running.gradients + r2 * sums.gradients) + eps
     rate = lr * r2 / below if below != 0.0 else 0.0
-    return p - rate * (g + weight_decay * p), s
+    return p - rate * decayed_by(g, weight_decay, p), s
 
 
 DOG = Rule(

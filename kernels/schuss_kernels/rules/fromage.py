@@ -15,6 +15,7 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
+from ..lang.scalar_math import INFINITE
 
 State = namedtuple("State", [])
 Scalars = namedtuple("Scalars", ["lr", "keep", "min_norm"])
@@ -32,9 +33,9 @@ def measure(p, g, s, h):
 
 
 def ratio(sums, min_norm):
-    """The norm of the weights over that of the gradient; 1 where one of them is zero."""
+    """The norm of the weights over that of the gradient; 1 where one of them is zero, or the first infinite."""
     weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
-    return weights / gradient if weights > 0.0 and gradient > 0.0 else 1.0
+    return weights / gradient if 0.0 < weights < INFINITE and gradient > 0.0 else 1.0
 
 
 def finish(h, sums, step):
@@ -51,7 +52,7 @@ def reference_measure(p, g, s, step, *, lr, min_norm):
 
 def reference(p, g, s, step, *, sums, lr, min_norm):
     weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
-    ratio = weights / gradient if weights > 0.0 and gradient > 0.0 else 1.0
+    ratio = weights / gradient if 0.0 < weights < INFINITE and gradient > 0.0 else 1.0
     keep = 1.0 / math.sqrt(1.0 + lr * lr)
     return p * keep - (lr * keep * ratio) * g, State()
 

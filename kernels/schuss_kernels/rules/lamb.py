@@ -22,6 +22,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import INFINITE, decayed, decayed_by
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -67,7 +68,7 @@ def scalars_keras(step, *, lr, betas, eps, weight_decay, clip, always_adapt):
 
 def direction(p, m, v, h):
     """The step of Adam with the decay, before it is scaled."""
-    return m * h.correction1 / (math.sqrt(v) * h.correction2 + h.eps) + h.weight_decay * p
+    return decayed(m * h.correction1 / (math.sqrt(v) * h.correction2 + h.eps), h.weight_decay, p)
 
 
 def measure(p, g, s, h):
@@ -79,8 +80,8 @@ def measure(p, g, s, h):
 
 
 def trust(sums, least, most):
-    """The ratio of the norms within its limits; 1 where one of the norms is zero."""
-    if not (sums.weights > 0.0 and sums.moves > 0.0):
+    """The ratio of the norms within its limits; 1 where one of the norms is zero, or that of the weights infinite."""
+    if not (0.0 < sums.weights < INFINITE and sums.moves > 0.0):
         return 1.0
     return max(least, min(most, math.sqrt(sums.weights) / math.sqrt(sums.moves)))
 
@@ -102,7 +103,7 @@ def _move(p, g, s, step, betas, eps, weight_decay):
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps
-    return m * (1.0 / (1.0 - beta1**step)) / denominator + weight_decay * p, State(m, v)
+    return decayed_by(m * (1.0 / (1.0 - beta1**step)) / denominator, weight_decay, p), State(m, v)
 
 
 def reference_measure(p, g, s, step, *, betas, eps, weight_decay, **_):
@@ -117,9 +118,9 @@ def reference_measure_keras(p, g, s, step, *, lr, betas, eps, weight_decay, **_)
 
 
 def _trust(sums, weight_decay, clip, always_adapt):
-    """The ratio of the norms within its limits; 1 where one of the norms is zero."""
+    """The ratio of the norms within its limits; 1 where one of the norms is zero, or that of the weights infinite."""
     weights, move = math.sqrt(sums.weights), math.sqrt(sums.moves)
-    if not (weights > 0.0 and move > 0.0) or (weight_decay == 0.0 and not always_adapt):
+    if not (0.0 < weights < math.inf and move > 0.0) or (weight_decay == 0.0 and not always_adapt):
         return 1.0
     return min(1.0 if clip else math.inf, weights / move)
 

@@ -20,6 +20,7 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
+from ..lang.scalar_math import INFINITE, decayed, decayed_by
 
 State = namedtuple("State", ["velocity"])
 Scalars = namedtuple("Scalars", ["lr", "momentum", "weight_decay", "trust_coefficient", "most", "eps"])
@@ -39,13 +40,13 @@ def measure(p, g, s, h):
 
 
 def measure_decayed(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     return DecayedSums(p * p, g * g)
 
 
 def rate(weights, move, h):
     """The learning rate of a tensor, from the norm of its weights and of what moves it."""
-    if not (weights > 0.0 and move > 0.0):
+    if not (0.0 < weights < INFINITE and move > 0.0):
         return h.lr
     return min(h.trust_coefficient * weights / (move + h.eps), h.most)
 
@@ -60,12 +61,12 @@ def finish_decayed(h, sums, step):
 
 
 def update(p, g, s, h):
-    v = h.momentum * s.velocity + h.lr * (g + h.weight_decay * p)
+    v = h.momentum * s.velocity + h.lr * decayed(g, h.weight_decay, p)
     return p - v, State(v)
 
 
 def update_nesterov(p, g, s, h):
-    d = h.lr * (g + h.weight_decay * p)
+    d = h.lr * decayed(g, h.weight_decay, p)
     v = h.momentum * s.velocity + d
     return p - (h.momentum * v + d), State(v)
 
@@ -75,7 +76,7 @@ def reference_measure(p, g, s, step, **_):
 
 
 def reference_measure_decayed(p, g, s, step, *, weight_decay, **_):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     return DecayedSums(p * p, g * g)
 
 
@@ -87,7 +88,7 @@ def _rate(sums, lr, weight_decay, trust_coefficient, eps, clip):
         move = gradient + weight_decay * weights if gradient > 0.0 else 0.0
     else:
         move = math.sqrt(sums.decayed)
-    if not (weights > 0.0 and move > 0.0):
+    if not (0.0 < weights < INFINITE and move > 0.0):
         return lr
     if clip:
         return min(trust_coefficient * weights / (move + eps), lr)
@@ -96,12 +97,12 @@ def _rate(sums, lr, weight_decay, trust_coefficient, eps, clip):
 
 def reference(p, g, s, step, *, sums, lr, momentum, weight_decay, trust_coefficient, eps, clip):
     rate = _rate(sums, lr, weight_decay, trust_coefficient, eps, clip)
-    v = momentum * s.velocity + rate * (g + weight_decay * p)
+    v = momentum * s.velocity + rate * decayed_by(g, weight_decay, p)
     return p - v, State(v)
 
 
 def reference_nesterov(p, g, s, step, *, sums, lr, momentum, weight_decay, trust_coefficient, eps, clip):
-    d = _rate(sums, lr, weight_decay, trust_coefficient, eps, clip) * (g + weight_decay * p)
+    d = _rate(sums, lr, weight_decay, trust_coefficient, eps, clip) * decayed_by(g, weight_decay, p)
     v = momentum * s.velocity + d
     return p - (momentum * v + d), State(v)
 

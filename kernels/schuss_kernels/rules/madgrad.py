@@ -22,7 +22,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
-from ..lang.scalar_math import cube_root, on_arrays, select
+from ..lang.scalar_math import cube_root, decayed, decayed_by, on_arrays, select
 
 State = namedtuple("State", ["grad_sum_sq", "grad_sum", "x0"])
 Scalars = namedtuple("Scalars", ["step_size", "momentum", "one_minus_momentum", "eps", "weight_decay"])
@@ -38,22 +38,22 @@ def scalars(step, *, lr, momentum, eps, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = s.grad_sum_sq + h.step_size * (g * g)
     total = s.grad_sum + h.step_size * g
     below = cube_root(v) + h.eps
     z = s.x0 - select(below == 0.0, 0.0, total / below)
-    return h.momentum * p + h.one_minus_momentum * z, State(v, total, s.x0)
+    return select(z == p, p, h.momentum * p + h.one_minus_momentum * z), State(v, total, s.x0)
 
 
 def reference(p, g, s, step, *, lr, momentum, eps, weight_decay):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     weight = (lr + eps if lr != 0.0 else 0.0) * math.sqrt(step)
     v = s.grad_sum_sq + weight * (g * g)
     total = s.grad_sum + weight * g
     below = on_arrays(cube_root, p.dtype.type)(v) + eps
     z = s.x0 - np.where(below == 0.0, 0.0, total / below).astype(p.dtype)
-    return momentum * p + (1.0 - momentum) * z, State(v, total, s.x0)
+    return np.where(z == p, p, momentum * p + (1.0 - momentum) * z), State(v, total, s.x0)
 
 
 MADGRAD = Rule(

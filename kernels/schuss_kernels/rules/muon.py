@@ -135,7 +135,6 @@ def reference_adam_keras(p, g, s, step, *, lr, betas, adam_eps, adam_weight_deca
 def reference_nadam(p, g, s, step, *, lr, betas, adam_eps, adam_weight_decay, adam_lr_ratio):
     beta1, beta2 = betas
     lr = lr * adam_lr_ratio
-    g = g + 0.0 * p  # NAdam's update adds a decay here
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     n = lr * beta1 / (1.0 - beta1 ** (step + 1)) * m + lr * (1.0 - beta1) / (1.0 - beta1**step) * g

@@ -29,6 +29,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Running = namedtuple("Running", ["mu_product"], defaults=[1.0])
@@ -110,7 +111,7 @@ def scalars_paper(step, running, *, lr, betas, eps, weight_decay, momentum_decay
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     ahead = h.of_mean * m + h.of_gradient * g
@@ -119,7 +120,7 @@ def update(p, g, s, h):
 
 def _reference(p, g, s, of, lr, beta2, eps, weight_decay, decoupled):
     """A step with the momenta ``of`` a convention."""
-    g = g + (0.0 if decoupled else weight_decay) * p
+    g = decayed_by(g, 0.0 if decoupled else weight_decay, p)
     p = p * (1.0 - lr * weight_decay if decoupled else 1.0)
     m = of.beta1 * s.exp_avg + (1.0 - of.beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)

@@ -20,6 +20,7 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["exp_avg"])
 Scalars = namedtuple("Scalars", ["lr", "beta1", "beta2", "eps", "weight_decay", "scale", "share"])
@@ -54,7 +55,7 @@ def finish(h, sums, step, running):
 
 
 def update(p, g, s, h):
-    m = h.beta1 * s.exp_avg + h.share * (g * h.scale + h.weight_decay * p)
+    m = h.beta1 * s.exp_avg + h.share * decayed(g * h.scale, h.weight_decay, p)
     return p - h.lr * m, State(m)
 
 
@@ -75,7 +76,7 @@ def _reference(p, g, s, step, running, sums, lr, betas, eps, weight_decay, grad_
     beta1, beta2 = betas
     v = sums.squares if step == 1 else beta2 * running.exp_avg_sq + (1.0 - beta2) * sums.squares
     norm = math.sqrt(v) + eps
-    d = g * (1.0 / norm if norm != 0.0 else 0.0) + weight_decay * p
+    d = decayed_by(g * (1.0 / norm if norm != 0.0 else 0.0), weight_decay, p)
     m = beta1 * s.exp_avg + (1.0 - beta1 if grad_averaging else 1.0) * d
     return p - lr * m, State(m)
 

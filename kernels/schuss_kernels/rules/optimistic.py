@@ -23,6 +23,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by, product, product_of
 
 State = namedtuple("State", ["previous_gradient"])
 Scalars = namedtuple("Scalars", ["now", "before", "weight_decay"])
@@ -65,34 +66,32 @@ def scalars_adam(step, *, lr, alpha, beta, betas, eps, eps_root, weight_decay, n
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     return p - (h.now * g - h.before * s.previous_gradient), State(g)
 
 
 def update_adam(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    r = (h.by_mean * m + h.by_gradient * g) / (math.sqrt(v * h.correction2 + h.eps_root) + h.eps)
+    r = (h.by_mean * m + product(h.by_gradient, g)) / (math.sqrt(v * h.correction2 + h.eps_root) + h.eps)
     return p - (h.now * r - h.before * s.previous_update), AdamState(m, v, r)
 
 
 def reference(p, g, s, step, *, lr, alpha, beta, weight_decay):
     now, before = shares(step, lr, alpha, beta)
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     return p - (now * g - before * s.previous_gradient), State(g)
 
 
 def reference_adam(p, g, s, step, *, lr, alpha, beta, betas, eps, eps_root, weight_decay, nesterov):
     beta1, beta2 = betas
     now, before = shares(step, lr, alpha, beta)
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    if nesterov:
-        above = beta1 / (1.0 - beta1 ** (step + 1)) * m + (1.0 - beta1) / (1.0 - beta1**step) * g
-    else:
-        above = 1.0 / (1.0 - beta1**step) * m + 0.0 * g
+    by_mean = beta1 / (1.0 - beta1 ** (step + 1)) if nesterov else 1.0 / (1.0 - beta1**step)
+    above = by_mean * m + product_of((1.0 - beta1) / (1.0 - beta1**step) if nesterov else 0.0, g)
     r = above / (np.sqrt(v * (1.0 / (1.0 - beta2**step)) + eps_root) + eps)
     return p - (now * r - before * s.previous_update), AdamState(m, v, r)
 

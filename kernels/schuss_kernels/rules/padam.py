@@ -22,7 +22,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import POWER, maximum, power, power_of, power_table, select
+from ..lang.scalar_math import POWER, decayed, decayed_by, maximum, power, power_of, power_table, select
 
 _FIELDS = ["step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "weight_decay"]
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
@@ -49,7 +49,7 @@ def scalars_power(step, *, lr, betas, eps, weight_decay, partial):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     w = maximum(s.max_exp_avg_sq, v)
@@ -60,7 +60,7 @@ def update(p, g, s, h):
 
 
 def update_power(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     w = maximum(s.max_exp_avg_sq, v)
@@ -70,7 +70,7 @@ def update_power(p, g, s, h):
 def _reference(p, g, s, step, lr, betas, eps, weight_decay, raised):
     """Both rules; ``raised`` takes the power of the root."""
     beta1, beta2 = betas
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     w = np.maximum(s.max_exp_avg_sq, v)

@@ -23,6 +23,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import decayed, decayed_by, difference, difference_of
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq", "grad_sum", "p0"])
 Scalars = namedtuple(
@@ -92,8 +93,8 @@ def scalars(
 
 
 def measure(p, g, s, h):
-    g = g + h.weight_decay * p
-    return Sums(g * (s.p0 - p), abs(h.beta3 * s.grad_sum + h.add3 * g))
+    g = decayed(g, h.weight_decay, p)
+    return Sums(g * difference(s.p0, p), abs(h.beta3 * s.grad_sum + h.add3 * g))
 
 
 def finish(h, sums, step, running):
@@ -110,7 +111,7 @@ def finish(h, sums, step, running):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.add1 * g
     v = h.beta2 * s.exp_avg_sq + h.add2 * (g * g)
     total = h.beta3 * s.grad_sum + h.add3 * g
@@ -144,9 +145,9 @@ def reference_measure(
 ):
     d = running.d or d0
     dlr = _rate(step, d, lr, betas, use_bias_correction)
-    g = g + (0.0 if decouple else weight_decay) * p
+    g = decayed_by(g, 0.0 if decouple else weight_decay, p)
     total = (beta3 or math.sqrt(betas[1])) * s.grad_sum + d / d0 * (d if safeguard_warmup else dlr) * g
-    return Sums(g * (s.p0 - p), np.abs(total))
+    return Sums(g * difference_of(s.p0, p), np.abs(total))
 
 
 def reference(
@@ -173,7 +174,7 @@ def reference(
     beta3 = beta3 or math.sqrt(beta2)
     d = running.d or d0
     dlr = _rate(step, d, lr, betas, use_bias_correction)
-    g = g + (0.0 if decouple else weight_decay) * p
+    g = decayed_by(g, 0.0 if decouple else weight_decay, p)
     m = beta1 * s.exp_avg + d * (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + d * d * (1.0 - beta2) * (g * g)
     total = beta3 * s.grad_sum + d / d0 * (d if safeguard_warmup else dlr) * g

@@ -20,6 +20,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by, product, product_of
 
 State = namedtuple("State", ["momentum_buffer"])
 Scalars = namedtuple("Scalars", ["by_mean", "by_gradient", "momentum", "one_minus_momentum", "weight_decay", "keep"])
@@ -59,38 +60,38 @@ def scalars_adam(step, running, *, lr, betas, nus, eps, weight_decay, decoupled_
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     b = h.momentum * s.momentum_buffer + h.one_minus_momentum * g
-    return p * h.keep - (h.by_mean * b + h.by_gradient * g), State(b)
+    return p * h.keep - (product(h.by_mean, b) + product(h.by_gradient, g)), State(b)
 
 
 def update_adam(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     square = g * g
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * square
-    above = h.nu1 * m + h.one_minus_nu1 * g
-    below = math.sqrt(h.nu2 * v + h.one_minus_nu2 * square) + h.eps
+    above = product(h.nu1, m) + product(h.one_minus_nu1, g)
+    below = math.sqrt(product(h.nu2, v) + product(h.one_minus_nu2, square)) + h.eps
     return p * h.keep - h.lr * (above / below), AdamState(m, v)
 
 
 def reference(p, g, s, step, *, lr, momentum, nu, weight_decay, decoupled_weight_decay):
-    g = g + (0.0 if decoupled_weight_decay else weight_decay) * p
+    g = decayed_by(g, 0.0 if decoupled_weight_decay else weight_decay, p)
     p = p * (1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
     b = momentum * s.momentum_buffer + (1.0 - momentum) * g
-    return p - (lr * nu * b + lr * (1.0 - nu) * g), State(b)
+    return p - (product_of(lr * nu, b) + product_of(lr * (1.0 - nu), g)), State(b)
 
 
 def reference_adam(p, g, s, step, *, running, lr, betas, nus, eps, weight_decay, decoupled_weight_decay):
     beta1, beta2 = betas
     nu1, nu2 = nus
-    g = g + (0.0 if decoupled_weight_decay else weight_decay) * p
+    g = decayed_by(g, 0.0 if decoupled_weight_decay else weight_decay, p)
     p = p * (1.0 - lr * weight_decay if decoupled_weight_decay else 1.0)
     rest1, rest2 = 1.0 / (1.0 + beta1 * running.beta1_weight), 1.0 / (1.0 + beta2 * running.beta2_weight)
     m = (1.0 - rest1) * s.exp_avg + rest1 * g
     v = (1.0 - rest2) * s.exp_avg_sq + rest2 * (g * g)
-    above = nu1 * m + (1.0 - nu1) * g
-    below = np.sqrt(nu2 * v + (1.0 - nu2) * (g * g)) + eps
+    above = product_of(nu1, m) + product_of(1.0 - nu1, g)
+    below = np.sqrt(product_of(nu2, v) + product_of(1.0 - nu2, g * g)) + eps
     return p - lr * (above / below), AdamState(m, v)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import select
+from ..lang.scalar_math import decayed, decayed_by, select
 
 State = namedtuple("State", ["exp_avg", "exp_avg_sq"])
 Scalars = namedtuple(
@@ -84,7 +84,7 @@ def scalars_paper(step, *, lr, betas, eps, weight_decay, decoupled_weight_decay)
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     m = h.beta1 * s.exp_avg + h.one_minus_beta1 * g
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
     divisor = select(h.rectified > 0.0, math.sqrt(v) * h.correction2 + h.eps, 1.0)
@@ -94,7 +94,7 @@ def update(p, g, s, h):
 def _reference(p, g, s, step, r, corrected, lr, betas, eps, weight_decay, decoupled):
     """All conventions; ``corrected``: whether eps is added to the corrected root."""
     beta1, beta2 = betas
-    g = g + (0.0 if decoupled else weight_decay) * p
+    g = decayed_by(g, 0.0 if decoupled else weight_decay, p)
     p = p * (1.0 - lr * weight_decay if decoupled else 1.0)
     m = beta1 * s.exp_avg + (1.0 - beta1) * g
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)

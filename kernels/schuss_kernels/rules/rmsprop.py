@@ -30,6 +30,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", ["square_avg"])
 MomentumState = namedtuple("MomentumState", ["square_avg", "momentum_buffer"])
@@ -56,20 +57,20 @@ def scalars_keras(step, *, lr, alpha, eps, weight_decay, momentum):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     return p - h.lr * (g / (math.sqrt(v) + h.eps)), State(v)
 
 
 def update_momentum(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     b = h.momentum * s.momentum_buffer + g / (math.sqrt(v) + h.eps)
     return p - h.lr * b, MomentumState(v, b)
 
 
 def update_centered(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     a = h.alpha * s.grad_avg + h.one_minus_alpha * g
     variance = v - a * a
@@ -78,7 +79,7 @@ def update_centered(p, g, s, h):
 
 
 def update_centered_momentum(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     a = h.alpha * s.grad_avg + h.one_minus_alpha * g
     variance = v - a * a
@@ -88,20 +89,20 @@ def update_centered_momentum(p, g, s, h):
 
 
 def update_inside(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     return p * h.keep - h.lr * (g / math.sqrt(v + h.eps)), State(v)
 
 
 def update_inside_momentum(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     b = h.momentum * s.velocity + h.lr * (g / math.sqrt(v + h.eps))
     return p * h.keep - b, VelocityState(v, b)
 
 
 def update_inside_centered(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     a = h.alpha * s.grad_avg + h.one_minus_alpha * g
     variance = v - a * a
@@ -110,7 +111,7 @@ def update_inside_centered(p, g, s, h):
 
 
 def update_inside_centered_momentum(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     v = h.alpha * s.square_avg + h.one_minus_alpha * (g * g)
     a = h.alpha * s.grad_avg + h.one_minus_alpha * g
     variance = v - a * a
@@ -131,7 +132,7 @@ def _averages(g, s, alpha):
 
 def reference(p, g, s, step, *, lr, alpha, eps, weight_decay, momentum):
     """All four forms, told apart by the state they keep."""
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     new, variance = _averages(g, s, alpha)
     d = g / (np.sqrt(variance) + eps)
     if hasattr(s, "momentum_buffer"):
@@ -141,7 +142,7 @@ def reference(p, g, s, step, *, lr, alpha, eps, weight_decay, momentum):
 
 def _inside(p, g, s, lr, alpha, eps, momentum, coupled, decoupled):
     """All four forms with eps and lr inside; ``coupled`` and ``decoupled``: the weight decays."""
-    g = g + coupled * p
+    g = decayed_by(g, coupled, p)
     new, variance = _averages(g, s, alpha)
     d = lr * (g / np.sqrt(variance + eps))
     if hasattr(s, "velocity"):

@@ -8,7 +8,8 @@ eta+ the ``etas`` and s for the step size, which starts at lr::
     g * prev < 0:   s = max(s * eta-, smallest);  p stays             ;  prev = 0
     g * prev = 0:                                 p = p - sign(g) * s ;  prev = g
 
-Only signs of gradients count: they should be of all the data, not of batches. lr matters at the start alone.
+Only signs of gradients count: they should be of all the data, not of batches. lr matters at the start alone, which is
+the first step with a rate above 0: with lr = 0 nothing moves before it.
 
 Conventions. ``torch``: as above, iRprop- (s is kept between its limits in the third case too). ``paper``: where the
 sign has changed, the last step is taken back, ``p = p + sign(prev) * s`` with the s of that step; lr = 0.1. ``optax``:
@@ -25,19 +26,19 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
-from ..lang.scalar_math import sign
+from ..lang.scalar_math import select, sign
 
 State = namedtuple("State", ["prev", "step_size"])
 PendingState = namedtuple("PendingState", ["pending", "step_size"])
-Scalars = namedtuple("Scalars", ["shrink", "grow", "smallest", "largest", "back"])
+Scalars = namedtuple("Scalars", ["lr", "shrink", "grow", "smallest", "largest", "back"])
 
 
 def scalars(step, *, lr, etas, step_sizes):
-    return Scalars(*etas, *step_sizes, 0.0)
+    return Scalars(lr, *etas, *step_sizes, 0.0)
 
 
 def scalars_paper(step, *, lr, etas, step_sizes):
-    return Scalars(*etas, *step_sizes, 1.0)
+    return Scalars(lr, *etas, *step_sizes, 1.0)
 
 
 def initial(*, lr):
@@ -50,18 +51,25 @@ def within(x, smallest, largest):
     return largest if x > largest else x
 
 
+def begun(size, lr):
+    """The step size; the learning rate where there has been none but 0."""
+    return select(size == 0.0, lr, size)
+
+
 def update(p, g, s, h):
     same = g * s.prev
     factor = h.grow if same > 0.0 else (h.shrink if same < 0.0 else 1.0 + same)  # 1, or NaN
-    size = within(s.step_size * factor, h.smallest, h.largest)
+    start = begun(s.step_size, h.lr)
+    size = select(start == 0.0, 0.0, within(start * factor, h.smallest, h.largest))
     move = -h.back * (sign(s.prev) * s.step_size) if same < 0.0 else sign(g) * size
-    return p - move, State(0.0 if same < 0.0 else g, size)
+    return p - move, State(select(start == 0.0, 0.0, select(same < 0.0, 0.0, g)), size)
 
 
 def update_optax(p, g, s, h):
     same = g * s.pending
     factor = h.grow if same > 0.0 else h.shrink
-    size = s.step_size if same == 0.0 else within(s.step_size * factor, h.smallest, h.largest)
+    start = begun(s.step_size, h.lr)
+    size = start if same == 0.0 else within(start * factor, h.smallest, h.largest)
     move = 0.0 if same < 0.0 else s.pending
     return p - move, PendingState(0.0 if same < 0.0 else size * sign(g), size)
 
@@ -72,29 +80,31 @@ def _limited(x, limits):
     return np.where(x > largest, largest, x)
 
 
-def _reference(p, g, s, etas, step_sizes, back):
+def _reference(p, g, s, lr, etas, step_sizes, back):
     """Stays where the sign has changed, or goes ``back`` (1.0)."""
     shrink, grow = etas
     same = g * s.prev
     factor = np.where(same > 0.0, grow, np.where(same < 0.0, shrink, 1.0 + same))
-    size = _limited(s.step_size * factor, step_sizes)
+    start = np.where(s.step_size == 0.0, p.dtype.type(lr), s.step_size)
+    size = np.where(start == 0.0, 0.0, _limited(start * factor, step_sizes))
     move = np.where(same < 0.0, -back * (np.sign(s.prev) * s.step_size), np.sign(g) * size)
-    return p - move, State(np.where(same < 0.0, 0.0, g), size)
+    return p - move, State(np.where((same < 0.0) | (start == 0.0), 0.0, g), size)
 
 
 def reference(p, g, s, step, *, lr, etas, step_sizes):
-    return _reference(p, g, s, etas, step_sizes, 0.0)
+    return _reference(p, g, s, lr, etas, step_sizes, 0.0)
 
 
 def reference_paper(p, g, s, step, *, lr, etas, step_sizes):
-    return _reference(p, g, s, etas, step_sizes, 1.0)
+    return _reference(p, g, s, lr, etas, step_sizes, 1.0)
 
 
 def reference_optax(p, g, s, step, *, lr, etas, step_sizes):
     shrink, grow = etas
     same = g * s.pending
-    size = _limited(s.step_size * np.where(same > 0.0, p.dtype.type(grow), p.dtype.type(shrink)), step_sizes)
-    size = np.where(same == 0.0, s.step_size, size)
+    start = np.where(s.step_size == 0.0, p.dtype.type(lr), s.step_size)
+    size = _limited(start * np.where(same > 0.0, p.dtype.type(grow), p.dtype.type(shrink)), step_sizes)
+    size = np.where(same == 0.0, start, size)
     move = np.where(same < 0.0, 0.0, s.pending)
     return p - move, PendingState(np.where(same < 0.0, 0.0, size * np.sign(g)), size)
 

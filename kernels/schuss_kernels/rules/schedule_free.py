@@ -31,6 +31,7 @@ import numpy as np
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, PARAMETER, Rule
+from ..lang.scalar_math import decayed, decayed_by, difference, difference_of, product
 from . import radam
 
 SgdState = namedtuple("SgdState", ["z"])
@@ -119,32 +120,32 @@ def scalars_radam(step, running, *, lr, betas, eps, weight_decay, r, weight_lr_p
 
 
 def update_sgd(p, g, s, h):
-    u = g + h.weight_decay * p
-    return p + h.mix * (s.z - p) - h.y_lr * u, SgdState(s.z - h.lr * u)
+    u = decayed(g, h.weight_decay, p)
+    return p + h.mix * difference(s.z, p) - h.y_lr * u, SgdState(s.z - h.lr * u)
 
 
 def update(p, g, s, h):
     v = h.beta2 * s.exp_avg_sq + h.one_minus_beta2 * (g * g)
-    u = g / (math.sqrt(v) * h.correction2 + h.eps) + h.weight_decay * p
+    u = decayed(g / (product(h.correction2, math.sqrt(v)) + h.eps), h.weight_decay, p)
     y = p * h.keep
-    return y + h.mix * (s.z - y) - h.y_lr * u, State(s.z - h.lr * u, v)
+    return y + h.mix * difference(s.z, y) - h.y_lr * u, State(s.z - h.lr * u, v)
 
 
 def averaged(y, z, u, lr, beta, c):
     """y and z after a step along u, the new z being the share c of the mean x."""
-    return y + c * (z - y) - lr * (1.0 - beta * (1.0 - c)) * u, z - lr * u
+    return y + c * difference_of(z, y) - lr * (1.0 - beta * (1.0 - c)) * u, z - lr * u
 
 
 def reference_sgd(p, g, s, step, *, running, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
     lr = lr * warmed(step, warmup_steps)
     c, _ = mean(step, running, lr, r, weight_lr_power)
-    y, z = averaged(p, s.z, g + weight_decay * p, lr, momentum, c)
+    y, z = averaged(p, s.z, decayed_by(g, weight_decay, p), lr, momentum, c)
     return y, SgdState(z)
 
 
 def reference_sgd_optax(p, g, s, step, *, running, lr, momentum, weight_decay, warmup_steps, r, weight_lr_power):
     c, _ = mean(step, running, lr * warmed(step, warmup_steps), r, weight_lr_power)
-    y, z = averaged(p, s.z, g + weight_decay * p, lr * warmed(step - 1, warmup_steps), momentum, c)
+    y, z = averaged(p, s.z, decayed_by(g, weight_decay, p), lr * warmed(step - 1, warmup_steps), momentum, c)
     return y, SgdState(z)
 
 
@@ -153,7 +154,7 @@ def _reference(p, g, s, step, lr, c, betas, eps, weight_decay, corrected=True):
     beta1, beta2 = betas
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
     correction = 1.0 / math.sqrt(1.0 - beta2**step) if corrected else 1.0
-    u = g / (np.sqrt(v) * correction + eps) + weight_decay * p
+    u = decayed_by(g / (np.sqrt(v) * correction + eps), weight_decay, p)
     y, z = averaged(p, s.z, u, lr, beta1, c)
     return y, State(z, v)
 
@@ -179,7 +180,7 @@ def reference_keras(p, g, s, step, *, running, lr, betas, eps, weight_decay, war
     beta1, beta2 = betas
     c, _ = mean(step, running, 1.0, r, weight_lr_power)
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    u = g / (np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps) + 0.0 * p  # no decay of z
+    u = g / (np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps)  # no decay of z
     y, z = averaged(p * (1.0 - lr * weight_decay), s.z, u, lr * warmed(step, warmup_steps), beta1, c)
     return y, State(z, v)
 
@@ -192,8 +193,7 @@ def reference_radam(p, g, s, step, *, running, lr, betas, eps, weight_decay, r, 
     if rectified > 0.0:
         return _reference(p, g, s, step, lr, c, betas, eps, weight_decay)
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (g * g)
-    u = g / (0.0 * np.sqrt(v) + 1.0) + weight_decay * p  # divided by 1, and NaN where v is infinite
-    y, z = averaged(p, s.z, u, lr, beta1, c)
+    y, z = averaged(p, s.z, decayed_by(g, weight_decay, p), lr, beta1, c)
     return y, State(z, v)
 
 

@@ -33,6 +33,7 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
+from ..lang.scalar_math import decayed, decayed_by
 
 State = namedtuple("State", [])
 MomentumState = namedtuple("MomentumState", ["momentum_buffer"])
@@ -60,68 +61,68 @@ def velocity_scalars_keras(step, *, lr, momentum, weight_decay):
 
 
 def update(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     return p - h.lr * g, State()
 
 
 def update_momentum(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     b = h.momentum * s.momentum_buffer + h.undampened * g
     return p - h.lr * b, MomentumState(b)
 
 
 def update_nesterov(p, g, s, h):
-    g = g + h.weight_decay * p
+    g = decayed(g, h.weight_decay, p)
     b = h.momentum * s.momentum_buffer + h.undampened * g
     return p - h.lr * (g + h.momentum * b), MomentumState(b)
 
 
 def update_velocity(p, g, s, h):
-    v = h.momentum * s.velocity - h.lr * (g + h.weight_decay * p)
+    v = h.momentum * s.velocity - h.lr * decayed(g, h.weight_decay, p)
     return p * h.keep + v, VelocityState(v)
 
 
 def update_velocity_nesterov(p, g, s, h):
-    d = h.lr * (g + h.weight_decay * p)
+    d = h.lr * decayed(g, h.weight_decay, p)
     v = h.momentum * s.velocity - d
     return p * h.keep + (h.momentum * v - d), VelocityState(v)
 
 
 def reference(p, g, s, step, *, lr, weight_decay):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     return p - lr * g, State()
 
 
 def reference_momentum(p, g, s, step, *, lr, momentum, dampening, weight_decay):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     b = momentum * s.momentum_buffer + (1.0 if step == 1 else 1.0 - dampening) * g
     return p - lr * b, MomentumState(b)
 
 
 def reference_nesterov(p, g, s, step, *, lr, momentum, dampening, weight_decay):
-    g = g + weight_decay * p
+    g = decayed_by(g, weight_decay, p)
     b = momentum * s.momentum_buffer + (1.0 if step == 1 else 1.0 - dampening) * g
     return p - lr * (g + momentum * b), MomentumState(b)
 
 
 def reference_velocity(p, g, s, step, *, lr, momentum, weight_decay):
-    v = momentum * s.velocity - lr * (g + weight_decay * p)
+    v = momentum * s.velocity - lr * decayed_by(g, weight_decay, p)
     return p + v, VelocityState(v)
 
 
 def reference_velocity_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
-    d = lr * (g + weight_decay * p)
+    d = lr * decayed_by(g, weight_decay, p)
     v = momentum * s.velocity - d
     return p + (momentum * v - d), VelocityState(v)
 
 
 def reference_keras(p, g, s, step, *, lr, momentum, weight_decay):
-    v = momentum * s.velocity - lr * (g + 0.0 * p)  # 0 * p is NaN where p is infinite, as in the kernel
+    v = momentum * s.velocity - lr * g
     return p * (1.0 - lr * weight_decay) + v, VelocityState(v)
 
 
 def reference_keras_nesterov(p, g, s, step, *, lr, momentum, weight_decay):
-    d = lr * (g + 0.0 * p)
+    d = lr * g
     v = momentum * s.velocity - d
     return p * (1.0 - lr * weight_decay) + (momentum * v - d), VelocityState(v)
 

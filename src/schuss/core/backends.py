@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from schuss_kernels.engine import registry
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.storage.memory import Memory
+
+from .validate import whole
 
 BACKENDS = ("auto", *registry.BACKENDS)
 
@@ -30,10 +32,10 @@ def checked_threads(threads: Any) -> int | None:
     """
     if threads is None:
         return None
-    whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
-    if not (whole and threads >= 1):
-        raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
-    return int(threads)
+    with contextlib.suppress(TypeError, ValueError):
+        if (number := whole(threads)) >= 1:
+            return number
+    raise ValueError(f"threads: expected a whole number of at least 1, or None; got {threads!r}")
 
 
 def choose(backend: str, names: Sequence[str], parameters: Sequence[Memory], rules: Sequence[Rule]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
@@ -13,7 +12,7 @@ from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Interval, Rule
 
 from . import conventions
-from .validate import did_you_mean
+from .validate import did_you_mean, flag, number, shown
 
 Select = Callable[..., Rule]
 """Chooses a rule by a group's options, which are its keyword arguments."""
@@ -135,7 +134,7 @@ class ParamGroup(dict[str, Any]):
         try:
             return _number(value, self.rule.interval("lr"))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._where}: lr({step}) returned {value!r}: {error}") from None
+            raise type(error)(f"{self._where}: lr({step}) returned {shown(value)}: {error}") from None
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
@@ -155,9 +154,7 @@ def check(name: str, value: Any, default: Any, interval: Interval, where: str) -
         return value
     try:
         if isinstance(default, (bool, np.bool_)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise TypeError("expected True or False")
-            return bool(value)
+            return flag(value)
         if (
             isinstance(value, (tuple, list))
             and name != "lr"
@@ -170,19 +167,14 @@ def check(name: str, value: Any, default: Any, interval: Interval, where: str) -
             raise TypeError(f"expected a tuple of {len(default)} numbers")
         return _number(value, interval)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{where}: {name}: {error}; got {value!r}") from None
+        raise type(error)(f"{where}: {name}: {error}; got {shown(value)}") from None
 
 
 def _number(value: Any, interval: Interval) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError("expected a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if number not in interval:
+    found = number(value)
+    if found not in interval:
         raise ValueError(f"expected {interval}")
-    return number
+    return found
 
 
 def unknown_option(name: str, known: Mapping[str, Any], where: str) -> str:

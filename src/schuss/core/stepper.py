@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
-from . import arrays, states
+from . import arrays, grad_norm, states
 from .arena import Arena
 from .fork_lock import refuse_reentry, step_lock
 from .idle_averages import IdleAverages
@@ -86,9 +85,9 @@ class Stepper:
         ]
         make_engine = partial(registry.make_engine, backend, threads=threads, strict=False)
         self._idle_averages = IdleAverages(parameters, storage, self.others, make_engine)
-        self.counts = StepCounts(
-            self.clock, parameters.group_of, [states.compute_dtype(p) for p in parameters.memories]
-        )
+        compute_dtypes = [states.compute_dtype(p) for p in parameters.memories]
+        self._compute_dtypes = list(dict.fromkeys(compute_dtypes))
+        self.counts = StepCounts(self.clock, parameters.group_of, compute_dtypes)
         self.scalars = StepScalars(self.counts)
         self.rebuild_engine()
         self.take_in_edits()
@@ -140,19 +139,17 @@ class Stepper:
         """Make a step that does more than one launch: reads the gradients before, or moves idle averages after it."""
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
-        placed = list(gradients)  # for the length of the step: others may change the caller's list
-        if not engine.try_set_gradients(placed):
-            placed = self._place(placed)
+        given = list(gradients)  # for the length of the step: others may change the caller's list
+        if not engine.try_set_gradients(given):
+            placed = self._place(given)
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
         if options.needs_grad_norm:
-            squares, finite = engine.grad_squares()
-            norm = math.sqrt(squares) * abs(scale)
+            norm, scale, finite = grad_norm.scaled(*engine.grad_squares(), options, lambda: self._read(given))
             if options.skip_nonfinite and not finite:
                 if options.zero_grad:
                     self.parameters.zero_gradients(gradients)
                 return StepInfo(norm, True)
-            scale *= options.clip_coefficient(norm)
         if before_update is not None:
             before_update()
         scalars.prepare(engine, scale, options.clip_value)
@@ -181,9 +178,7 @@ class Stepper:
         """
         parameters, zero_grad = self.parameters, self.options.zero_grad
         self.check_unchanged()
-        if parameters.flat_type is not None:  # they are as the caller gave them
-            gradients = parameters.match(gradients)
-        memories = parameters.check_gradients(gradients, zero_grad)
+        memories = self._memories(gradients, zero_grad)
         active = [number for number, memory in enumerate(memories) if memory is not None]
         placed = [memory for memory in memories if memory is not None]
         if not placed:
@@ -206,8 +201,29 @@ class Stepper:
             if "copy" in others:
                 arrays.check_unchanged(others["copy"], f"copy_to of {name!r}")
 
+    def _memories(self, gradients: list[Any], written: bool = False) -> list[Memory | None]:
+        """Find where gradients lie; errors as of :meth:`.Parameters.check_gradients`."""
+        parameters = self.parameters
+        if parameters.flat_type is not None:  # they are as the caller gave them
+            gradients = parameters.match(gradients)
+        return parameters.check_gradients(gradients, written)
+
+    def _read(self, gradients: list[Any]) -> list[tuple[np.ndarray, np.dtype]]:
+        """Return the gradients that there are in host memory, each with the dtype that it is computed in."""
+        pairs = zip(self._memories(gradients), self.parameters.memories, strict=True)
+        return [(g.to_host().array, states.compute_dtype(p)) for g, p in pairs if g is not None]
+
     def configure(self, options: StepOptions) -> None:
-        """Tell the engine what the next steps do beside the update."""
+        """Tell the engine what the next steps do beside the update.
+
+        Raises
+        ------
+        ValueError
+            For a ``grad_scale`` that the parameters' dtype does not have.
+        """
+        if options.scale != 1.0:
+            for dtype in self._compute_dtypes:
+                options.check_scale(dtype)
         with self._rebuild_on_error():
             self.engine.configure(options.clip_value is not None, options.zero_grad, options.needs_grad_norm)
             self.options = options
@@ -239,7 +255,7 @@ class Stepper:
         parameters, seen = self.parameters, self.edits.count
         pairs = zip(parameters.groups, self.group_rules, strict=False)  # the groups' own rules come first
         if self.seen_edits < 0 or any(group.rule is not rule for group, (_, rule) in pairs):
-            self.rebuild_engine()
+            self.rebuild_engine(restarts=True)
         self.scalars.set_options(
             [parameters.groups[number] for number, _ in self.group_rules],
             [rule for _, rule in self.group_rules],
@@ -248,16 +264,21 @@ class Stepper:
         )
         self.seen_edits = seen
 
-    def rebuild_engine(self) -> None:
-        """Build the engine for the rules that the groups' options choose now; states that there are, stay."""
+    def rebuild_engine(self, restarts: bool = False) -> None:
+        """Build the engine for the rules that the groups' options choose now; states that there are, stay.
+
+        ``restarts``: the next step is the first one of a tensor whose rule has kept nothing so far, as of momentum that
+        is switched on.
+        """
         parameters, storage = self.parameters, self.storage
         options = [group.options_at(self.counts.steps) for group in parameters.groups]
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
-        index_of, tensors, kept = [], [], []
+        index_of, tensors, kept, fresh = [], [], [], []
         for number, parameter in enumerate(parameters.memories):
             group, rule = parameters.group_of[number], parameters.rule_of(number)
             index_of.append(indices.setdefault(GroupRule(group, rule), len(indices)))
             held = dict(self.states[number])
+            fresh.append(bool(rule.State._fields) and held.keys().isdisjoint(rule.State._fields))
             for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
                 if field not in held or held[field].shape != states.state_shape(rule, field, parameter):
                     held[field] = states.new_state(self.arena, storage, parameter, rule, field, value)
@@ -280,6 +301,9 @@ class Stepper:
             self.counts.regroup(
                 index_of, [over[index] == "tensor" for index in index_of], [over[index] == "all" for index in index_of]
             )
+            if restarts and self.counts.steps and any(fresh):
+                histories = [(0, None) if new else old for new, old in zip(fresh, self.counts.histories(), strict=True)]
+                self.counts.restart(self.counts.steps, histories, self.counts.active())
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
             self.states, self.group_rules = kept, group_rules
             self.engine.set_slots(self.counts.slots())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from schuss_kernels.storage.dtypes import BY_NAME, Storage
 
-from .validate import did_you_mean
+from .validate import did_you_mean, number, whole
 
 STATE_8BIT = "8bit"
 STATE_DTYPES = ("float32", "bfloat16", "float16", STATE_8BIT)
@@ -88,9 +87,10 @@ def storage_options(
         _ = state.dtype  # tells where ml_dtypes is missing
     seed = _whole("seed", seed, 1 << 64)
     if ema is not None:
-        if isinstance(ema, (bool, np.bool_)) or not isinstance(ema, (int, float, np.integer, np.floating)):
-            raise TypeError(f"ema: expected a number or None, got {ema!r}")
-        ema = float(ema)
+        try:
+            ema = number(ema)
+        except TypeError as error:
+            raise TypeError(f"ema: {error} or None, got {ema!r}") from None
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"ema: expected at least 0 and below 1, got {ema!r}")
     return StorageOptions(
@@ -105,12 +105,12 @@ def storage_options(
 
 def _whole(name: str, value: Any, end: int) -> int:
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
-    if not 0 <= number < end:
-        raise ValueError(f"{name}: expected a number of at least 0 and below 2**{end.bit_length() - 1}, got {number}")
-    return number
+        found = whole(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}, got {value!r}") from None
+    if not 0 <= found < end:
+        raise ValueError(f"{name}: expected a number of at least 0 and below 2**{end.bit_length() - 1}, got {found}")
+    return found
 
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core.validate import did_you_mean
+from ..core.validate import did_you_mean, whole
 
 STRATEGIES = ("batch", "stochastic", "mini-batch")
+
+BATCH_SIZE = 64
+"""Rows of a mini-batch where the caller does not say how many, and there are so many."""
 
 
 def batches(
     X: Any,
     y: Any = None,
     strategy: str = "mini-batch",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     shuffle: bool = True,
     seed: Any = 0,
     drop_last: bool = False,
@@ -33,7 +35,8 @@ def batches(
         ``"batch"``: everything in one portion. ``"stochastic"``: one row a portion. ``"mini-batch"``: ``batch_size``
         rows a portion, the last one shorter where they do not divide the data.
     batch_size
-        From 1 to the number of rows. The other two strategies do not look at it.
+        From 1 to the number of rows; None for 64, or all rows where there are fewer. The other two strategies do not
+        look at it.
     shuffle
         Go through the rows in a random order; otherwise, from first to last. (A batch is not put in another order.)
     seed
@@ -107,10 +110,12 @@ def _rows(name: str, data: Any) -> Any:
 
 
 def _size(batch_size: Any, count: int) -> int:
+    if batch_size is None:
+        return min(BATCH_SIZE, count)
     try:
-        size = -1 if isinstance(batch_size, (bool, np.bool_)) else operator.index(batch_size)
-    except TypeError:
-        raise TypeError(f"batch_size: expected a whole number, got {batch_size!r}") from None
+        size = whole(batch_size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"batch_size: {error}, got {batch_size!r}") from None
     if not 1 <= size <= count:
         raise ValueError(f"batch_size: expected a whole number from 1 to the {count} rows there are, got {batch_size}")
     return size

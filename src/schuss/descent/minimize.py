@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..core.validate import number, shown, whole
 from ..optim import registry
 from ..optimizer import Optimizer
 from .objective import Objective, point, quiet
@@ -337,20 +337,22 @@ def _refuse(**given: Any) -> None:
 def _tolerance(name: str, value: Any, default: float) -> float:
     if value is None:
         return default
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number of at least 0 or None, got {value!r}")
-    if not 0.0 <= value < math.inf:
-        raise ValueError(f"{name}: expected a finite number of at least 0 or None, got {value!r}")
-    return float(value)
+    try:
+        found = number(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error} of at least 0 or None, got {value!r}") from None
+    if not 0.0 <= found < math.inf:
+        raise ValueError(f"{name}: expected a finite number of at least 0 or None, got {shown(value)}")
+    return found
 
 
 def _steps(maxiter: Any) -> int:
     if maxiter is None:
         return MAXITER
     try:
-        steps = -1 if isinstance(maxiter, (bool, np.bool_)) else operator.index(maxiter)
-    except TypeError:
-        raise TypeError(f"maxiter: expected a whole number of at least 0 or None, got {maxiter!r}") from None
+        steps = whole(maxiter)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"maxiter: {error} of at least 0 or None, got {maxiter!r}") from None
     if steps < 0:
         raise ValueError(f"maxiter: expected a whole number of at least 0 or None, got {maxiter!r}")
     return steps

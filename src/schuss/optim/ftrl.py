@@ -30,7 +30,8 @@ class FTRL(Optimizer):
     params, **common
         See :class:`schuss.Optimizer`.
     lr
-        Learning rate, above 0, or a function of the number of steps made. None: the convention's.
+        Learning rate, at least 0, or a function of the number of steps made. None: the convention's. With 0 (as below
+        1e-30) a step changes neither the parameters nor ``n`` and ``z``.
     l1, l2
         Strengths of the two penalties, at least 0.
     l2_shrinkage

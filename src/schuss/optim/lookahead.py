@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import operator
 from typing import Any
 
-import numpy as np
-
 from ..core.step_options import StepInfo
+from ..core.validate import number, whole
 from ..core.wrapper import Wrapper
 from ..optimizer import Optimizer
 from .schedule_free import ScheduleFree
@@ -67,18 +65,20 @@ class Lookahead(Wrapper):
                 f"Lookahead: {type(optimizer).__name__} has an average of its own, which slow weights would take apart"
             )
         try:
-            steps = operator.index(k)
-        except TypeError:
-            raise TypeError(f"Lookahead: k: expected a whole number, got {k!r}") from None
-        if steps < 1 or isinstance(k, bool):
+            steps = whole(k)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Lookahead: k: {error}, got {k!r}") from None
+        if steps < 1:
             raise ValueError(f"Lookahead: k: expected a whole number of at least 1, got {k!r}")
-        if isinstance(alpha, (bool, np.bool_)) or not isinstance(alpha, (int, float, np.integer, np.floating)):
-            raise TypeError(f"Lookahead: alpha: expected a number, got {alpha!r}")
-        if not 0.0 < alpha <= 1.0:
+        try:
+            share = number(alpha)
+        except TypeError as error:
+            raise TypeError(f"Lookahead: alpha: {error}, got {alpha!r}") from None
+        if not 0.0 < share <= 1.0:
             raise ValueError(f"Lookahead: alpha: expected a number above 0 and at most 1, got {alpha!r}")
-        optimizer._stepper.add_slow_weights(steps, float(alpha))
+        optimizer._stepper.add_slow_weights(steps, share)
         self.optimizer = optimizer
-        self.k, self.alpha = steps, float(alpha)
+        self.k, self.alpha = steps, share
 
     def step(self, *args: Any, **kwargs: Any) -> StepInfo:
         """Make a step of the optimizer; parameters and slow weights sync after every k-th."""

@@ -68,7 +68,7 @@ def train(
     optimizer: Any,
     *,
     strategy: str = "batch",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     epochs: int | None = None,
     seed: Any = 0,
     xtol: float | None = None,
@@ -235,7 +235,7 @@ def _builder(problem: Problem, optimizer: Any, threads: int | None, options: dic
     return build
 
 
-def _portions(problem: Problem, strategy: str, batch_size: int, rng: np.random.Generator) -> Callable[[], Any]:
+def _portions(problem: Problem, strategy: str, batch_size: int | None, rng: np.random.Generator) -> Callable[[], Any]:
     """What makes the data of each epoch's steps."""
     if problem.X is not None:
         X, y = problem.X, problem.y
@@ -247,7 +247,7 @@ def _portions(problem: Problem, strategy: str, batch_size: int, rng: np.random.G
     return lambda: [()]
 
 
-def _first(problem: Problem, strategy: str, batch_size: int) -> Any:
+def _first(problem: Problem, strategy: str, batch_size: int | None) -> Any:
     if problem.X is None:
         return ()
     return next(batches(problem.X, problem.y, strategy, batch_size, shuffle=False))

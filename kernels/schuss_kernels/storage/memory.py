@@ -63,10 +63,15 @@ class Memory:
 
     def extent(self) -> tuple[int, int]:
         """First byte and one past the last, relative to ``address``; (0, 0) where there is no element."""
-        if self.size == 0:
-            return 0, 0
-        reach = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
-        return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + self.dtype.itemsize
+        low, high = 0, self.dtype.itemsize
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            if size == 0:
+                return 0, 0
+            if stride > 0:
+                high += (size - 1) * stride
+            else:
+                low += (size - 1) * stride
+        return low, high
 
     def read(self) -> np.ndarray:
         """Return a copy of the values as a numpy array in C order."""

@@ -57,6 +57,8 @@ class PrangeEngine(_NumbaKernels, HostEngine):
             return False
         moved = np.flatnonzero(addresses != self.gradients)
         if len(moved):
+            if self.zero:  # they must not share memory with one another
+                return False
             if self.gradient_table.overlaps_parameters(addresses[moved], moved):
                 return False
             self.gradients[:] = addresses

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +51,7 @@ ROW_COST = 64
 _SCALE_BYTES = 4
 
 
-@dataclass
+@dataclass(slots=True)
 class TensorEntry:
     """One tensor's values in the chunk table, before it is cut into rows.
 
@@ -57,13 +59,13 @@ class TensorEntry:
     ----------
     kernel, squares, measure
         What stands in the columns KERNEL, SQUARES and MEASURE.
-    scalars, parameter, gradient, states, scales, slow
-        Addresses of the tensor's slot, of the first elements of its arrays, and of the slow weights (0: none).
-        ``states`` has the master weight, the moving average and the copy as well, as far as there are any.
+    scalars, parameter, gradient, arrays
+        Addresses of the tensor's slot, of the first elements of parameter and gradient, and of all that stands in the
+        columns from STATES on.
     size
         Elements of the parameter.
-    parameter_itemsize, gradient_itemsize, state_itemsizes, slow_itemsize
-        Bytes of an element.
+    parameter_itemsize, gradient_itemsize, array_itemsizes
+        Bytes of an element; of an array of scales 0, as it has an entry a quantization block.
     layout
         The strided layout; None where parameter and gradient are dense.
     sums
@@ -78,12 +80,9 @@ class TensorEntry:
     gradient: int
     parameter_itemsize: int
     gradient_itemsize: int
-    states: Sequence[int]
-    state_itemsizes: Sequence[int]
+    arrays: Sequence[int]
+    array_itemsizes: tuple[int, ...]
     layout: np.ndarray | None = None
-    scales: Sequence[int] = ()
-    slow: int = 0
-    slow_itemsize: int = 0
     measure: int = 0
     sums: int = 0
 
@@ -169,7 +168,6 @@ def build(
     assert chunk % REDUCE_BLOCK == 0, chunk
     strided = [tensor.layout for tensor in tensors if tensor.layout is not None]
     layouts = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
-    layout_address = int(layouts.ctypes.data)
     blocks = [-(-tensor.size // REDUCE_BLOCK) for tensor in tensors]
     sums = np.zeros((sum(blocks), 2))
     first_block = np.cumsum([0, *blocks])[:-1].tolist()
@@ -177,51 +175,75 @@ def build(
     first_sum = np.concatenate(([0], np.cumsum(np.array(blocks, np.int64) * sum_counts))).astype(np.int64)
     measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(t.states) + len(t.scales) + (t.slow != 0) for t in tensors), default=0)
+    width = STATES + max((len(tensor.arrays) for tensor in tensors), default=0)
     values = np.zeros((len(tensors), width), dtype=np.int64)  # the row of a tensor's first chunk
-    advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further element adds to it
-    scale_advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further quantization block adds to it
-    for number, (value, step, tensor) in enumerate(zip(values, advance, tensors, strict=True)):
-        end = STATES + len(tensor.states)
-        value[end : end + len(tensor.scales)] = tensor.scales
-        scale_advance[number, end : end + len(tensor.scales)] = _SCALE_BYTES
-        if tensor.slow:
-            last = end + len(tensor.scales)
-            value[last], step[last] = tensor.slow, tensor.slow_itemsize
-        columns = {
-            KERNEL: tensor.kernel,
-            SCALARS: tensor.scalars,
-            COUNT: tensor.size,
-            TENSOR: number,
-            PARAM: tensor.parameter,
-            GRAD: tensor.gradient,
-            SQUARES: tensor.squares,
-            SUMS: sums.ctypes.data + first_block[number] * sums.strides[0],
-            MEASURE: tensor.measure,
-            MEASURED: measured.ctypes.data + int(first_sum[number]) * 8,
-        }
-        value[list(columns)] = list(columns.values())
-        value[STATES:end] = tensor.states
-        step[START] = 1
-        step[STATES:end] = tensor.state_itemsizes
-        if tensor.layout is None:
-            step[PARAM], step[GRAD] = tensor.parameter_itemsize, tensor.gradient_itemsize if tensor.gradient else 0
-        else:
-            value[LAYOUT] = layout_address
-            layout_address += tensor.layout.nbytes
+    advance = np.zeros((len(tensors), STATES), dtype=np.int64)  # what each further element adds to it
+    dense = np.array([tensor.layout is None for tensor in tensors], bool)
+    layout_sizes = [0 if tensor.layout is None else tensor.layout.nbytes for tensor in tensors]
+    columns: dict[int, Any] = {
+        KERNEL: [tensor.kernel for tensor in tensors],
+        SCALARS: [tensor.scalars for tensor in tensors],
+        COUNT: [tensor.size for tensor in tensors],
+        LAYOUT: np.where(dense, 0, int(layouts.ctypes.data) + np.cumsum([0, *layout_sizes])[:-1]),
+        TENSOR: np.arange(len(tensors)),
+        PARAM: [tensor.parameter for tensor in tensors],
+        GRAD: [tensor.gradient for tensor in tensors],
+        SQUARES: [tensor.squares for tensor in tensors],
+        SUMS: sums.ctypes.data + np.array(first_block, np.int64) * sums.strides[0],
+        MEASURE: [tensor.measure for tensor in tensors],
+        MEASURED: measured.ctypes.data + first_sum[:-1] * 8,
+    }
+    for column, numbers in columns.items():
+        values[:, column] = numbers
+    advance[:, START] = 1
+    advance[:, PARAM] = [tensor.parameter_itemsize for tensor in tensors] * dense
+    advance[:, GRAD] = [tensor.gradient_itemsize for tensor in tensors] * (dense & (values[:, GRAD] != 0))
 
     counts = -(-values[:, COUNT] // chunk)
     first_row = np.concatenate(([0], np.cumsum(counts)))
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
-    rows += np.repeat(advance, counts, axis=0) * start[:, None]
-    rows += np.repeat(scale_advance, counts, axis=0) * (start // QUANT_BLOCK)[:, None]
+    rows[:, :STATES] += np.repeat(advance, counts, axis=0) * start[:, None]
     rows[:, SUMS] += start // REDUCE_BLOCK * sums.strides[0]
     rows[:, MEASURED] += start // REDUCE_BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
     elements = int(rows[:, COUNT].sum())
     spans = _each_once(np.concatenate((_cut_spans(rows, span), first_row[list(first_tensors)])))
-    return Plan(rows, spans, first_row, layouts, sums, measured, first_sum, sum_counts, elements)
+    plan = Plan(rows, spans, first_row, layouts, sums, measured, first_sum, sum_counts, elements)
+    arrays, itemsizes = [tensor.arrays for tensor in tensors], [tensor.array_itemsizes for tensor in tensors]
+    write_arrays(plan, range(len(tensors)), arrays, itemsizes)
+    return plan
+
+
+def write_arrays(
+    plan: Plan, numbers: Sequence[int], arrays: Sequence[Sequence[int]], itemsizes: Sequence[tuple[int, ...]]
+) -> None:
+    """Write the columns from STATES on in the rows of some tensors, given by their numbers.
+
+    ``arrays``, ``itemsizes``: as in :class:`TensorEntry`, for every one of these tensors.
+    """
+    width = plan.rows.shape[1] - STATES
+    forms: dict[tuple[int, ...], int] = {}
+    form_of = [forms.setdefault(sizes, len(forms)) for sizes in itemsizes]
+    element_sizes = _padded(list(forms), width, 0)[form_of]
+    scale_sizes = np.where(_padded(list(forms), width, 1)[form_of] == 0, _SCALE_BYTES, 0)
+    counts = np.diff(plan.first_row)
+    chosen = np.zeros(len(counts), bool)
+    chosen[numbers] = True
+    rows, counts = np.flatnonzero(np.repeat(chosen, counts)), counts[numbers]
+    start = plan.rows[rows, START][:, None]
+    found = np.repeat(_padded(arrays, width, 0), counts, axis=0)
+    found += np.repeat(element_sizes, counts, axis=0) * start
+    found += np.repeat(scale_sizes, counts, axis=0) * (start // QUANT_BLOCK)
+    plan.rows[rows, STATES:] = found
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> np.ndarray:
+    """Return rows of numbers as an int64 array (rows, width), with ``filler`` behind them."""
+    found = np.full((len(rows), width), filler, np.int64)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    found[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(rows))
+    return found
 
 
 def _cut_spans(rows: np.ndarray, span: int) -> np.ndarray:

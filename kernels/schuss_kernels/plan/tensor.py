@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,14 @@ OTHERS = ("master", "ema", "copy")
 :attr:`.Spec.streams`."""
 
 
-@dataclass
+class Form(NamedTuple):
+    """What a gradient looks like beside its shape: strides in bytes."""
+
+    dtype: np.dtype
+    strides: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class Tensor:
     """A parameter, the rule that updates it, its states, and what is known of its gradient.
 
@@ -54,6 +61,15 @@ class Tensor:
     master: str = ""
     stochastic: bool = False
     slot: int = 0
+
+    @property
+    def form(self) -> Form:
+        """The form of the last gradient."""
+        return Form(self.gradient_dtype, self.gradient_strides)
+
+    @form.setter
+    def form(self, form: Form) -> None:
+        self.gradient_dtype, self.gradient_strides = form
 
     def spec(self, strided: bool, clip: bool = False, zero: bool = False) -> Spec:
         """Return the spec of the kernel that updates the tensor. The arguments are the spec's attributes."""
@@ -84,7 +100,21 @@ class Tensor:
 
     def stored_arrays(self) -> list[Memory]:
         """Return the states, then the arrays named in :data:`OTHERS` as far as there are any."""
+        if not self.others:
+            return list(self.states)
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
+
+    def columns(self) -> list[Memory]:
+        """Return all arrays that have a column in the chunk table, from STATES on."""
+        slow = [self.others["slow"]] if "slow" in self.others else []
+        return [*self.stored_arrays(), *self.scales(), *slow]
+
+    def column_itemsizes(self) -> tuple[int, ...]:
+        """Return the bytes that each further element of the tensor adds to these columns; 0 for scales."""
+        sizes = [memory.dtype.itemsize for memory in self.columns()]
+        first = len(self.stored_arrays())
+        sizes[first : first + len(self.scales())] = [0] * len(self.scales())
+        return tuple(sizes)
 
     def bytes_moved(self) -> float:
         """Return the bytes that a step reads and writes: in each pass every array that the rule uses, once.
@@ -126,6 +156,12 @@ class ScalarTable:
         for dtype in dtypes:
             for slot in slots:
                 self.arrays[dtype][slot, : len(values)] = values
+
+    def write_rows(self, slots: np.ndarray, values: np.ndarray) -> None:
+        """Store a row of numbers in each of the slots: float64 (slots, numbers). Each number is rounded once."""
+        with np.errstate(over="ignore", under="ignore"):
+            for array in self.arrays.values():
+                array[slots, : values.shape[1]] = values
 
     def offset(self, slot: int, dtype: np.dtype) -> int:
         """Return the bytes from the start of the array of ``dtype`` to the slot."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -9,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
     """An array in host memory. A subclass holds arrays elsewhere (:class:`.cuda.memory.CudaMemory`).
 
@@ -46,10 +48,7 @@ class Memory:
     @property
     def size(self) -> int:
         """Number of elements."""
-        size = 1
-        for extent in self.shape:
-            size *= extent
-        return size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -92,14 +91,21 @@ class Memory:
     def allocate_like(self, dtype: Any, fill: float) -> Memory:
         """Make a dense array of this shape where this one lies, its axes in the same order, every element ``fill``."""
         dtype = np.dtype(dtype)
-        return self.carve_like(np.empty(self.size * dtype.itemsize, np.uint8), dtype, fill)
+        piece = np.empty(self.size * dtype.itemsize, np.uint8)
+        return self.carve_like(piece, 0, int(piece.ctypes.data), dtype, fill)
 
-    def carve_like(self, data: np.ndarray, dtype: np.dtype, fill: float) -> Memory:
-        """Do as :meth:`allocate_like` does, in host bytes that are given."""
-        order = memory_order(self.shape, self.strides)
-        dense = data.view(dtype).reshape([self.shape[axis] for axis in order])
-        dense[...] = fill
-        return Memory.of(dense.transpose(np.argsort(order)) if order else dense)
+    def carve_like(self, piece: np.ndarray, start: int, address: int, dtype: np.dtype, fill: float) -> Memory:
+        """Do as :meth:`allocate_like` does, in the host bytes of ``piece`` from ``start`` on, at ``address``."""
+        strides = _strides_like(self.shape, self.strides, dtype.itemsize)
+        array = np.ndarray(self.shape, dtype, piece, start, strides)
+        array[...] = fill
+        return Memory(array, address, dtype, self.shape, strides)
+
+
+@functools.lru_cache(maxsize=1024)
+def _strides_like(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the strides of a dense array whose axes lie in memory in the order of those with these strides."""
+    return dense_strides(shape, memory_order(shape, strides), itemsize)
 
 
 def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:

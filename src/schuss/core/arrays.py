@@ -108,6 +108,8 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
 
 
 def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
+    if type(array) is np.ndarray:  # most are: nothing else has to be asked
+        return array
     if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):  # numpy.ma is slow to import
         raise TypeError(f"{what}: expected a {expected}, got a masked array, whose mask would be ignored")
     if isinstance(array, np.ndarray):

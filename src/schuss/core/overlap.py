@@ -156,6 +156,13 @@ def _apart(walks: list[_Walk], boxes: Mapping[int, list[tuple[int, int]]], digit
 
 def overlaps_itself(memory: Memory) -> bool:
     """Return whether elements of an array share memory; True also for huge arrays of interleaved axes."""
+    dense = memory.dtype.itemsize
+    for stride, extent in zip(reversed(memory.strides), reversed(memory.shape), strict=True):
+        if extent != 1 and stride != dense:
+            break
+        dense *= extent
+    else:
+        return False
     axes = sorted(
         (abs(stride), extent) for stride, extent in zip(memory.strides, memory.shape, strict=True) if extent > 1
     )

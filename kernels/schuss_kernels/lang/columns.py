@@ -9,7 +9,7 @@ no.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,14 @@ class Column:
         return Column(np.abs(self.values))
 
 
+def _power(one: Any, two: Any) -> np.ndarray:
+    """Return powers as Python computes them, which numpy does not in the last bit."""
+    made = [a**b for a, b in zip(*(array.tolist() for array in np.broadcast_arrays(one, two)), strict=True)]
+    if not all(type(number) is float for number in made):
+        raise Unsuitable
+    return np.array(made)
+
+
 def _operator(name: str, function: Callable[[Any, Any], Any], swapped: bool = False) -> None:
     def operator(self: Column, other: Any) -> Column:
         one: Any = self.values
@@ -70,32 +78,59 @@ def _operator(name: str, function: Callable[[Any, Any], Any], swapped: bool = Fa
     setattr(Column, name, operator)
 
 
-for _name, _function in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide}.items():
+_ARITHMETIC: dict[str, Any] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.true_divide,
+    "pow": _power,
+}
+for _name, _function in _ARITHMETIC.items():
     _operator(f"__{_name}__", _function)
     _operator(f"__r{_name}__", _function, swapped=True)
-for _name, _function in {
+_COMPARISONS: dict[str, Any] = {
     "lt": np.less,
     "le": np.less_equal,
     "gt": np.greater,
     "ge": np.greater_equal,
     "eq": np.equal,
     "ne": np.not_equal,
-}.items():
+}
+for _name, _function in _COMPARISONS.items():
     _operator(f"__{_name}__", _function)
 
 
-def call(function: Callable[..., Iterable[Any]], arguments: Sequence[Sequence[Any] | np.ndarray]) -> np.ndarray:
-    """Call a function of floats, bools, and tuples of these for many groups; it returns some numbers.
+class Same(NamedTuple):
+    """An argument that is the same for all groups."""
 
-    ``arguments``: for every argument one value a group. Return float64 (numbers, groups): what ``function(*values)``
-    gives for every group by itself, bit for bit.
+    value: Any
+
+
+Argument = Same | np.ndarray | Sequence[Any]
+"""An argument of a function: the same for all groups, or one value a group (float64, where all are floats)."""
+
+
+def argument(values: Sequence[Any]) -> Argument:
+    """Return one value a group in the form that is called fastest."""
+    first = values[0]
+    numbers = np.array(values) if isinstance(first, (float, tuple)) else np.zeros(0)
+    if numbers.dtype == np.float64 and len(numbers):
+        same = numbers.tobytes() == numbers[:1].tobytes() * len(numbers)  # -0.0 is not 0.0
+        return Same(first) if same else numbers if type(first) is float else values
+    return Same(first) if all(value is first for value in values) else values
+
+
+def call(function: Callable[..., Iterable[Any]], count: int, arguments: Sequence[Argument]) -> np.ndarray:
+    """Call a function of floats, bools, and tuples of these for ``count`` groups; it returns some numbers.
+
+    Return float64 (numbers, groups): what ``function(*values)`` gives for every group by itself, bit for bit.
 
     Raises
     ------
     Exception
         What the function raises for one of the groups.
     """
-    count, calls = len(arguments[0]), 0
+    calls = 0
     found: np.ndarray | None = None
     todo = [np.arange(count)]
     with np.errstate(all="ignore"):
@@ -104,12 +139,14 @@ def call(function: Callable[..., Iterable[Any]], arguments: Sequence[Sequence[An
             calls += 1
             chosen = arguments if len(groups) == count else [_some(values, groups) for values in arguments]
             try:
-                made = _together(function, chosen) if calls <= MAX_CALLS else _one_by_one(function, chosen)
+                if calls > MAX_CALLS:
+                    raise Unsuitable
+                made = _together(function, len(groups), chosen)
             except Diverging as diverging:
                 todo += [groups[diverging.yes], groups[~diverging.yes]]
                 continue
             except (Unsuitable, TypeError, ArithmeticError, ValueError):
-                made = _one_by_one(function, chosen)
+                made = _one_by_one(function, len(groups), chosen)
             if len(groups) == count:
                 return made
             found = np.zeros((len(made), count)) if found is None else found
@@ -118,34 +155,41 @@ def call(function: Callable[..., Iterable[Any]], arguments: Sequence[Sequence[An
     return found
 
 
-def _together(function: Callable[..., Iterable[Any]], arguments: Sequence[Sequence[Any] | np.ndarray]) -> np.ndarray:
+def _together(function: Callable[..., Iterable[Any]], count: int, arguments: Sequence[Argument]) -> np.ndarray:
     numbers = list(function(*map(_column, arguments)))
-    made = np.empty((len(numbers), len(arguments[0])))
+    made = np.empty((len(numbers), count))
     for row, number in zip(made, numbers, strict=True):
         row[:] = number.values if type(number) is Column else float(number)
     return made
 
 
-def _one_by_one(function: Callable[..., Iterable[Any]], arguments: Sequence[Sequence[Any] | np.ndarray]) -> np.ndarray:
-    plain = [values.tolist() if isinstance(values, np.ndarray) else values for values in arguments]
+def _one_by_one(function: Callable[..., Iterable[Any]], count: int, arguments: Sequence[Argument]) -> np.ndarray:
+    plain = [
+        [values.value] * count
+        if isinstance(values, Same)
+        else values.tolist()
+        if isinstance(values, np.ndarray)
+        else values
+        for values in arguments
+    ]
     return np.array([tuple(function(*values)) for values in zip(*plain, strict=True)], np.float64).T
 
 
-def _some(values: Sequence[Any] | np.ndarray, groups: np.ndarray) -> Sequence[Any] | np.ndarray:
-    return values[groups] if isinstance(values, np.ndarray) else [values[group] for group in groups]
+def _some(values: Argument, groups: np.ndarray) -> Argument:
+    if isinstance(values, (Same, np.ndarray)):
+        return values if isinstance(values, Same) else values[groups]
+    return [values[group] for group in groups]
 
 
-def _column(values: Sequence[Any] | np.ndarray) -> Any:
+def _column(values: Argument) -> Any:
     """Return a plain value where all are the same, a tuple of columns for tuples, else a column."""
+    if isinstance(values, Same):
+        return values.value
+    if isinstance(values, np.ndarray):
+        same = values.tobytes() == values[:1].tobytes() * len(values)
+        return float(values[0]) if same else Column(values)
     first = values[0]
-    if not isinstance(values, np.ndarray):
-        if isinstance(first, tuple):
-            parts = [_column(numbers) for numbers in zip(*values, strict=True)]
-            return tuple(parts) if type(first) is tuple else type(first)(*parts)
-        if all(value is first for value in values):
-            return first
-        if type(first) is not float:
-            raise Unsuitable
-        values = np.array(values, np.float64)
-    same = values.tobytes() == values[:1].tobytes() * len(values)  # -0.0 is not 0.0
-    return float(first) if same else Column(values)
+    if not isinstance(first, tuple):
+        raise Unsuitable
+    parts = [_column(argument(numbers)) for numbers in zip(*values, strict=True)]
+    return tuple(parts) if type(first) is tuple else type(first)(*parts)

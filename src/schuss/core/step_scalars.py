@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,28 +45,33 @@ class Batch:
         Those that share scalars, and all their step groups.
     slots, shared_of
         int64 (step groups): the slot of each, and the number of its scalars in ``shared``.
-    group_rules, signs
-        Of every element of ``shared`` the index of its parameter group and rule; 1.0, or -1.0 where it goes up.
-    options
-        For every option of the rule's ``scalars`` one value for every element of ``shared``.
+    signs, options, functions
+        For every element of ``shared``: 1.0, or -1.0 where it goes up; of every option of the rule's ``scalars`` a
+        value; the number of the function that its learning rate is, -1 where it is a number.
     """
 
-    def __init__(
-        self, rule: Rule, step: int, shared: list[SharedScalars], options: Sequence[Any], signs: Sequence[float]
-    ) -> None:
+    def __init__(self, rule: Rule, step: int, shared: list[SharedScalars]) -> None:
         self.rule, self.step, self.shared = rule, step, shared
         self.groups = [group for one in shared for group in one.groups]
         self.slots = np.array([group.slot for group in self.groups], np.int64)
         self.shared_of = np.repeat(np.arange(len(shared)), [len(one.groups) for one in shared])
-        self.group_rules = np.array([one.group_rule for one in shared], np.int64)
-        self.signs = np.array([signs[one.group_rule] for one in shared])
-        self.options = {
-            name: _as_array([options[one.group_rule][name] for one in shared]) for name in rule.scalar_names
-        }
 
+    def set_options(
+        self, options: Sequence[Mapping[str, Any]], signs: Sequence[float], functions: Mapping[int, int]
+    ) -> None:
+        """Take in the options and signs of all groups and rules, and the functions of those that have one."""
+        own = [one.group_rule for one in self.shared]
+        given = [options[index] for index in own]
+        self.signs = np.array([signs[index] for index in own])
+        self.functions = np.array([functions.get(index, -1) for index in own], np.int64)
+        self.options = {name: columns.argument([group[name] for group in given]) for name in self.rule.scalar_names}
+        self.fixed_rates = np.array([0.0 if index in functions else options[index].get("lr", 0.0) for index in own])
 
-def _as_array(values: list[Any]) -> Any:
-    return np.array(values) if all(type(value) is float for value in values) else values
+    def options_with_rates(self, rates: list[float]) -> dict[str, columns.Argument]:
+        """Return the options; learning rates that are functions have the values that these have now."""
+        if (self.functions < 0).all():
+            return self.options
+        return {**self.options, "lr": np.where(self.functions < 0, self.fixed_rates, np.array(rates)[self.functions])}
 
 
 class StepScalars:
@@ -77,6 +82,7 @@ class StepScalars:
 
     def __init__(self, counts: StepCounts) -> None:
         self._counts = counts
+        self._rules: list[Rule] = []
         self._begun: list[tuple[Any, ...]] = []  # what the update pass goes on from
         self._begun_batches: list[tuple[Any, ...]] = []
         self._shared: list[SharedScalars] = []
@@ -88,11 +94,14 @@ class StepScalars:
         self, groups: Sequence[ParamGroup], rules: Sequence[Rule], storage: StorageOptions, alpha: float
     ) -> None:
         """Take in the options: one parameter group for each of ``rules``. ``alpha``: of Lookahead, 0 without it."""
-        self._rules, self._storage, self._alpha = rules, storage, alpha
-        self._shared_for, self._valid_for = (None, None, None), (None, None)
+        if self._rules != rules:
+            self._shared_for = None, None, None
+        self._rules, self._storage, self._alpha = list(rules), storage, alpha
+        self._valid_for, self._options_changed = (None, None), True
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
+        self._rates: list[float] = []
         self._scheduled: dict[int, int] = {}  # index of a group and rule -> number of its function
         self._functions: dict[Any, tuple[int, ParamGroup]] = {}  # groups with the same function call it once a step
         for index, (group, rule) in enumerate(zip(groups, rules, strict=True)):
@@ -119,15 +128,15 @@ class StepScalars:
             return
         self._valid_for = None, None
         elapsed = counts.clock.item() - counts.since
-        if self._scheduled:
-            if not again:
-                self._rates = [group.learning_rate(counts.made + elapsed) for _, group in self._functions.values()]
-            options = options.copy()
-            for index, function in self._scheduled.items():
-                options[index] = {**options[index], "lr": self._rates[function]}
+        if self._scheduled and not again:
+            self._rates = [group.learning_rate(counts.made + elapsed) for _, group in self._functions.values()]
         made_for = self._shared_for
         if made_for[0] is not counts.groups or made_for[1] is not engine.two_pass_table or made_for[2] is not engine:
             self._share(engine, elapsed)
+        if self._options_changed:
+            for batch in self._batches:
+                batch.set_options(options, self._signs, self._scheduled)
+            self._options_changed = False
         plain = self._plain if plain_step else None
         self._begun.clear()
         self._begun_batches.clear()
@@ -135,6 +144,8 @@ class StepScalars:
             group, running = shared.groups[0], None
             index, step = group.group_rule, group.step + elapsed + 1
             rule, given = self._rules[index], options[index]
+            if index in self._scheduled:
+                given = {**given, "lr": self._rates[self._scheduled[index]]}
             if shared.running:
                 running = group.running_before_step(rule, elapsed)
             riders = self._riders(scale * self._signs[index], clip, step) if plain is None else plain[index]
@@ -152,14 +163,8 @@ class StepScalars:
     def _prepare_batch(self, engine: Engine, batch: Batch, scale: float, clip: float | None, elapsed: int) -> None:
         """Do what :meth:`prepare` does for step groups whose scalars are computed together."""
         rule, step, names = batch.rule, batch.step + elapsed + 1, tuple(batch.options)
-        options = batch.options
-        if self._scheduled and "lr" in options:
-            rates = [
-                self._rates[self._scheduled[index]] if index in self._scheduled else self._options[index]["lr"]
-                for index in batch.group_rules.tolist()
-            ]
-            options = {**options, "lr": np.array(rates)}
-        running: list[Any] = [None] * len(batch.shared)
+        options = batch.options_with_rates(self._rates)
+        running: columns.Argument = columns.Same(None)
         if batch.shared[0].running:
             running = [shared.groups[0].running_before_step(rule, elapsed) for shared in batch.shared]
 
@@ -167,7 +172,7 @@ class StepScalars:
             scalars, after = rule.begin(step, dict(zip(names, values, strict=True)), before)
             return (*scalars, *(after or ()))
 
-        begun = columns.call(begin, [running, *options.values()])
+        begun = columns.call(begin, len(batch.shared), [running, *options.values()])
         count = len(rule.Scalars._fields)
         rows = np.empty((len(batch.shared), RIDERS + count))
         rows[:, :RIDERS] = self._riders(scale, clip, step)
@@ -225,7 +230,8 @@ class StepScalars:
             if max(len(those), ended) < MIN_BATCH:
                 self._shared += those
             else:
-                self._batches.append(Batch(rule, step, those, self._options, self._signs))
+                self._batches.append(Batch(rule, step, those))
+        self._options_changed = True
         self._shared_for = counts.groups, table, engine
 
     def measure(self, engine: Engine) -> None:
@@ -270,7 +276,7 @@ class StepScalars:
             scalars, after = rule.end(before, values[len(begun) :], step)
             return (*scalars, *(after or ()))
 
-        ended = columns.call(end, [*begun, *sums.T])
+        ended = columns.call(end, len(batch.groups), [*begun, *sums.T])
         rows[:, RIDERS:] = ended[:count].T
         assert engine.scalars is not None
         engine.scalars.write_rows(batch.slots, rows)

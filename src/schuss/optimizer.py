@@ -395,12 +395,12 @@ class Optimizer(metaclass=OptimizerType):
                     for group, loaded in zip(groups, options, strict=True):
                         group.update(loaded)
                     state_dict_.check_rules(state_dict, groups)
-                    stepper.rebuild_engine()  # which makes the states that the options ask for
+                    stepper.take_in_edits()  # the rules that the options ask for have other states
                     checkpoint = state_dict_.check_tensors(state_dict, stepper.tensor_states())
                 except BaseException:
                     for group, old in zip(groups, before, strict=True):
                         group.update(old)
-                    stepper.rebuild_engine()
+                    stepper.take_in_edits()
                     raise
                 stepper.restore(progress, checkpoint)
                 if sums or self._sums is not None:

@@ -48,6 +48,7 @@ def test_an_estimate_moves_nothing_else(kept, backend):
     """Parameters, masters, first moments and moving averages keep their bits."""
     dtype, options = KEPT[kept]
     opt = schuss.Sophia(sizes(dtype, 0), lr=0.01, backend=backend, **options)
+    opt.step(sizes(np.float32, 9))  # makes the states
     for step in range(4):
         before = everything(opt)
         opt.update_hessian(sizes(np.float32, 10 + step))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..plan.riders import Floats
-from ..plan.tensor import Origin, Tensor
+from ..plan.tensor import Origin, ScalarTable, Tensor
 from ..plan.two_pass import TwoPassTable
 from ..storage.memory import Memory
 
@@ -26,8 +26,9 @@ class Engine(ABC):
     two_pass_table: TwoPassTable | None = None
     """The table of what runs between measure pass and update pass; None where :meth:`step_two_pass` cannot be used."""
 
-    keeps_scalars = False
-    """Whether the numbers set by :meth:`prepare` stay set for the steps after."""
+    scalars: ScalarTable | None = None
+    """Where :meth:`prepare` stores numbers, which stay set for the steps after; None: it stores where they come from.
+    """
 
     stream: Any = None
     """The CUDA stream of the next step; engines for host memory have none."""
@@ -42,6 +43,10 @@ class Engine(ABC):
     @abstractmethod
     def set_slots(self, slots: Sequence[int | None]) -> None:
         """Set every tensor's slot in the table of scalars; None: the tensor has no gradient in the next steps."""
+
+    def on_states_made(self, numbers: Sequence[int]) -> None:
+        """Take in that these tensors, which had no gradient before, have states in memory now."""
+        return None  # an engine that reads `tensors` in every step finds them there
 
     @abstractmethod
     def prepare(
@@ -101,4 +106,8 @@ class Engine(ABC):
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
         """Set the gradients as :meth:`try_step` does, without a launch. Return whether they were set."""
+        return False
+
+    def try_other_plans(self, gradients: list[Any]) -> bool:
+        """Do as :meth:`try_set_gradients` does with plans that were built for gradients of other dtypes and layouts."""
         return False

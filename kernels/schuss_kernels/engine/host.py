@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,14 +55,15 @@ class HostEngine(PlanEngine):
         wanted = self.threads or min(thread_count.max_threads(), max(1, elements // MIN_PER_THREAD))
         self.workers = 1 if elements < self.serial_below else max(1, min(wanted, spans))
         self.gradient_table = GradientTable(self.tensors, self.plan.first_row, self.strided, self.chunk)
-        self.gradient_table.set_addresses(self.gradients)
+        self.gradient_table.addresses[:] = self.gradients
+        self.gradients = self.gradient_table.addresses  # so that what compiled code writes is seen
         beside = [tensor.others["copy"] for tensor in self.tensors if "copy" in tensor.others]
         self.written = [m for m in (*(tensor.parameter for tensor in self.tensors), *beside) if m.size]
         self.on_ready()
 
+    def try_other_plans(self, gradients: list[Any]) -> bool:
+        return self._try_others(lambda: self.try_set_gradients(gradients))
+
     @abstractmethod
     def on_ready(self) -> None:
         """Do what a backend has to do after plan and gradient table were built."""
-
-    def on_rows_written(self) -> None:
-        self.gradient_table.set_addresses(self.gradients)

@@ -74,6 +74,9 @@ class MixedEngine(Engine):
         self.others.set_slots(self._split(slots)[1])
         self.matrices.set_slots(slots)  # after it: the tensors are the same
 
+    def on_states_made(self, numbers: Sequence[int]) -> None:
+        self.others.on_states_made([number for number in numbers if not self.whole[number]])  # the tensors are the same
+
     def prepare(
         self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:

@@ -1,4 +1,4 @@
-"""The base class of engines with a plan: it builds the plan, and writes scalars and gradients into it.
+"""The base class of engines with a plan: it builds plans, and writes scalars and gradients into them.
 
 A subclass says how a kernel is found, where the tables lie, and how they are launched.
 """
@@ -6,8 +6,9 @@ A subclass says how a kernel is found, where the tables lie, and how they are la
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,21 +16,62 @@ from ..lang.rule import Rule
 from ..plan import chunk_table, two_pass
 from ..plan.reduce import folded, total
 from ..plan.riders import Floats
-from ..plan.spec import GradSquares, Spec
-from ..plan.tensor import Origin, ScalarTable, Tensor, storage_for
+from ..plan.spec import GradSquares, Spec, Stream
+from ..plan.tensor import Form, Origin, ScalarTable, Tensor, storage_for
 from ..storage.memory import Memory
 from .base import Engine
 
+MAX_PLANS = 8
+"""Maximum number of plans that an engine keeps."""
+
+
+class _Kernels(NamedTuple):
+    """What stands in a tensor's rows for its form: kernels, and what its arrays are like.
+
+    ``streams``, ``columns``: the arrays in the columns from STATES on.
+    """
+
+    layout: np.ndarray | None
+    update: int
+    sync: int
+    squares: int
+    measure: int
+    parameter_itemsize: int
+    gradient_itemsize: int
+    streams: tuple[Stream, ...]
+    columns: tuple[chunk_table.Column, ...]
+
+
+def _entry(tensor: Tensor, own: _Kernels, kernel: int, scalars: int, gradient: int) -> chunk_table.TensorEntry:
+    return chunk_table.TensorEntry(
+        kernel,
+        own.squares,
+        scalars,
+        tensor.parameter.size,
+        tensor.parameter.address,
+        gradient,
+        own.parameter_itemsize,
+        own.gradient_itemsize,
+        tensor.addresses(own.streams),
+        own.columns,
+        own.layout,
+        own.measure,
+        0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
+    )
+
 
 class PlanEngine(Engine):
-    """Build a plan over tensors and launch it.
+    """Build plans over tensors and launch them.
+
+    A plan is built for options and for the gradients' forms (:class:`.Form`). The last few are kept, so that a step
+    whose gradients or options have changed costs no building where they have been the same before.
 
     Attributes
     ----------
-    plan
-        The :class:`.chunk_table.Plan`, which is built anew when a gradient's dtype or layout, or a rider, changes.
     scalars
         The :class:`.ScalarTable`.
+    plan
+        The :class:`.chunk_table.Plan` of the next step.
     gradients
         int64 (tensors): the addresses in the GRAD column; 0: the tensor has none, -1: not known yet.
     strided
@@ -44,12 +86,22 @@ class PlanEngine(Engine):
         Whether the plan has the kernels of :meth:`grad_squares`.
     """
 
-    keeps_scalars = True
+    scalars: ScalarTable
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         super().__init__(tensors, clock)
-        self.needs_grad_norm = False
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
+        computes = [storage_for(tensor.parameter.dtype).compute for tensor in self.tensors]
+        self._computed_in = {
+            dtype: np.array([number for number, own in enumerate(computes) if own == dtype], np.int64)
+            for dtype in set(computes)
+        }
+        self._slots = np.zeros(len(self.tensors), np.int64)  # -1: the tensor has no gradient
+        self._form_numbers: dict[Form, int] = {}
+        self._plans: list[dict[str, Any]] = []  # those that are kept, without the present one: the last used first
+        # All other attributes belong to the present plan: one that was forgotten in a list could be another plan's.
+        self._lasting = {*vars(self), "_lasting", "stream"} - {"clip", "zero", "syncs"}
+        self.needs_grad_norm = False
         self.gradients = np.full(len(self.tensors), -1, np.int64)
         self.build_plan()
 
@@ -77,47 +129,33 @@ class PlanEngine(Engine):
     def on_plan_built(self) -> None:
         """Do what a backend has to do after a new plan was built."""
 
-    def on_rows_written(self) -> None:
-        """Do what a backend has to do after gradients were written into the plan's rows."""
-
-    def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
-        before = self.clip, self.zero, self.needs_grad_norm
-        wanted = clip, zero, grad_norm or self.needs_grad_norm  # kernels that are there and not used do no harm
-        if wanted != before:
-            self.clip, self.zero, self.needs_grad_norm = wanted
-            try:
-                self.build_plan()
-            except BaseException:
-                self.clip, self.zero, self.needs_grad_norm = before
-                raise
+    # ---------------------------------------------------------------------------------------------- building a plan
 
     def build_plan(self) -> None:
         """Build the plan for the tensors as they are now. Kernels that are missing are compiled."""
-        entries, kernels = [], []
-        for tensor, gradient in zip(self.tensors, self.gradients.tolist(), strict=True):
-            layout = tensor.strided_layout()
-            spec = tensor.spec(layout is not None, self.clip, self.zero)
-            sync_spec = replace(spec, lookahead=True) if "slow" in tensor.others else spec
-            kernel = sync_kernel = self.kernel(tensor.rule, spec) if tensor.parameter.size else 0
-            if kernel and sync_spec is not spec:
-                sync_kernel = self.kernel(tensor.rule, sync_spec)
-            kernels.append((kernel, sync_kernel))
-            entries.append(
-                chunk_table.TensorEntry(
-                    kernel=kernels[-1][self.syncs],
-                    squares=self._grad_squares_kernel(spec) if tensor.parameter.size else 0,
-                    scalars=self.scalars_address(tensor.slot, spec.compute),
-                    size=tensor.parameter.size,
-                    parameter=tensor.parameter.address,
-                    gradient=gradient,
-                    parameter_itemsize=spec.parameter.itemsize,
-                    gradient_itemsize=spec.gradient.itemsize,
-                    columns=tensor.columns(sync_spec),
-                    measure=self._measure_kernel(tensor, spec),
-                    sums=0 if tensor.rule.Sums is None else len(tensor.rule.Sums._fields),
-                    layout=layout,
-                )
+        found: dict[Any, _Kernels] = {}
+        addresses = self._scalar_addresses()
+        entries, kernels, forms = [], [], []
+        rows = zip(self.tensors, self.gradients.tolist(), addresses.tolist(), strict=True)
+        for tensor, gradient, scalars in rows:
+            parameter, form = tensor.parameter, tensor.form
+            forms.append(self._form_number(form))
+            key = (  # tensors of the same have the same kernels and layout
+                tensor.rule,
+                form,
+                parameter.dtype,
+                parameter.shape,
+                parameter.strides,
+                tuple([memory.dtype for memory in tensor.states]),
+                tuple([(name, memory.dtype) for name, memory in tensor.others.items()]),
+                tensor.master,
+                tensor.stochastic,
             )
+            if key not in found:
+                found[key] = self._kernels_of(tensor)
+            own = found[key]
+            kernels.append(own)
+            entries.append(_entry(tensor, own, own.sync if self.syncs else own.update, scalars, gradient))
         starts = self.portion_starts = self.portions()
         self.chunk, self.span = self.chunk_and_span_sizes(sum(entry.size for entry in entries))
         if len(starts) > 2:
@@ -125,17 +163,30 @@ class PlanEngine(Engine):
         self.plan = chunk_table.build(entries, self.chunk, self.span, starts)
         self.portion_spans = np.searchsorted(self.plan.spans, self.plan.first_row[starts])
         self.strided = [entry.layout is not None for entry in entries]
-        self._kernels = np.array(kernels, np.int64).reshape(-1, 2)
+        self._advance = np.array([0 if entry.layout is not None else entry.gradient_itemsize for entry in entries])
+        self._kernels = kernels
+        self._gradient_forms = np.array(forms, np.int64)
+        self._slots_written = self._slots
         self.on_plan_built()
 
-    def sync_slow_weights(self, on: bool) -> None:
-        if on != self.syncs:
-            self.syncs = on
-            self.plan.rows[:, chunk_table.KERNEL] = np.repeat(self._kernels[:, int(on)], np.diff(self.plan.first_row))
-            self.on_kernels_switched()
-
-    def on_kernels_switched(self) -> None:
-        """Do what a backend has to do after the KERNEL column was written."""
+    def _kernels_of(self, tensor: Tensor) -> _Kernels:
+        """Find the kernels of a tensor."""
+        layout, rule = tensor.strided_layout(), tensor.rule
+        spec = tensor.spec(layout is not None, self.clip, self.zero)
+        row_spec = replace(spec, lookahead=True) if "slow" in tensor.others else spec  # the one of the most arrays
+        update = sync = squares = measure = 0
+        if tensor.parameter.size:
+            update = sync = self.kernel(rule, spec)
+            if update and row_spec is not spec:
+                sync = self.kernel(rule, row_spec)
+            if self.needs_grad_norm:
+                squares = self.grad_squares_kernel(GradSquares(spec.gradient, spec.strided))
+            if rule.measure is not None:
+                measure = self.kernel(rule, spec.measure_spec())
+        streams = row_spec.streams[2:]
+        columns = tuple([chunk_table.Column(s.storage.itemsize, s.elements_per_entry) for s in streams])
+        itemsizes = spec.parameter.itemsize, spec.gradient.itemsize
+        return _Kernels(layout, update, sync, squares, measure, *itemsizes, streams, columns)
 
     def portions(self) -> list[int]:
         """Return the number of the first tensor of each portion, then the number of tensors.
@@ -150,43 +201,125 @@ class PlanEngine(Engine):
         size = chunk_table.chunk_size(elements)
         return size, size
 
-    def set_slots(self, slots: Sequence[int | None]) -> None:
-        for tensor, slot in zip(self.tensors, slots, strict=True):
-            tensor.slot = slot or 0
-        rows = np.diff(self.plan.first_row)
-        addresses = [self.scalars_address(t.slot, storage_for(t.parameter.dtype).compute) for t in self.tensors]
-        self.plan.rows[:, chunk_table.SCALARS] = np.repeat(np.array(addresses, np.int64), rows)
-        self.gradients[:] = [0 if slot is None else -1 for slot in slots]
+    # ----------------------------------------------------------------------------------------------- keeping plans
+
+    def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
+        wanted = clip, zero, grad_norm or self.needs_grad_norm  # kernels that are there and not used do no harm
+        if wanted != _options(vars(self)) and not self._take(lambda plan: _options(plan) == wanted):
+            self._build_another(wanted, {})
+
+    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
+        """Write the gradients' addresses into the plan. Take, or build, another one where their forms are others.
+
+        If that fails, everything stays as it was.
+        """
+        forms = {n: Form(g.dtype, g.strides) for n, g in enumerate(gradients) if g is not None}
+        wanted = self._gradient_forms.copy()
+        wanted[list(forms)] = [self._form_number(form) for form in forms.values()]
+        if not np.array_equal(wanted, self._gradient_forms):
+            options = _options(vars(self))
+            if not self._take(
+                lambda plan: _options(plan) == options and np.array_equal(plan["_gradient_forms"], wanted)
+            ):
+                self._build_another(options, forms)
+        self.gradients[:] = [0 if g is None else g.address for g in gradients]
         self._write_gradients()
+
+    def _try_others(self, fits: Callable[[], bool]) -> bool:
+        """Switch to the plans that were built for the same options, one after the other, until one fits."""
+        options = _options(vars(self))
+        for kept in [plan for plan in self._plans if _options(plan) == options]:
+            self._switch(kept)
+            if fits():
+                return True
+        return False
+
+    def _form_number(self, form: Form) -> int:
+        return self._form_numbers.setdefault(form, len(self._form_numbers))
+
+    def _present(self) -> dict[str, Any]:
+        """Return the attributes of the present plan."""
+        return {name: value for name, value in vars(self).items() if name not in self._lasting}
+
+    def _take(self, fits: Callable[[dict[str, Any]], bool]) -> bool:
+        """Switch to the plan that was used last of those that fit. Return whether there is one."""
+        for plan in self._plans:
+            if fits(plan):
+                self._switch(plan)
+                return True
+        return False
+
+    def _switch(self, plan: dict[str, Any]) -> None:
+        """Go on with a plan that was kept."""
+        present = self._present()
+        self._plans = [present, *(kept for kept in self._plans if kept is not plan)]
+        vars(self).update(plan)
+        forms = list(self._form_numbers)
+        for number in np.flatnonzero(self._gradient_forms != present["_gradient_forms"]).tolist():
+            self.tensors[number].form = forms[self._gradient_forms[number]]
+        self.sync_slow_weights(present["syncs"])
+        if self._slots_written is not self._slots:
+            self._write_slots()
+
+    def _build_another(self, options: tuple[bool, bool, bool], forms: Mapping[int, Form]) -> None:
+        """Build a plan for other options, and gradients of other forms, given by the numbers of tensors."""
+        present, before = self._present(), {number: self.tensors[number].form for number in forms}
+        try:
+            for number, form in forms.items():
+                self.tensors[number].form = form
+            self.clip, self.zero, self.needs_grad_norm = options
+            self.gradients = np.where(self._slots < 0, 0, -1)
+            self.build_plan()
+        except BaseException:
+            vars(self).update(present)
+            for number, form in before.items():
+                self.tensors[number].form = form
+            raise
+        self._plans = [present, *self._plans][: MAX_PLANS - 1]
+
+    # ------------------------------------------------------------------------------------------------ setting a step
+
+    def sync_slow_weights(self, on: bool) -> None:
+        if on != self.syncs:
+            self.syncs = on
+            chosen = np.array([own.sync if on else own.update for own in self._kernels], np.int64)
+            self.plan.rows[:, chunk_table.KERNEL] = np.repeat(chosen, np.diff(self.plan.first_row))
+            self.on_kernels_switched()
+
+    def on_kernels_switched(self) -> None:
+        """Do what a backend has to do after the KERNEL column was written."""
+
+    def on_states_made(self, numbers: Sequence[int]) -> None:
+        self._plans.clear()
+        pairs = [(self.tensors[number], self._kernels[number]) for number in numbers]
+        arrays = [tensor.addresses(own.streams) for tensor, own in pairs]
+        chunk_table.write_arrays(self.plan, numbers, arrays, [own.columns for _, own in pairs])
+
+    def set_slots(self, slots: Sequence[int | None]) -> None:
+        self._slots = np.array([-1 if slot is None else slot for slot in slots], np.int64)
+        self._write_slots()
+
+    def _write_slots(self) -> None:
+        """Write the SCALARS column; a tensor without a slot has no gradient."""
+        rows = np.diff(self.plan.first_row)
+        self.plan.rows[:, chunk_table.SCALARS] = np.repeat(self._scalar_addresses(), rows)
+        unknown = np.where(self.gradients == 0, -1, self.gradients)
+        self.gradients[:] = np.where(self._slots < 0, 0, unknown)
+        self._write_gradients()
+        self._slots_written = self._slots
+
+    def _scalar_addresses(self) -> np.ndarray:
+        """Return the address of every tensor's slot."""
+        addresses = np.zeros(len(self.tensors), np.int64)
+        for dtype, tensors in self._computed_in.items():
+            slots = np.maximum(self._slots[tensors], 0)
+            addresses[tensors] = self.scalars_address(0, dtype) + slots * self.scalars.offset(1, dtype)
+        return addresses
 
     def prepare(
         self, slots: list[int], dtypes: Sequence[np.dtype], riders: Floats, scalars: Floats, origin: Origin
     ) -> None:
         self.scalars.write(slots, dtypes, (*riders, *scalars))
-
-    def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
-        """Write the gradients' addresses into the plan. Build a new plan where a dtype or strides have changed.
-
-        If that fails, the tensors keep the dtypes and strides that they had.
-        """
-        changed = [
-            (tensor, tensor.gradient_dtype, tensor.gradient_strides)
-            for tensor, g in zip(self.tensors, gradients, strict=True)
-            if g is not None and (g.dtype, g.strides) != (tensor.gradient_dtype, tensor.gradient_strides)
-        ]
-        for tensor, gradient in zip(self.tensors, gradients, strict=True):
-            if gradient is not None:
-                tensor.gradient_dtype, tensor.gradient_strides = gradient.dtype, gradient.strides
-        self.gradients[:] = [0 if g is None else g.address for g in gradients]
-        if changed:
-            try:
-                self.build_plan()
-            except BaseException:
-                for tensor, dtype, strides in changed:
-                    tensor.gradient_dtype, tensor.gradient_strides = dtype, strides
-                raise
-        else:
-            self._write_gradients()
 
     def grad_squares(self) -> tuple[float, bool]:
         self.plan.sums[:] = 0.0  # tensors without a gradient add nothing
@@ -206,19 +339,13 @@ class PlanEngine(Engine):
             for first, end, count in zip(ends, ends[1:], counts, strict=False)
         ]
 
-    def _measure_kernel(self, tensor: Tensor, spec: Spec) -> int:
-        if tensor.rule.measure is None or not tensor.parameter.size:
-            return 0
-        return self.kernel(tensor.rule, spec.measure_spec())
-
-    def _grad_squares_kernel(self, spec: Spec) -> int:
-        return self.grad_squares_kernel(GradSquares(spec.gradient, spec.strided)) if self.needs_grad_norm else 0
-
     def _write_gradients(self) -> None:
         """Write the GRAD column from ``gradients``."""
-        rows, first = self.plan.rows, self.plan.first_row
-        counts = np.diff(first)
-        itemsizes = [0 if s else t.gradient_dtype.itemsize for t, s in zip(self.tensors, self.strided, strict=True)]
-        advance = np.repeat(np.array(itemsizes, np.int64) * (self.gradients != 0), counts)
+        rows, counts = self.plan.rows, np.diff(self.plan.first_row)
+        advance = np.repeat(self._advance * (self.gradients != 0), counts)
         rows[:, chunk_table.GRAD] = np.repeat(self.gradients, counts) + rows[:, chunk_table.START] * advance
-        self.on_rows_written()
+
+
+def _options(plan: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """Return what a plan's kernels do beside the update, as :meth:`PlanEngine.configure` takes it."""
+    return plan["clip"], plan["zero"], plan["needs_grad_norm"]

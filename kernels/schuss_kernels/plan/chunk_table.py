@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,17 +48,13 @@ ROW_COST = 64
 
 
 class Column(NamedTuple):
-    """An array in the columns from STATES on.
+    """What an array in one of the columns from STATES on is like: bytes of an entry, and see :class:`.Stream`."""
 
-    ``address``: of its first entry. ``itemsize``: bytes of an entry. ``elements_per_entry``: see :class:`.Stream`.
-    """
-
-    address: int
     itemsize: int
     elements_per_entry: int = 1
 
 
-@dataclass
+@dataclass(slots=True)
 class TensorEntry:
     """One tensor's values in the chunk table, before it is cut into rows.
 
@@ -65,14 +62,15 @@ class TensorEntry:
     ----------
     kernel, squares, measure
         What stands in the columns KERNEL, SQUARES and MEASURE.
-    scalars, parameter, gradient
-        Addresses of the tensor's slot, and of the first elements of these arrays.
+    scalars, parameter, gradient, arrays
+        Addresses of the tensor's slot, of the first elements of parameter and gradient, and of the first entries of the
+        arrays in the columns from STATES on.
     size
         Elements of the parameter.
     parameter_itemsize, gradient_itemsize
         Bytes of an element.
     columns
-        What stands in the columns from STATES on.
+        What these columns have.
     layout
         The strided layout; None where parameter and gradient are dense.
     sums
@@ -87,7 +85,8 @@ class TensorEntry:
     gradient: int
     parameter_itemsize: int
     gradient_itemsize: int
-    columns: Sequence[Column]
+    arrays: Sequence[int]
+    columns: tuple[Column, ...]
     layout: np.ndarray | None = None
     measure: int = 0
     sums: int = 0
@@ -174,7 +173,6 @@ def build(
     assert chunk % REDUCE_BLOCK == 0, chunk
     strided = [tensor.layout for tensor in tensors if tensor.layout is not None]
     layouts = np.concatenate(strided) if strided else np.zeros(0, dtype=np.int64)
-    layout_address = int(layouts.ctypes.data)
     blocks = [-(-tensor.size // REDUCE_BLOCK) for tensor in tensors]
     sums = np.zeros((sum(blocks), 2))
     first_block = np.cumsum([0, *blocks])[:-1].tolist()
@@ -182,45 +180,73 @@ def build(
     first_sum = np.concatenate(([0], np.cumsum(np.array(blocks, np.int64) * sum_counts))).astype(np.int64)
     measured = np.zeros(first_sum[-1])
 
-    width = STATES + max((len(t.columns) for t in tensors), default=0)
+    width = STATES + max((len(tensor.columns) for tensor in tensors), default=0)
     values = np.zeros((len(tensors), width), dtype=np.int64)  # the row of a tensor's first chunk
-    advance = np.zeros((len(tensors), width), dtype=np.int64)  # what each further element adds to it
-    per_entry = np.ones((len(tensors), width), dtype=np.int64)  # elements that an entry stands for
-    for number, (value, step, tensor) in enumerate(zip(values, advance, tensors, strict=True)):
-        columns = {
-            KERNEL: tensor.kernel,
-            SCALARS: tensor.scalars,
-            COUNT: tensor.size,
-            TENSOR: number,
-            PARAM: tensor.parameter,
-            GRAD: tensor.gradient,
-            SQUARES: tensor.squares,
-            SUMS: sums.ctypes.data + first_block[number] * sums.strides[0],
-            MEASURE: tensor.measure,
-            MEASURED: measured.ctypes.data + int(first_sum[number]) * 8,
-        }
-        value[list(columns)] = list(columns.values())
-        step[START] = 1
-        if tensor.columns:
-            end = STATES + len(tensor.columns)
-            value[STATES:end], step[STATES:end], per_entry[number, STATES:end] = zip(*tensor.columns, strict=True)
-        if tensor.layout is None:
-            step[PARAM], step[GRAD] = tensor.parameter_itemsize, tensor.gradient_itemsize if tensor.gradient else 0
-        else:
-            value[LAYOUT] = layout_address
-            layout_address += tensor.layout.nbytes
+    advance = np.zeros((len(tensors), STATES), dtype=np.int64)  # what each further element adds to it
+    dense = np.array([tensor.layout is None for tensor in tensors], bool)
+    layout_sizes = [0 if tensor.layout is None else tensor.layout.nbytes for tensor in tensors]
+    columns: dict[int, Any] = {
+        KERNEL: [tensor.kernel for tensor in tensors],
+        SCALARS: [tensor.scalars for tensor in tensors],
+        COUNT: [tensor.size for tensor in tensors],
+        LAYOUT: np.where(dense, 0, int(layouts.ctypes.data) + np.cumsum([0, *layout_sizes])[:-1]),
+        TENSOR: np.arange(len(tensors)),
+        PARAM: [tensor.parameter for tensor in tensors],
+        GRAD: [tensor.gradient for tensor in tensors],
+        SQUARES: [tensor.squares for tensor in tensors],
+        SUMS: sums.ctypes.data + np.array(first_block, np.int64) * sums.strides[0],
+        MEASURE: [tensor.measure for tensor in tensors],
+        MEASURED: measured.ctypes.data + first_sum[:-1] * 8,
+    }
+    for column, numbers in columns.items():
+        values[:, column] = numbers
+    advance[:, START] = 1
+    advance[:, PARAM] = [tensor.parameter_itemsize for tensor in tensors] * dense
+    advance[:, GRAD] = [tensor.gradient_itemsize for tensor in tensors] * (dense & (values[:, GRAD] != 0))
 
     counts = -(-values[:, COUNT] // chunk)
     first_row = np.concatenate(([0], np.cumsum(counts)))
     start = (np.arange(first_row[-1]) - np.repeat(first_row[:-1], counts)) * chunk
     rows = np.repeat(values, counts, axis=0)
-    rows += np.repeat(advance, counts, axis=0) * (start[:, None] // np.repeat(per_entry, counts, axis=0))
+    rows[:, :STATES] += np.repeat(advance, counts, axis=0) * start[:, None]
     rows[:, SUMS] += start // REDUCE_BLOCK * sums.strides[0]
     rows[:, MEASURED] += start // REDUCE_BLOCK * np.repeat(sum_counts, counts) * 8
     rows[:, COUNT] = np.minimum(chunk, rows[:, COUNT] - start)
     elements = int(rows[:, COUNT].sum())
     spans = _each_once(np.concatenate((_cut_spans(rows, span), first_row[list(first_tensors)])))
-    return Plan(rows, spans, first_row, layouts, sums, measured, first_sum, sum_counts, elements)
+    plan = Plan(rows, spans, first_row, layouts, sums, measured, first_sum, sum_counts, elements)
+    write_arrays(plan, range(len(tensors)), [t.arrays for t in tensors], [t.columns for t in tensors])
+    return plan
+
+
+def write_arrays(
+    plan: Plan, numbers: Sequence[int], arrays: Sequence[Sequence[int]], columns: Sequence[tuple[Column, ...]]
+) -> None:
+    """Write the columns from STATES on in the rows of some tensors, given by their numbers.
+
+    ``arrays``, ``columns``: as in :class:`TensorEntry`, for every one of these tensors.
+    """
+    width = plan.rows.shape[1] - STATES
+    kinds: dict[tuple[Column, ...], int] = {}
+    kind_of = [kinds.setdefault(each, len(kinds)) for each in columns]
+    itemsizes = _padded([[column.itemsize for column in kind] for kind in kinds], width, 0)[kind_of]
+    per_entry = _padded([[column.elements_per_entry for column in kind] for kind in kinds], width, 1)[kind_of]
+    counts = np.diff(plan.first_row)
+    chosen = np.zeros(len(counts), bool)
+    chosen[numbers] = True
+    rows, counts = np.flatnonzero(np.repeat(chosen, counts)), counts[numbers]
+    entry = plan.rows[rows, START][:, None] // np.repeat(per_entry, counts, axis=0)
+    plan.rows[rows, STATES:] = np.repeat(_padded(arrays, width, 0), counts, axis=0) + (
+        np.repeat(itemsizes, counts, axis=0) * entry
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> np.ndarray:
+    """Return rows of numbers as an int64 array (rows, width), with ``filler`` behind them."""
+    found = np.full((len(rows), width), filler, np.int64)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    found[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(rows))
+    return found
 
 
 def _cut_spans(rows: np.ndarray, span: int) -> np.ndarray:

@@ -7,7 +7,8 @@ those that moved into the chunk table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class GradientTable:
     ----------
     table
         int64 (tensors, COLUMNS).
+    addresses
+        Its column DATA: the addresses of the gradients that the chunk table has now.
     shapes
         int64: for every tensor its shape in elements, then its gradient's strides in bytes.
     intervals
@@ -47,27 +50,27 @@ class GradientTable:
 
     def __init__(self, tensors: Sequence[Tensor], first_row: np.ndarray, strided: Sequence[bool], chunk: int) -> None:
         self.table = np.zeros((len(tensors), COLUMNS), np.int64)
-        self._dtypes = [np.dtype(t.gradient_dtype) for t in tensors]  # keeps them alive: DESCR is their address
+        self.addresses = self.table[:, DATA]
+        self._dtypes = []  # keeps them alive: DESCR is their address
         shapes: list[int] = []
-        for row, tensor, dtype, first, last, is_strided in zip(
-            self.table, tensors, self._dtypes, first_row[:-1], first_row[1:], strided, strict=True
-        ):
-            shape, strides = tensor.parameter.shape, tensor.gradient_strides
-            low, high = Memory(None, 0, dtype, shape, strides).extent()
-            advance = 0 if is_strided else chunk * dtype.itemsize
-            row[:] = (id(dtype), ord(dtype.char), len(shape), len(shapes), -1, first, last, advance, low, high)
-            shapes += [*shape, *strides]
+        rows: dict[tuple[Any, ...], tuple[int, ...]] = {}  # of the forms that there are
+        found = []
+        for tensor in tensors:
+            form = tensor.gradient_dtype, tensor.parameter.shape, tensor.gradient_strides
+            if form not in rows:
+                dtype, shape, strides = np.dtype(form[0]), form[1], form[2]
+                self._dtypes.append(dtype)
+                extent = Memory(None, 0, dtype, shape, strides).extent()
+                rows[form] = id(dtype), ord(dtype.char), len(shape), len(shapes), dtype.itemsize, *extent
+                shapes += [*shape, *strides]
+            found.append(rows[form])
+        columns = np.array(found, np.int64).reshape(-1, 7).T
+        self.table[:, [DESCR, FORMAT, NDIM, SHAPE, ADVANCE, LOW, HIGH]] = columns.T
+        self.table[:, ADVANCE] *= np.where(strided, 0, chunk)
+        self.table[:, FIRST], self.table[:, LAST] = first_row[:-1], first_row[1:]
+        self.addresses[:] = -1
         self.shapes = np.array(shapes, np.int64)
-        self.intervals = _disjoint(
-            (t.parameter.address + low, t.parameter.address + high)
-            for t in tensors
-            for low, high in [t.parameter.extent()]
-            if high > low
-        )
-
-    def set_addresses(self, gradients: np.ndarray) -> None:
-        """Store the addresses of the gradients that the chunk table has now: int64 (tensors)."""
-        self.table[:, DATA] = gradients
+        self.intervals = _disjoint([(t.parameter.address, *t.parameter.extent()) for t in tensors])
 
     def overlaps_parameters(self, addresses: np.ndarray, tensors: np.ndarray) -> bool:
         """Return whether a gradient shares memory with a parameter. ``addresses``: those of the gradients of
@@ -78,12 +81,14 @@ class GradientTable:
         return bool((starts[first] < addresses + self.table[tensors, HIGH]).any())
 
 
-def _disjoint(intervals: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Merge intervals that overlap. Return int64 (2, n): the first bytes in ascending order, and the ends."""
-    merged: list[list[int]] = []
-    for low, high in sorted(intervals):
-        if merged and low < merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], high)
-        else:
-            merged.append([low, high])
-    return np.array(merged, np.int64).reshape(-1, 2).T.copy()
+def _disjoint(places: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Merge intervals that overlap. Return int64 (2, n): the first bytes in ascending order, and the ends.
+
+    ``places``: addresses, and the first byte and the one after the last relative to each.
+    """
+    address, low, high = np.array(places, np.int64).reshape(-1, 3).T
+    order = np.flatnonzero(high > low)
+    order = order[np.argsort((address + low)[order])]
+    lows, reach = (address + low)[order], np.maximum.accumulate((address + high)[order])
+    first = np.append(True, lows[1:] >= reach[:-1])[: len(lows)]
+    return np.stack([lows[first], reach[np.append(first[1:], True)[: len(lows)]]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..storage.dtypes import STATE_STORAGES, Storage, storage_of
 from ..storage.memory import Memory
 from . import chunk_table
 from .riders import RIDERS
-from .spec import Spec
+from .spec import Spec, Stream
 
 _COMPUTE_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -27,7 +27,14 @@ OTHERS = ("master", "ema", "copy")
 """Names of the arrays that a tensor may have besides parameter, gradient and states."""
 
 
-@dataclass
+class Form(NamedTuple):
+    """What a gradient looks like beside its shape: strides in bytes."""
+
+    dtype: np.dtype
+    strides: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class Tensor:
     """A parameter, the rule that updates it, its states, and what is known of its gradient.
 
@@ -53,6 +60,15 @@ class Tensor:
     master: str = ""
     stochastic: bool = False
     slot: int = 0
+
+    @property
+    def form(self) -> Form:
+        """The form of the last gradient."""
+        return Form(self.gradient_dtype, self.gradient_strides)
+
+    @form.setter
+    def form(self, form: Form) -> None:
+        self.gradient_dtype, self.gradient_strides = form
 
     def spec(self, strided: bool, clip: bool = False, zero: bool = False) -> Spec:
         """Return the spec of the kernel that updates the tensor. The arguments are the spec's attributes."""
@@ -83,6 +99,8 @@ class Tensor:
 
     def stored_arrays(self) -> list[Memory]:
         """Return the states, then the arrays named in :data:`OTHERS` as far as there are any."""
+        if not self.others:
+            return list(self.states)
         return [*self.states, *(self.others[name] for name in OTHERS if name in self.others)]
 
     def bytes_moved(self) -> float:
@@ -101,15 +119,15 @@ class Tensor:
         """Return the scale arrays of the quantized states."""
         return [state.scales for state in self.states if state.scales is not None]
 
-    def columns(self, spec: Spec) -> list[chunk_table.Column]:
-        """Return where the arrays of a spec begin, those after the gradient, in the order of :attr:`.Spec.streams`."""
+    def addresses(self, streams: Sequence[Stream]) -> list[int]:
+        """Return where the arrays of some of its :attr:`.Spec.streams` begin, of others than parameter and gradient."""
         made = []
-        for stream in spec.streams[2:]:
+        for stream in streams:
             memory = self.others[stream.name] if stream.state is None else self.states[stream.state]
             if stream.elements_per_entry > 1:
                 assert memory.scales is not None, stream
                 memory = memory.scales
-            made.append(chunk_table.Column(memory.address, stream.storage.itemsize, stream.elements_per_entry))
+            made.append(memory.address)
         return made
 
     def strided_layout(self) -> np.ndarray | None:
@@ -136,6 +154,12 @@ class ScalarTable:
         for dtype in dtypes:
             for slot in slots:
                 self.arrays[dtype][slot, : len(values)] = values
+
+    def write_rows(self, slots: np.ndarray, values: np.ndarray) -> None:
+        """Store a row of numbers in each of the slots: float64 (slots, numbers). Each number is rounded once."""
+        with np.errstate(over="ignore", under="ignore"):
+            for array in self.arrays.values():
+                array[slots, : values.shape[1]] = values
 
     def offset(self, slot: int, dtype: np.dtype) -> int:
         """Return the bytes from the start of the array of ``dtype`` to the slot."""

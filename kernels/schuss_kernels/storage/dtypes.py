@@ -70,6 +70,7 @@ def storage_of(dtype: np.dtype) -> Storage | None:
     return storage if storage is not None and storage.dtype == dtype else None
 
 
+@functools.cache
 def names() -> str:
     """Return the names of the dtypes that parameters and gradients may have, for messages."""
     *most, last = BY_NAME

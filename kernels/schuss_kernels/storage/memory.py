@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,7 +15,7 @@ _OBJECT_BYTES = object.__basicsize__
 """Bytes at the start of every object that are Python's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
     """An array in host memory. A subclass holds arrays elsewhere (:class:`.cuda.memory.CudaMemory`).
 
@@ -49,10 +51,7 @@ class Memory:
     @property
     def size(self) -> int:
         """Number of elements."""
-        size = 1
-        for extent in self.shape:
-            size *= extent
-        return size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -77,10 +76,15 @@ class Memory:
 
     def extent(self) -> tuple[int, int]:
         """First byte and one past the last, relative to ``address``; (0, 0) where there is no element."""
-        if self.size == 0:
-            return 0, 0
-        reach = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
-        return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + self.dtype.itemsize
+        low, high = 0, self.dtype.itemsize
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            if size == 0:
+                return 0, 0
+            if stride > 0:
+                high += (size - 1) * stride
+            else:
+                low += (size - 1) * stride
+        return low, high
 
     def read(self) -> np.ndarray:
         """Return a copy of the values as a numpy array in C order."""
@@ -101,14 +105,21 @@ class Memory:
     def allocate_like(self, dtype: Any, fill: float) -> Memory:
         """Make a dense array of this shape where this one lies, its axes in the same order, every element ``fill``."""
         dtype = np.dtype(dtype)
-        return self.carve_like(np.empty(self.size * dtype.itemsize, np.uint8), dtype, fill)
+        piece = np.empty(self.size * dtype.itemsize, np.uint8)
+        return self.carve_like(piece, 0, int(piece.ctypes.data), dtype, fill)
 
-    def carve_like(self, data: np.ndarray, dtype: np.dtype, fill: float) -> Memory:
-        """Do as :meth:`allocate_like` does, in host bytes that are given."""
-        order = memory_order(self.shape, self.strides)
-        dense = data.view(dtype).reshape([self.shape[axis] for axis in order])
-        dense[...] = fill
-        return Memory.of(dense.transpose(np.argsort(order)) if order else dense)
+    def carve_like(self, piece: np.ndarray, start: int, address: int, dtype: np.dtype, fill: float) -> Memory:
+        """Do as :meth:`allocate_like` does, in the host bytes of ``piece`` from ``start`` on, at ``address``."""
+        strides = _strides_like(self.shape, self.strides, dtype.itemsize)
+        array = np.ndarray(self.shape, dtype, piece, start, strides)
+        array[...] = fill
+        return Memory(array, address, dtype, self.shape, strides)
+
+
+@functools.lru_cache(maxsize=1024)
+def _strides_like(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the strides of a dense array whose axes lie in memory in the order of those with these strides."""
+    return dense_strides(shape, memory_order(shape, strides), itemsize)
 
 
 def address_of(array: np.ndarray) -> int:

@@ -25,23 +25,26 @@ class Arena:
 
     def __init__(self) -> None:
         self._piece = np.empty(0, np.uint8)
-        self._used = self._given = 0
+        self._used = self._given = self._address = 0
 
     def array(self, like: Memory, dtype: np.dtype, fill: float) -> Memory:
         """Make a dense array of the shape of ``like``, with its order of axes in memory, every element ``fill``."""
         if not like.on_host:
             return like.allocate_like(dtype, fill)
-        return like.carve_like(self._take(like.size * dtype.itemsize), dtype, fill)
+        return like.carve_like(*self._take(like.size * dtype.itemsize), dtype, fill)
 
-    def _take(self, size: int) -> np.ndarray:
+    def _take(self, size: int) -> tuple[np.ndarray, int, int]:
+        """Return a piece, where in it so many bytes are free, and their address."""
         if size >= HUGE_PAGE_BYTES:
-            return _lined_up(size)
+            piece = _lined_up(size)
+            return piece, 0, int(piece.ctypes.data)
         need = -(-max(size, 1) // LINE_BYTES) * LINE_BYTES
         if self._used + need > self._piece.size:
             self._piece, self._used = _lined_up(min(max(need, self._given), MAX_PIECE_BYTES)), 0
+            self._address = int(self._piece.ctypes.data)
         start, self._used = self._used, self._used + need
         self._given += need
-        return self._piece[start : start + size]
+        return self._piece, start, self._address + start
 
 
 def _lined_up(size: int) -> np.ndarray:

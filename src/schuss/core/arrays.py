@@ -116,6 +116,8 @@ def _memory(array: Any, what: str, expected: str) -> Memory:
 
 
 def _ndarray(array: Any, what: str, expected: str) -> np.ndarray:
+    if type(array) is np.ndarray:  # most are: nothing else has to be asked
+        return array
     if is_masked(array):
         raise TypeError(f"{what}: expected a {expected}, got {described(array)}")
     if isinstance(array, np.ndarray):

@@ -47,25 +47,26 @@ class IdleAverages:
         make_engine: MakeEngine,
     ) -> None:
         self._parameters, self._storage, self._others, self._make_engine = parameters, storage, others, make_engine
-        self._engine: Engine | None = None  # made when it is first needed
-        self._weights: list[Memory | None] = []
+        self._engine: Engine | None = None  # made when it is first needed, as the weights are
+        self._weights: list[Memory | None] | None = None
+        self._active: Sequence[int] = ()
 
     def choose(self, active: Sequence[int]) -> IdleAverages | None:
         """Move from now on the averages of all tensors but the active ones. Return None where there are none to move.
 
-        The weights of those tensors are taken as they are now where they have no array of their own.
+        The weights of those tensors are taken as they are at the next step where they have no array of their own.
         """
-        if self._storage.ema is None or len(active) == len(self._others):
-            return None
-        if self._engine is None:
-            self._engine = self._made()
-        taken = set(active)
-        self._weights = [None if number in taken else self._weight(number) for number in range(len(self._others))]
-        return self
+        self._active, self._weights = active, None
+        return None if self._storage.ema is None or len(active) == len(self._others) else self
 
     def move(self, stream: Any) -> None:
         """Move the averages by one step. ``stream``: of a CUDA engine."""
-        assert self._engine is not None
+        if self._engine is None:
+            self._engine = self._made()
+        if self._weights is None:
+            taken = set(self._active)
+            numbers = range(len(self._others))
+            self._weights = [None if number in taken else self._weight(number) for number in numbers]
         self._engine.stream = stream
         self._engine.step(self._weights)
 

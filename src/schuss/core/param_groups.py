@@ -11,7 +11,7 @@ import numpy as np
 from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Interval, Rule
 
-from . import conventions
+from . import conventions, tree
 from .validate import did_you_mean, flag, number, shown
 
 Select = Callable[..., Rule]
@@ -198,6 +198,8 @@ def _reusable(params: Any) -> Any:
 
 def unwrapped(structures: Sequence[Any]) -> list[Any]:
     """Return one structure a group; each may be written as ``{"params": structure}``."""
+    if tree.is_rows(structures):  # for many groups that are lists the search takes longer than the step
+        return list(structures)
     return [s["params"] if isinstance(s, Mapping) and set(s) == {"params"} else s for s in structures]
 
 

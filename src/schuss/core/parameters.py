@@ -64,8 +64,9 @@ class Parameters:
         )
         structures = [group["params"] for group in groups]
         self._node, self.names, self.arrays = tree.parse(structures if self._grouped else structures[0])
+        children = self._node.children if self._grouped and isinstance(self._node, tree.Branch) else [self._node]
         self.flat_type = list if tree.is_flat_list(self._node) else None
-        self.group_of = [number for number, structure in enumerate(structures) for _ in tree.parse(structure)[1]]
+        self.group_of = [number for number, child in enumerate(children) for _ in range(tree.leaf_count(child))]
         if not self.arrays:
             raise ValueError("params: there is no array to optimize")
         self.memories = [arrays.parameter(leaf, name) for leaf, name in zip(self.arrays, self.names, strict=True)]
@@ -133,7 +134,14 @@ class Parameters:
 
     def rules(self) -> list[Rule]:
         """Return every tensor's rule; errors as of :meth:`rule_of`."""
-        return [self.rule_of(number) for number in range(len(self.names))]
+        found: dict[tuple[int, tuple[int, ...]], Rule] = {}
+        rules = []
+        for number, (group, memory) in enumerate(zip(self.group_of, self.memories, strict=True)):
+            key = group, memory.shape
+            if key not in found:
+                found[key] = self.rule_of(number)
+            rules.append(found[key])
+        return rules
 
     def names_by_group(self) -> list[list[str]]:
         """Return the names of the tensors of every group."""

@@ -20,7 +20,7 @@ from schuss_kernels.storage.memory import Memory
 from . import arrays
 from .lookahead import SlowWeights
 from .param_groups import ParamGroup
-from .states import compute_dtype
+from .states import by_saved_name, compute_dtype
 from .step_counts import History
 
 FORMAT = 1
@@ -41,19 +41,29 @@ class Progress(NamedTuple):
 
 
 class TensorState(NamedTuple):
-    """What is saved of a tensor: the rule that moves it, its history, and arrays by the names they are saved under."""
+    """What is saved of a tensor: the rule that moves it, its history, and arrays by the names they are saved under.
+
+    ``states``: None where it has had no gradient yet, and so has none. ``described``: the states that it has or would
+    have, perhaps without memory. ``others``: what there is beside the states.
+    """
 
     name: str
     rule: Rule
     history: History
-    arrays: Mapping[str, Memory]
+    states: Mapping[str, Memory] | None
+    described: tuple[Memory, ...]
+    others: Mapping[str, Memory]
 
 
 class Checkpoint(NamedTuple):
-    """Checked states: every tensor's history, and the values to write into its arrays."""
+    """Checked states: every tensor's history, and the values of its states and what there is beside them, by name.
+
+    The states are None where the tensor had no gradient yet.
+    """
 
     histories: list[History]
-    writes: list[tuple[Memory, np.ndarray]]
+    states: list[dict[str, np.ndarray] | None]
+    others: list[dict[str, np.ndarray]]
 
 
 def save(
@@ -84,9 +94,9 @@ def save(
             name: {
                 "step": step,
                 **({} if rule.running is None else {"running": _running(rule, running)._asdict()}),
-                **{field: arrays.read(memory) for field, memory in held.items()},
+                **{field: arrays.read(memory) for field, memory in {**(held or {}), **others}.items()},
             }
-            for name, rule, (step, running), held in tensors
+            for name, rule, (step, running), held, _, others in tensors
         },
     }
 
@@ -168,25 +178,32 @@ def check_tensors(saved: Mapping[str, Any], tensors: Sequence[TensorState]) -> C
     TypeError, ValueError
         When a state is missing, unknown, or has another shape or dtype.
     """
-    histories: list[History] = []
-    writes: list[tuple[Memory, np.ndarray]] = []
+    found = Checkpoint([], [], [])
     entries = _mapping(_get(saved, "state", "state_dict"), "state_dict['state']")
-    for name, rule, _, held in tensors:
+    for name, rule, _, _, kept, others in tensors:
+        described = by_saved_name(dict(zip(rule.State._fields, kept, strict=True)))
         where = f"state_dict['state'][{name!r}]"
         entry = _mapping(entries[name], where)
         step = _count(_get(entry, "step", where), f"{where}['step']")
-        histories.append((step, None if rule.running is None else _loaded_running(rule, entry, where)))
-        known = {"step", *held, *(() if rule.running is None else ("running",))}
+        found.histories.append((step, None if rule.running is None else _loaded_running(rule, entry, where)))
+        known = {"step", *described, *others, *(() if rule.running is None else ("running",))}
         unknown = [field for field in entry if field not in known]
         if unknown:
-            raise ValueError(
-                f"{where}: {unknown[0]!r} is no state of this optimizer (it has {', '.join(held) or 'none'})"
-            )
-        writes += [
-            (memory, _checked(_get_raw(entry, field, where), memory, f"{where}[{field!r}]"))
-            for field, memory in held.items()
-        ]
-    return Checkpoint(histories, writes)
+            has = ", ".join([*described, *others]) or "none"
+            raise ValueError(f"{where}: {unknown[0]!r} is no state of this optimizer (it has {has})")
+        # What has had no gradient yet has no states; its steps are counted where they are those of its group.
+        counts_alone = rule.measure is None or rule.over == "tensor"
+        fresh = not any(field in entry for field in described) and not (step and counts_alone)
+        found.states.append(None if fresh else _values(entry, described, where))
+        found.others.append(_values(entry, others, where))
+    return found
+
+
+def _values(entry: Any, expected: Mapping[str, Memory], where: str) -> dict[str, np.ndarray]:
+    return {
+        field: _checked(_get_raw(entry, field, where), memory, f"{where}[{field!r}]")
+        for field, memory in expected.items()
+    }
 
 
 def check_accumulated(

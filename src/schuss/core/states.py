@@ -28,7 +28,9 @@ def compute_dtype(parameter: Memory) -> np.dtype:
     return storage.compute
 
 
-def new_state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Rule, field: str, fill: Any) -> Memory:
+def new_state(
+    arena: Arena | _Blueprints, options: StorageOptions, parameter: Memory, rule: Rule, field: str, fill: Any
+) -> Memory:
     """Make a state of a parameter, every element ``fill``; a copy of the parameter where ``fill`` is ``PARAMETER``."""
     if fill is PARAMETER:
         return _like(arena, parameter, compute_dtype(parameter))
@@ -44,6 +46,27 @@ def new_state(arena: Arena, options: StorageOptions, parameter: Memory, rule: Ru
     return replace(arena.array(parameter, storage.dtype, code[0]), scales=scales)
 
 
+class _Blueprints:
+    """Takes the place of an arena where arrays are only described."""
+
+    def array(self, like: Memory, dtype: np.dtype, fill: float) -> Memory:
+        strides = dense_strides(like.shape, memory_order(like.shape, like.strides), dtype.itemsize)
+        return replace(like, array=None, address=0, dtype=dtype, strides=strides)
+
+
+_BLUEPRINTS = _Blueprints()
+
+
+def described(options: StorageOptions, parameter: Memory, rule: Rule, fills: Sequence[Any]) -> tuple[Memory, ...]:
+    """Describe the states of a parameter, as :func:`new_state` makes them, without their memory."""
+    return tuple(
+        _BLUEPRINTS.array(parameter, compute_dtype(parameter), 0.0)
+        if fill is PARAMETER
+        else new_state(_BLUEPRINTS, options, parameter, rule, field, fill)
+        for field, fill in zip(rule.State._fields, fills, strict=True)
+    )
+
+
 def state_shape(rule: Rule, field: str, parameter: Memory) -> tuple[int, ...]:
     """Return the shape of a state of a parameter: the parameter's, unless a matrix rule says otherwise."""
     own = rule.state_shape(field, parameter.shape) if isinstance(rule, MatrixRule) else None
@@ -56,7 +79,7 @@ def _dense(parameter: Memory, shape: tuple[int, ...], dtype: np.dtype) -> Memory
     return replace(parameter, array=None, address=0, dtype=dtype, shape=shape, strides=strides)
 
 
-def _like(arena: Arena, parameter: Memory, dtype: np.dtype) -> Memory:
+def _like(arena: Arena | _Blueprints, parameter: Memory, dtype: np.dtype) -> Memory:
     """Make an array with the parameter's values."""
     made = arena.array(parameter, dtype, 0.0)
     arrays.write(made, arrays.read(parameter).astype(dtype))
@@ -150,6 +173,8 @@ def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memo
 
 def by_saved_name(states: dict[str, Memory]) -> dict[str, Memory]:
     """Return states by the names that they are saved under; 8-bit codes are followed by their scales."""
+    if all(memory.scales is None for memory in states.values()):
+        return states
     scales = {f"{field}.scale": memory.scales for field, memory in states.items() if memory.scales is not None}
     return {**states, **scales}
 

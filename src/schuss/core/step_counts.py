@@ -94,14 +94,19 @@ class StepCounts:
     ----------
     made, since
         Steps made, and what the clock said, when the step groups were formed.
-    groups, idle
-        The step groups of the tensors that have gradients, and of those that have none.
+    active
+        bool (tensors): whether the tensor has gradients.
+    groups
+        The step groups of these tensors.
     """
 
     def __init__(self, clock: np.ndarray, group_rule_of: Sequence[int], dtypes: Sequence[np.dtype]) -> None:
-        self.clock, self._group_rule_of, self._dtypes = clock, list(group_rule_of), dtypes
-        self._own_scalars, self._shared_history = [False] * len(dtypes), [False] * len(dtypes)
-        self.restart(0, [(0, None)] * len(dtypes))
+        count = len(dtypes)
+        self.clock, self._dtypes = clock, dtypes
+        self._all_dtypes = list(dict.fromkeys(dtypes))
+        self._group_rule_of = np.array(group_rule_of, np.int64)
+        self._own_scalars, self._shared_history = np.zeros(count, bool), np.zeros(count, bool)
+        self.restart(0, [(0, None)] * count, np.zeros(count, bool))
 
     def regroup(
         self, group_rule_of: Sequence[int], own_scalars: Sequence[bool], shared_history: Sequence[bool]
@@ -112,11 +117,12 @@ class StepCounts:
         own, and so a step group. ``shared_history``: whether its history goes on with its group's in steps without a
         gradient too.
         """
-        wanted = list(group_rule_of), list(own_scalars), list(shared_history)
-        if wanted != (self._group_rule_of, self._own_scalars, self._shared_history):
-            steps, histories, active = self.steps, self.histories(), self.active()
+        wanted = np.array(group_rule_of, np.int64), np.array(own_scalars, bool), np.array(shared_history, bool)
+        present = self._group_rule_of, self._own_scalars, self._shared_history
+        if not all(map(np.array_equal, wanted, present)):
+            steps, running = self._now()
             self._group_rule_of, self._own_scalars, self._shared_history = wanted
-            self.restart(steps, histories, active)
+            self._form(self.steps, steps, running, self.active)
 
     @property
     def elapsed(self) -> int:
@@ -128,21 +134,17 @@ class StepCounts:
         """Steps that moved something."""
         return self.made + self.elapsed
 
-    def restart(self, made: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
-        """Set the steps made, every tensor's history, and which tensors have gradients (None: all)."""
-        everyone = range(len(histories))
-        groups = self._partition(everyone if active is None else active, histories)
-        idle = [] if active is None else self._partition(sorted(set(everyone) - set(active)), histories)
-        # In one go, so that nothing (Ctrl-C) comes between.
-        self.made, self.since, self.groups, self.idle = made, self.clock.item(), groups, idle
+    def restart(self, made: int, histories: Sequence[History], active: np.ndarray) -> None:
+        """Set the steps made, every tensor's history, and which tensors have gradients."""
+        self._form(made, np.array([step for step, _ in histories], np.int64), [own for _, own in histories], active)
 
-    def active(self) -> list[int]:
-        """Return the numbers of the tensors that have gradients, in order."""
-        return sorted(number for group in self.groups for number in group.members)
+    def activate(self, active: np.ndarray) -> None:
+        """Set which tensors have gradients from here on."""
+        self._form(self.steps, *self._now(), active)
 
     def slots(self) -> list[int | None]:
         """Return every tensor's slot of the engine's scalars, None where it has no gradient."""
-        slots: list[int | None] = [None] * len(self._group_rule_of)
+        slots: list[int | None] = [None] * len(self._dtypes)
         for group in self.groups:
             for number in group.members:
                 slots[number] = group.slot
@@ -150,27 +152,59 @@ class StepCounts:
 
     def histories(self) -> list[History]:
         """Return every tensor's history, as it is now."""
-        found: list[History] = [(0, None)] * len(self._group_rule_of)
-        shared: dict[int, History] = {}
-        for group in self.groups:
-            history = group.step + self.elapsed, group.running_now(self.elapsed)
-            shared.setdefault(group.group_rule, history)
-            for number in group.members:
-                found[number] = history
-        for group in self.idle:
-            for number in group.members:
-                own = group.step, group.running_now(0)
-                found[number] = shared.get(group.group_rule, own) if self._shared_history[number] else own
-        return found
+        steps, running = self._now()
+        return list(zip(steps.tolist(), running, strict=True))
 
-    def _partition(self, members: Iterable[int], histories: Sequence[History]) -> list[StepGroup]:
+    def _now(self) -> tuple[np.ndarray, list[Any]]:
+        """Return every tensor's steps and running numbers, as they are now."""
+        elapsed, steps, running = self.elapsed, self._steps.copy(), list(self._running)
+        steps[self.active] += elapsed
+        shared: dict[int, int] = {}  # the first tensor with gradients of every parameter group and rule
+        for group in self.groups:
+            shared.setdefault(group.group_rule, group.members[0])
+            own = group.running_now(elapsed)
+            if own is not None:
+                for number in group.members:
+                    running[number] = own
+        for number in np.flatnonzero(self._shared_history & ~self.active).tolist():
+            leader = shared.get(int(self._group_rule_of[number]), number)
+            steps[number], running[number] = steps[leader], running[leader]
+        return steps, running
+
+    def _form(self, made: int, steps: np.ndarray, running: list[Any], active: np.ndarray) -> None:
+        """Form the step groups."""
+        groups = self._partition(np.flatnonzero(active), steps, running)
+        # In one go, so that nothing (Ctrl-C) comes between.
+        self.made, self.since, self.groups, self.active, self._steps, self._running = (
+            made,
+            self.clock.item(),
+            groups,
+            active,
+            steps,
+            running,
+        )
+
+    def _partition(self, members: np.ndarray, steps: np.ndarray, running: list[Any]) -> list[StepGroup]:
         """Put tensors into step groups."""
-        groups: dict[Any, StepGroup] = {}
-        for number in members:
-            shared = self._group_rule_of[number], *histories[number]
-            alone = number if self._own_scalars[number] else None
-            group = groups.setdefault((*shared, alone), StepGroup(*shared))
-            group.members.append(number)
-            if self._dtypes[number] not in group.dtypes:
-                group.dtypes.append(self._dtypes[number])
-        return list(groups.values())
+        if not len(members):
+            return []
+        of, steps = self._group_rule_of[members], steps[members]
+        alone = np.where(self._own_scalars[members], members, -1)
+        order = np.lexsort((alone, steps, of))
+        keys = np.stack([of, steps, alone])[:, order]
+        starts = np.flatnonzero(np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))).tolist()
+        sorted_members, groups = members[order].tolist(), []
+        for start, end, rule, step in zip(
+            starts, [*starts[1:], len(sorted_members)], *keys[:2, starts].tolist(), strict=True
+        ):
+            found: dict[Any, list[int]] = {}
+            for number in sorted_members[start:end]:
+                found.setdefault(running[number], []).append(number)
+            groups += [StepGroup(rule, step, own, those, self._dtypes_of(those)) for own, those in found.items()]
+        groups.sort(key=lambda group: group.members[0])
+        return groups
+
+    def _dtypes_of(self, members: Iterable[int]) -> list[np.dtype]:
+        if len(self._all_dtypes) == 1:
+            return self._all_dtypes
+        return list(dict.fromkeys(self._dtypes[number] for number in members))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from schuss_kernels.engine import registry
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import DeferInterrupt
+from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
@@ -21,7 +22,7 @@ from .idle_averages import IdleAverages
 from .lookahead import SlowWeights
 from .overlap import overlapping
 from .parameters import Parameters
-from .step_counts import GroupRule, History, StepCounts
+from .step_counts import GroupRule, StepCounts
 from .step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
 from .step_scalars import StepScalars
 from .storage_options import StorageOptions
@@ -57,6 +58,11 @@ class Stepper:
         For every tensor the states by name, and what else is stored beside it: ``master``, ``ema``, ``copy``, ``slow``.
     idle
         Moves the moving averages of the tensors that have no gradient now; None where there are none.
+        A tensor has no states before it has a gradient.
+    made
+        bool (tensors): whether the tensor has its states, which may be none.
+    times_made
+        How often states were made.
     seen_edits
         ``edits.count`` when the options of the groups were last taken in; -1: the engine must be built anew.
     """
@@ -80,6 +86,8 @@ class Stepper:
         self.idle: IdleAverages | None = None
         self.arena = Arena()
         self.states: list[dict[str, Memory]] = [{} for _ in parameters.names]
+        self.made, self.times_made = np.zeros(len(parameters.names), bool), 0
+        self._restless = True  # the gradients of the last step were not those of the step before
         self.others = [
             states.beside(self.arena, storage, *pair) for pair in zip(parameters.memories, copies, strict=True)
         ]
@@ -114,12 +122,15 @@ class Stepper:
             engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
         if scalars.measures or self.idle is not None or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
             return self._step_with_norm(gradients, options, None)
-        scalars.prepare(engine, options.scale, options.clip_value)
-        if not engine.try_step(gradients):
-            placed = self._place(gradients)  # held until the launch is over
-            if placed:
-                scalars.prepare(engine, options.scale, options.clip_value)  # the active tensors may be others
-                self._move(engine.launch)
+        settled = not self._restless
+        if settled:
+            scalars.prepare(engine, options.scale, options.clip_value)
+            if engine.try_step(gradients):
+                return MOVED
+        placed = self._place(gradients)  # held until the launch is over
+        if placed:
+            scalars.prepare(engine, options.scale, options.clip_value, settled)  # the active tensors may be others
+            self._move(engine.launch)
         return MOVED
 
     def step_after(self, gradients: list[Any], options: StepOptions, before_update: Callable[[], None]) -> StepInfo:
@@ -140,7 +151,7 @@ class Stepper:
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
         given = list(gradients)  # for the length of the step: others may change the caller's list
-        if not engine.try_set_gradients(given):
+        if self._restless or not engine.try_set_gradients(given):
             placed = self._place(given)
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
@@ -170,29 +181,63 @@ class Stepper:
                 launch()
                 self.idle.move(self.engine.stream)
 
-    def _place(self, gradients: list[Any]) -> list[Memory]:
+    def _place(self, gradients: list[Any]) -> list[Any]:
         """Check gradients that the engine could not take at once, and give them to it.
 
-        Returns those that there are, to be held until the step is made: a number, as ``numpy.float64`` is one, lies in
-        an array that nobody else holds.
+        Returns what has to be held until the step is made: a number, as ``numpy.float64`` is one, lies in an array that
+        nobody else holds. The list is empty where no tensor has a gradient.
         """
-        parameters, zero_grad = self.parameters, self.options.zero_grad
         self.check_unchanged()
-        memories = self._memories(gradients, zero_grad)
-        active = [number for number, memory in enumerate(memories) if memory is not None]
-        placed = [memory for memory in memories if memory is not None]
-        if not placed:
+        if self.parameters.flat_type is not None:  # they are as the caller gave them
+            gradients = self.parameters.match(gradients)
+        active = np.array([gradient is not None for gradient in gradients], bool)
+        if not active.any():
             return []
+        engine, held, error = self.engine, gradients, None
+        first = np.flatnonzero(active & ~self.made)  # those that have a gradient for the first time
+        with self._rebuild_on_error():
+            self._restless = True
+            changed = not np.array_equal(active, self.counts.active)
+            if changed:
+                self._activate(active)
+            if engine.try_set_gradients(held):
+                self._restless = changed
+            elif not engine.try_other_plans(held):
+                try:
+                    memories = self._checked(gradients)
+                except (TypeError, ValueError) as found:
+                    error = found
+                else:
+                    engine.set_gradients(memories)
+                    held = [memory for memory in memories if memory is not None]
+            if len(first) and error is None:
+                self._make_states(first.tolist())
+            elif len(first):
+                self._activate(active & self.made)
+        if error is not None:
+            raise error
+        return held
+
+    def _checked(self, gradients: Sequence[Any]) -> list[Memory | None]:
+        """Find where gradients lie; errors as of :meth:`.Parameters.check_gradients`."""
+        parameters, zero_grad = self.parameters, self.options.zero_grad
+        memories = parameters.check_gradients(gradients, zero_grad)
         if zero_grad:
-            clash = overlapping(placed)
+            active = [number for number, memory in enumerate(memories) if memory is not None]
+            clash = overlapping([memory for memory in memories if memory is not None])
             if clash is not None:
                 one, other = (parameters.names[active[number]] for number in clash)
                 raise ValueError(f"zero_grad: the gradients of {one!r} and {other!r} share memory; pass a copy of one")
-        with self._rebuild_on_error():
-            if active != self.counts.active():
-                self._restart(self.counts.steps, self.counts.histories(), active)
-            self.engine.set_gradients(memories)
-        return placed
+        return memories
+
+    def _activate(self, active: np.ndarray) -> None:
+        """Set which tensors have gradients."""
+        self.counts.activate(active)
+        self.engine.set_slots(self.counts.slots())
+        self._choose_idle()
+
+    def _choose_idle(self) -> None:
+        self.idle = self._idle_averages.choose(np.flatnonzero(self.counts.active).tolist())
 
     def check_unchanged(self) -> None:
         """Raise a ValueError where a parameter, or a copy of one, was resized in place or made read-only."""
@@ -201,16 +246,12 @@ class Stepper:
             if "copy" in others:
                 arrays.check_unchanged(others["copy"], f"copy_to of {name!r}")
 
-    def _memories(self, gradients: list[Any], written: bool = False) -> list[Memory | None]:
-        """Find where gradients lie; errors as of :meth:`.Parameters.check_gradients`."""
+    def _read(self, gradients: list[Any]) -> list[tuple[np.ndarray, np.dtype]]:
+        """Return the gradients that there are in host memory, each with the dtype that it is computed in."""
         parameters = self.parameters
         if parameters.flat_type is not None:  # they are as the caller gave them
             gradients = parameters.match(gradients)
-        return parameters.check_gradients(gradients, written)
-
-    def _read(self, gradients: list[Any]) -> list[tuple[np.ndarray, np.dtype]]:
-        """Return the gradients that there are in host memory, each with the dtype that it is computed in."""
-        pairs = zip(self._memories(gradients), self.parameters.memories, strict=True)
+        pairs = zip(parameters.check_gradients(gradients), parameters.memories, strict=True)
         return [(g.to_host().array, states.compute_dtype(p)) for g, p in pairs if g is not None]
 
     def configure(self, options: StepOptions) -> None:
@@ -271,25 +312,32 @@ class Stepper:
         is switched on.
         """
         parameters, storage = self.parameters, self.storage
-        options = [group.options_at(self.counts.steps) for group in parameters.groups]
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
-        index_of, tensors, kept, fresh = [], [], [], []
-        for number, parameter in enumerate(parameters.memories):
-            group, rule = parameters.group_of[number], parameters.rule_of(number)
+        forms: dict[Any, Any] = {}  # states and gradients of tensors that are alike
+        index_of, tensors, kept, fresh, made = [], [], [], [], self.made.tolist()
+        rows = zip(parameters.names, parameters.memories, parameters.group_of, parameters.rules(), strict=True)
+        for number, (name, parameter, group, rule) in enumerate(rows):
             index_of.append(indices.setdefault(GroupRule(group, rule), len(indices)))
             held = dict(self.states[number])
-            fresh.append(bool(rule.State._fields) and held.keys().isdisjoint(rule.State._fields))
-            for field, value in zip(rule.State._fields, rule.initial_state(options[group]), strict=True):
-                if field not in held or held[field].shape != states.state_shape(rule, field, parameter):
-                    held[field] = states.new_state(self.arena, storage, parameter, rule, field, value)
+            form = group, rule, parameter.dtype, parameter.shape, parameter.strides
+            if form not in forms:
+                fills = self._initial_state(group, rule)
+                described = states.described(storage, parameter, rule, fills)
+                forms[form] = described, *states.expected_gradient(parameter)
+            own, gradient_dtype, gradient_strides = forms[form]
+            fresh.append(made[number] and rule.State._fields != () and held.keys().isdisjoint(rule.State._fields))
+            if made[number]:
+                self._add_states(held, number, rule)
+                own = tuple(held[field] for field in rule.State._fields)
             kept.append(held)
             tensors.append(
                 Tensor(
-                    parameters.names[number],
+                    name,
                     rule,
                     parameter,
-                    tuple(held[field] for field in rule.State._fields),
-                    *states.expected_gradient(parameter),
+                    own,
+                    gradient_dtype,
+                    gradient_strides,
                     others=self.others[number],
                     master=storage.master,
                     stochastic=storage.stochastic,
@@ -303,22 +351,53 @@ class Stepper:
             )
             if restarts and self.counts.steps and any(fresh):
                 histories = [(0, None) if new else old for new, old in zip(fresh, self.counts.histories(), strict=True)]
-                self.counts.restart(self.counts.steps, histories, self.counts.active())
+                self.counts.restart(self.counts.steps, histories, self.counts.active)
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
             self.states, self.group_rules = kept, group_rules
-            self.engine.set_slots(self.counts.slots())
-            self.idle = self._idle_averages.choose(self.counts.active())
+            self._activate(self.counts.active & self.made)
+
+    def _initial_state(self, group: int, rule: Rule) -> tuple[Any, ...]:
+        """Return the numbers that new states of a rule are filled with."""
+        needs_options = rule.initial is not None
+        return rule.initial_state(self.parameters.groups[group].options_at(self.counts.steps) if needs_options else {})
+
+    def _add_states(self, held: dict[str, Memory], number: int, rule: Rule) -> None:
+        """Make the states of a tensor that are missing in ``held``."""
+        parameter, fields = self.parameters.memories[number], rule.State._fields
+        missing = [
+            field
+            for field in fields
+            if field not in held or held[field].shape != states.state_shape(rule, field, parameter)
+        ]
+        if missing:
+            fills = dict(zip(fields, self._initial_state(self.parameters.group_of[number], rule), strict=True))
+            for field in missing:
+                held[field] = states.new_state(self.arena, self.storage, parameter, rule, field, fills[field])
+
+    def make_states(self, numbers: Iterable[int]) -> None:
+        """Make the states of those of some tensors that have none yet."""
+        with self._rebuild_on_error():
+            self._make_states([number for number in numbers if not self.made[number]])
+
+    def _make_states(self, numbers: list[int]) -> None:
+        fills: dict[Any, tuple[Any, ...]] = {}
+        for number in numbers:
+            tensor, group = self.engine.tensors[number], self.parameters.group_of[number]
+            key = group, tensor.rule
+            if key not in fills:
+                fills[key] = self._initial_state(group, tensor.rule)
+            named = zip(tensor.rule.State._fields, fills[key], strict=True)
+            tensor.states = tuple(
+                [states.new_state(self.arena, self.storage, tensor.parameter, tensor.rule, *pair) for pair in named]
+            )
+            self.states[number] = dict(zip(tensor.rule.State._fields, tensor.states, strict=True))
+        self.engine.on_states_made(numbers)
+        self.made[numbers] = True
+        self.times_made += 1
 
     def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
         return registry.make_engine(self.backend, tensors, clock, self._threads, self._strict)
-
-    def _restart(self, steps: int, histories: Sequence[History], active: Sequence[int] | None = None) -> None:
-        """Set the steps made, every tensor's history, and which tensors have gradients (None: all)."""
-        with self._rebuild_on_error():
-            self.counts.restart(steps, histories, active)
-            self.engine.set_slots(self.counts.slots())
-            self.idle = self._idle_averages.choose(self.counts.active())
 
     # ------------------------------------------------------------------------------------- what stands beside a tensor
 
@@ -372,7 +451,7 @@ class Stepper:
             for parameter, rule, held, others in parts:
                 weights = [held[field] for field in rule.weights if field in held]
                 states.take_weights(self.storage, parameter, others, weights)
-            self.idle = self._idle_averages.choose(self.counts.active())
+            self._choose_idle()
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -396,6 +475,8 @@ class Stepper:
             self.counts.histories(),
             self.states,
             self.others,
+            self.made.tolist(),
+            self.engine.tensors,
             strict=True,
         )
         return [
@@ -403,24 +484,36 @@ class Stepper:
                 name,
                 rule,
                 history,
-                {
-                    **states.by_saved_name({field: held[field] for field in rule.State._fields}),
-                    **{other: memory for other, memory in others.items() if other != "copy"},
-                },
+                states.by_saved_name({field: held[field] for field in rule.State._fields}) if made else None,
+                tensor.states,
+                {other: memory for other, memory in others.items() if other != "copy"},
             )
-            for name, rule, history, held, others in parts
+            for name, rule, history, held, others, made, tensor in parts
         ]
 
     def restore(self, progress: Progress, checkpoint: Checkpoint) -> None:
         """Go on from a checked state dict."""
-        for memory, values in checkpoint.writes:
-            arrays.write(memory, values)
-        self.states = [
-            {field: held[field] for field in rule.State._fields}
-            for rule, held in zip(self.parameters.rules(), self.states, strict=True)
-        ]
-        self.storage = self.storage._replace(seed=progress.seed or 0)
-        self.slow = progress.slow
-        self._restart(progress.steps, checkpoint.histories)
-        for parameter, others in zip(self.parameters.memories, self.others, strict=True):
-            states.fill_copy(self.storage, parameter, others)
+        with self._rebuild_on_error():
+            rules = self.parameters.rules()
+            saved = np.array([values is not None for values in checkpoint.states], bool)
+            self.made &= saved
+            for number in np.flatnonzero(~saved).tolist():
+                self.states[number] = {}
+            self._make_states(np.flatnonzero(saved & ~self.made).tolist())
+            self.states = [
+                {field: held[field] for field in rule.State._fields} if made else {}
+                for rule, held, made in zip(rules, self.states, self.made.tolist(), strict=True)
+            ]
+            rows = zip(self.states, checkpoint.states, self.others, checkpoint.others, strict=True)
+            for held, saved_states, others, saved_others in rows:
+                for name, values in (saved_states or {}).items():
+                    arrays.write(states.by_saved_name(held)[name], values)
+                for name, values in saved_others.items():
+                    arrays.write(others[name], values)
+            self.storage = self.storage._replace(seed=progress.seed or 0)
+            self.slow = progress.slow
+            self.counts.restart(progress.steps, checkpoint.histories, self.made.copy())
+            self.engine.set_slots(self.counts.slots())
+            self._choose_idle()
+            for parameter, others in zip(self.parameters.memories, self.others, strict=True):
+                states.fill_copy(self.storage, parameter, others)

@@ -5,26 +5,34 @@ Everything that is not a list, a tuple or a mapping is a leaf. A leaf's name is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 
-@dataclass(frozen=True)
+
 class Leaf:
     """One array of a structure."""
 
-    name: str
+
+LEAF = Leaf()
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A list or tuple (``keys`` is None) or a dict, and what stands at each place."""
+    """A list or tuple (``keys`` is None) or a dict, and what stands at each place.
+
+    ``flat``: all of that are leaves. ``lengths``: of lists or tuples of leaves; None where there is anything else.
+    """
 
     path: str
     keys: tuple[Any, ...] | None
     children: tuple[Branch | Leaf, ...]
     flat: bool
+    lengths: list[int] | None
 
 
 Node = Branch | Leaf
@@ -42,12 +50,16 @@ def parse(structure: Any) -> tuple[Node, list[str], list[Any]]:
     leaves: list[Any] = []
     node = _parse(structure, "", names, leaves)
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"two parameters would be called {twice!r}; rename a key of the structure")
     return node, names, leaves
 
 
 def _parse(value: Any, path: str, names: list[str], leaves: list[Any]) -> Node:
+    if type(value) is np.ndarray:  # most leaves are: nothing else has to be asked
+        names.append(path or "0")
+        leaves.append(value)
+        return LEAF
     if isinstance(value, Iterator):
         value = list(value)
     if isinstance(value, Mapping):
@@ -57,13 +69,22 @@ def _parse(value: Any, path: str, names: list[str], leaves: list[Any]) -> Node:
     else:
         names.append(path or "0")
         leaves.append(value)
-        return Leaf(names[-1])
+        return LEAF
     steps = keys if keys is not None else range(len(items))
     children = tuple(
         _parse(item, f"{path}.{step}" if path else str(step), names, leaves)
         for step, item in zip(steps, items, strict=True)
     )
-    return Branch(path, keys, children, all(isinstance(child, Leaf) for child in children))
+    rows = keys is None and all(isinstance(child, Branch) and child.flat and child.keys is None for child in children)
+    lengths = [len(child.children) for child in children if isinstance(child, Branch)] if rows else None
+    return Branch(path, keys, children, all(child is LEAF for child in children), lengths)
+
+
+def leaf_count(node: Node) -> int:
+    """Return the number of leaves of a structure."""
+    if isinstance(node, Leaf):
+        return 1
+    return len(node.children) if node.flat else sum(map(leaf_count, node.children))
 
 
 def built(node: Node, leaves: Sequence[Any]) -> Any:
@@ -95,9 +116,20 @@ def match(node: Node, structure: Any, what: str = "gradients") -> list[Any]:
     """
     if isinstance(node, Branch) and node.flat:
         return _items(node, structure, what)  # a list in place of an array is found when the arrays are looked at
+    rows = isinstance(node, Branch) and node.lengths is not None and is_rows(structure)
+    if rows and list(map(len, structure)) == node.lengths:  # type: ignore[union-attr]
+        return list(chain.from_iterable(structure))
     leaves: list[Any] = []
     _match(node, structure, what, leaves)
     return leaves
+
+
+def is_rows(structure: Any) -> bool:
+    """Return whether a structure is a list or tuple of lists and tuples."""
+    return type(structure) in _ROWS and _ROWS.issuperset(map(type, structure))
+
+
+_ROWS = frozenset({list, tuple})
 
 
 def _match(node: Node, value: Any, what: str, leaves: list[Any]) -> None:

@@ -62,4 +62,7 @@ class ASGD(Optimizer):
     @property
     def averaged_params(self) -> Any:
         """The averages of the parameters, in the structure of the parameters: the arrays themselves (``ax``)."""
-        return self._parameters.build(states["ax"].array for states in self._stepper.states)
+        stepper = self._stepper
+        with stepper.lock:
+            stepper.make_states(range(len(stepper.states)))
+        return self._parameters.build(states["ax"].array for states in stepper.states)

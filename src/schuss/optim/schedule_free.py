@@ -71,7 +71,10 @@ class ScheduleFree(Optimizer):
     def _mean(self, number: int) -> np.ndarray:
         """Compute x of one tensor, in its compute dtype: ``y + (1 - 1 / beta) * (z - y)``."""
         parameters, stepper = self._parameters, self._stepper
-        y, z = stepper.exact(number), arrays.read(stepper.states[number]["z"])
+        y = stepper.exact(number)
+        if not stepper.made[number]:
+            return y  # no step has moved it
+        z = arrays.read(stepper.states[number]["z"])
         beta = self._beta(parameters.groups[parameters.group_of[number]])
         with np.errstate(all="ignore"):
             x: np.ndarray = y + y.dtype.type(1.0 - 1.0 / beta) * (z - y)

@@ -88,7 +88,7 @@ class Sophia(Optimizer):
         **common: Unpack[CommonOptions],
     ) -> None:
         self._given = threading.local()  # the estimate on its way from step() to where the lock is held
-        self._hessians: tuple[Engine, Engine] | None = None  # that of the steps, and the one made for it
+        self._hessians: tuple[Any, Engine] | None = None  # what it was made for, and the engine
         super().__init__(
             params,
             sophia.rule_for,
@@ -205,19 +205,22 @@ class Sophia(Optimizer):
     def _hessian_engine(self) -> Engine:
         """Return the engine that updates the running means: another one once the states may be others."""
         parameters, stepper = self._parameters, self._stepper
-        if self._hessians is None or self._hessians[0] is not stepper.engine:
+        made_for = stepper.engine, stepper.times_made
+        if self._hessians is None or self._hessians[0] != made_for:
             tensors = [
                 Tensor(
                     name,
                     sophia.SOPHIA_HESSIAN,
                     parameter,
-                    (held["hessian"],),
+                    (tensor.states[tensor.rule.State._fields.index("hessian")],),
                     *states.expected_gradient(parameter),
                     stochastic=stepper.storage.stochastic,
                 )
-                for name, parameter, held in zip(parameters.names, parameters.memories, stepper.states, strict=True)
+                for name, parameter, tensor in zip(
+                    parameters.names, parameters.memories, stepper.engine.tensors, strict=True
+                )
             ]
-            self._hessians = stepper.engine, stepper.make_engine(tensors, np.zeros(1, np.int64))
+            self._hessians = made_for, stepper.make_engine(tensors, np.zeros(1, np.int64))
         return self._hessians[1]
 
     def _update_hessians(self, memories: Sequence[Memory | None]) -> None:
@@ -225,6 +228,7 @@ class Sophia(Optimizer):
         if all(memory is None for memory in memories):
             return
         parameters, stepper = self._parameters, self._stepper
+        stepper.make_states(number for number, memory in enumerate(memories) if memory is not None)
         engine = self._hessian_engine()
         engine.stream = stepper.engine.stream
         slots: dict[int, int] = {}  # of every parameter group with an estimate

@@ -11,8 +11,8 @@ from schuss_kernels.storage.memory import dense_strides, memory_order
 
 
 def part(size, parameter=1000, gradient=2000, states=(3000, 4000), layout=None, itemsize=4):
-    columns = [chunk_table.Column(address, itemsize) for address in states]
-    return chunk_table.TensorEntry(7, 8, 9, size, parameter, gradient, itemsize, itemsize, columns, layout)
+    columns = (chunk_table.Column(itemsize),) * len(states)
+    return chunk_table.TensorEntry(7, 8, 9, size, parameter, gradient, itemsize, itemsize, states, columns, layout)
 
 
 def test_rows_cover_every_element_once():

@@ -11,6 +11,7 @@ import pytest
 from bits import BFLOAT16
 from schuss_kernels.plan import chunk_table
 from schuss_kernels.plan.spec import Spec, quantized_storages
+from schuss_kernels.plan.tensor import columns
 from schuss_kernels.rules import RULES
 from schuss_kernels.storage.dtypes import BF16, F32
 
@@ -47,13 +48,14 @@ def test_a_row_has_the_addresses_of_what_its_spec_lists():
     copies = [np.zeros(6000, np.float32)]
     options = {"state_dtype": "8bit", "master": "float32", "ema": 0.9, "copy_to": copies, "backend": "numpy"}
     optimizer = schuss.Lookahead(schuss.LAMB(params, **options), k=2)
+    optimizer.step([np.zeros(6000, np.float32)])
     tensor = optimizer._stepper.engine.tensors[0]
-    spec = replace(tensor.spec(False), lookahead=True)
+    streams = replace(tensor.spec(False), lookahead=True).streams[2:]
     m, v = tensor.states
     others = [tensor.others[name] for name in ("master", "ema", "copy", "slow")]
     expected = [m, v, others[0], m.scales, v.scales, *others[1:]]
-    assert [column.address for column in tensor.columns(spec)] == [memory.address for memory in expected]
-    entry = chunk_table.TensorEntry(1, 0, 2, 6000, 3, 4, 2, 4, tensor.columns(spec))
+    assert tensor.addresses(streams) == [memory.address for memory in expected]
+    entry = chunk_table.TensorEntry(1, 0, 2, 6000, 3, 4, 2, 4, tensor.addresses(streams), columns(streams))
     rows = chunk_table.build([entry], chunk=4096).rows
     assert len(rows) == 2
     advance = [4096, 4096, 4096 * 4, 16 * 4, 16 * 4, 4096 * 4, 4096 * 4, 4096 * 4]

@@ -17,7 +17,7 @@ from ..plan import chunk_table, two_pass
 from ..plan.reduce import folded, total
 from ..plan.riders import Floats
 from ..plan.spec import GradSquares, Spec, Stream
-from ..plan.tensor import Form, Origin, ScalarTable, Tensor, storage_for
+from ..plan.tensor import Form, Origin, ScalarTable, Tensor, columns, storage_for
 from ..storage.memory import Memory
 from .base import Engine
 
@@ -184,9 +184,8 @@ class PlanEngine(Engine):
             if rule.measure is not None:
                 measure = self.kernel(rule, spec.measure_spec())
         streams = row_spec.streams[2:]
-        columns = tuple([chunk_table.Column(s.storage.itemsize, s.elements_per_entry) for s in streams])
         itemsizes = spec.parameter.itemsize, spec.gradient.itemsize
-        return _Kernels(layout, update, sync, squares, measure, *itemsizes, streams, columns)
+        return _Kernels(layout, update, sync, squares, measure, *itemsizes, streams, columns(streams))
 
     def portions(self) -> list[int]:
         """Return the number of the first tensor of each portion, then the number of tensors.

@@ -137,6 +137,11 @@ class Tensor:
         return chunk_table.strided_layout(p.shape, p.strides, self.gradient_strides, *itemsizes)
 
 
+def columns(streams: Sequence[Stream]) -> tuple[chunk_table.Column, ...]:
+    """Return what the arrays of some streams are like in the chunk table."""
+    return tuple([chunk_table.Column(stream.storage.itemsize, stream.elements_per_entry) for stream in streams])
+
+
 class ScalarTable:
     """The numbers that kernels read in a step. A slot is a row: the riders' numbers, then a rule's ``Scalars``.
 

@@ -14,7 +14,7 @@ from ..lang.rule import Rule
 from ..plan.chunk_table import KERNEL, MEASURE, SQUARES
 from ..plan.spec import GradSquares, Spec
 from ..plan.tensor import Tensor
-from ..storage.memory import address_of
+from ..storage.memory import address_field, address_of
 from . import launcher
 from .compile import grad_squares_kernel, kernel
 
@@ -44,6 +44,7 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         self._spans = int(spans.ctypes.data), len(spans) - 1
         self._spare_clock = np.zeros(1, np.int64)  # for launches that make no step
         self._clocks = int(self.clock.ctypes.data), int(self._spare_clock.ctypes.data)
+        self._written = [(m.array, address_field(m.array), m.address, m.shape) for m in self.written]
         self._forms = [(t.gradient_dtype, t.parameter.shape, t.gradient_strides) for t in self.tensors]
 
     def try_step(self, gradients: list[Any]) -> bool:
@@ -54,8 +55,11 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         return True
 
     def try_set_gradients(self, gradients: list[Any]) -> bool:
+        for array, address, address_before, shape_before in self._written:
+            if address.value != address_before or array.shape != shape_before or not array.flags.writeable:
+                return False
         addresses = self._addresses(gradients)
-        if addresses is None or any(memory.change() for memory in self.written):
+        if addresses is None:
             return False
         moved = np.flatnonzero(addresses != self.gradients)
         if len(moved):

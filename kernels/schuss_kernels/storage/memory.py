@@ -122,13 +122,18 @@ def _strides_like(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: in
     return dense_strides(shape, memory_order(shape, strides), itemsize)
 
 
-def address_of(array: np.ndarray) -> int:
-    """Return the address of an array's first element.
+def address_field(array: np.ndarray) -> ctypes.c_size_t:
+    """Return the field of an array's header that holds the address of its first element, to be read again at any time.
 
-    It is the first field of the array's header, whose layout is part of NumPy's stable binary interface. (The ways that
-    Python has, ``array.ctypes.data`` and ``array.__array_interface__``, take ten times as long.)
+    It is the first field after Python's own. The header's layout is part of NumPy's stable binary interface. (The ways
+    that Python has, ``array.ctypes.data`` and ``array.__array_interface__``, take ten times as long.)
     """
-    return ctypes.c_size_t.from_address(id(array) + _OBJECT_BYTES).value
+    return ctypes.c_size_t.from_address(id(array) + _OBJECT_BYTES)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Return the address of an array's first element."""
+    return address_field(array).value
 
 
 def memory_order(shape: Sequence[int], strides: Sequence[int]) -> list[int]:

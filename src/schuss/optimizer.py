@@ -37,7 +37,7 @@ class Optimizer(metaclass=OptimizerType):
     ----------
     params
         Writable float arrays (float64, float32, float16, ml_dtypes' bfloat16) in a list, tuple or dict, nested as you
-        like, or one array; updated in place.
+        like, or one array; updated in place. A new array under an old name is not seen by steps: see :attr:`params`.
         Or parameter groups: ``[{"params": ..., "lr": 0.1}, {"params": ...}]``; what a group does not say comes from the
         arguments below. NumPy arrays of any strides, host tensors that speak DLPack (torch), device arrays that have
         ``__cuda_array_interface__``. (bfloat16 on the host, torch's too, needs ml_dtypes.)

@@ -9,7 +9,6 @@ import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.tensor import Tensor
-from schuss_kernels.rules.sgd import SGD
 from schuss_kernels.storage.memory import Memory
 
 from . import arrays, states
@@ -72,6 +71,8 @@ class IdleAverages:
 
     def _made(self) -> Engine:
         """Make the engine: of all tensors, as the idle ones change."""
+        from schuss_kernels.rules.sgd import SGD  # here: few need it
+
         assert self._storage.ema is not None
         parts = zip(self._parameters.names, self._parameters.memories, self._others, strict=True)
         tensors = []

@@ -65,21 +65,21 @@ class StepScalars:
         others = [rule for rule in rules if not (rule.constant_scalars and is_built_in(rule))]
         self._constant = same and not self._scheduled and not others
 
-    def prepare(self, engine: Engine, scale: float, clip: float | None) -> None:
+    def prepare(self, engine: Engine, scale: float, clip: float | None, again: bool = False) -> None:
         """Give the engine the scalars of the next step; where a rule has a measure, those to measure with.
 
-        ``scale``: what the gradients are multiplied by. ``clip``: the limit of their elements.
+        ``scale``: what the gradients are multiplied by. ``clip``: the limit of their elements. ``again``: for the same
+        step as the call before, so that a learning rate that is a function is not asked for twice.
         """
-        counts, options = self._counts, self._options
+        counts = self._counts
         plain_step = scale == 1.0 and clip is None
         if plain_step and self._valid_for[0] is engine and self._valid_for[1] is counts.groups:
             return
         self._valid_for = None, None
         elapsed = counts.clock.item() - counts.since
-        if self._scheduled:
-            options = options.copy()
-            for index, scheduled in self._scheduled:
-                options[index] = {**options[index], "lr": scheduled.learning_rate(counts.made + elapsed)}
+        if self._scheduled and not again:
+            self._set_rates(counts.made + elapsed)
+        options = self._options
         if self._shared_for[0] is not counts.groups or self._shared_for[1] is not engine.two_pass_table:
             self._share(engine.two_pass_table, elapsed)
         plain = self._plain if plain_step else None
@@ -99,6 +99,15 @@ class StepScalars:
                 self._begun.append((shared.groups, riders, begun, step, given, running))
         if plain_step and self._constant and engine.keeps_scalars:
             self._valid_for = engine, counts.groups
+
+    def _set_rates(self, step: int) -> None:
+        """Take in the learning rates that are functions of the step; each function is called once."""
+        rates: dict[int, Any] = {}
+        for index, group in self._scheduled:
+            function = group["lr"]
+            if id(function) not in rates:
+                rates[id(function)] = function(step)
+            self._options[index]["lr"] = group.checked_rate(rates[id(function)], step)
 
     def _share(self, table: TwoPassTable | None, elapsed: int) -> None:
         """Find the step groups that share scalars; the two-pass table takes over the running numbers that it can."""

@@ -113,7 +113,7 @@ class Stepper:
         if not engine.try_step(gradients):
             placed = self._place(gradients)  # held until the launch is over
             if placed:
-                scalars.prepare(engine, options.scale, options.clip_value)  # the active tensors may be others
+                scalars.prepare(engine, options.scale, options.clip_value, again=True)  # of other tensors, perhaps
                 engine.launch()
         return MOVED
 
@@ -247,7 +247,7 @@ class Stepper:
         is switched on.
         """
         parameters, storage = self.parameters, self.storage
-        options = [group.options_at(self.counts.steps) for group in parameters.groups]
+        options = [group.initial_options(self.counts.steps) for group in parameters.groups]
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
         index_of, tensors, kept, fresh = [], [], [], []
         for number, parameter in enumerate(parameters.memories):

@@ -97,13 +97,19 @@ def test_tensors_and_sparse_rows(strategy):
         np.testing.assert_array_equal(rows_s.toarray(), X[rows_y.numpy()])
 
 
+def test_fewer_rows_than_a_batch_has_unless_told_are_one_batch():
+    assert [len(rows) for rows, _ in schuss.batches(X, Y)] == [13]
+    assert [len(rows) for rows, _ in schuss.batches(np.zeros((100, 2)))] == [64, 36]
+    assert [len(rows) for rows, _ in schuss.batches(X, Y, batch_size=np.array(5))] == [5, 5, 3]
+
+
 BAD = [
     ({"strategy": "minibatch"}, ValueError, "strategy: expected one of 'batch', 'stochastic', 'mini-batch', got "),
     ({"strategy": "minibatch"}, ValueError, "did you mean 'mini-batch'?"),
     ({"strategy": None}, ValueError, "strategy: expected one of .* got None"),
     ({"batch_size": 0}, ValueError, "batch_size: expected a whole number from 1 to the 13 rows there are, got 0"),
     ({"batch_size": 14}, ValueError, "batch_size: .* got 14"),
-    ({}, ValueError, "batch_size: .* got 64"),
+    ({"batch_size": 64}, ValueError, "batch_size: .* got 64"),
     ({"batch_size": -1}, ValueError, "batch_size: .* got -1"),
     ({"batch_size": True}, ValueError, "batch_size: .* got True"),
     ({"batch_size": 4.0}, TypeError, "batch_size: expected a whole number, got 4.0"),

@@ -89,11 +89,19 @@ def test_refused_through_scipy(arguments, message):
         optimize.minimize(bowl, [4.0, 5.0], jac=slope, method=schuss.scipy_method("adam"), **arguments)
 
 
+def test_options_of_scipys_methods():
+    optimize = pytest.importorskip("scipy.optimize")
+    with pytest.raises(TypeError, match="ftol: an option of SciPy's own methods"):
+        optimize.minimize(bowl, [4.0, 5.0], jac=slope, method=schuss.scipy_method("adam"), options={"ftol": 1e-3})
+
+
 def test_methods_are_checked_when_they_are_made():
     with pytest.raises(ValueError, match="optimizer: unknown name 'adm', did you mean 'adam'"):
         schuss.scipy_method("adm")
     with pytest.raises(TypeError, match="scipy_method: jac is an argument of "):
         schuss.scipy_method("adam", jac=slope)
+    with pytest.raises(TypeError, match=r"maxfev: an option of SciPy's own methods, .* maxiter, gtol and xtol"):
+        schuss.scipy_method("adam", maxfev=100)
 
 
 def test_global_searches():

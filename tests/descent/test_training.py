@@ -152,7 +152,11 @@ BAD = [
     (lambda: train("adam", epochs=-1), ValueError, "epochs: expected a whole number of at least 0, got -1"),
     (lambda: train("adam", epochs=1.5), ValueError, "epochs: "),
     (lambda: train("adam", record="steps"), ValueError, "record: expected 'step', 'epoch' or None, got 'steps'"),
-    (lambda: train("adam", strategy="mini-batch"), ValueError, "batch_size: .* from 1 to the 3 rows there are, got 64"),
+    (
+        lambda: train("adam", strategy="mini-batch", batch_size=64),
+        ValueError,
+        "batch_size: .* from 1 to the 3 rows there are, got 64",
+    ),
     (
         lambda: train("adam", strategy="minibatch"),
         ValueError,

@@ -303,3 +303,27 @@ def test_a_finish_that_returns_some_of_the_scalars():
     opt = schuss.Optimizer([np.ones(3)], own(finish=lambda *given: (Other(1.0), Running())), lr=0.1, backend="numpy")
     with pytest.raises(RuleError, match=r"finish\(\) must return \(Scalars, Running\); it returned \(Other, Running\)"):
         opt.step([np.ones(3)])
+
+
+@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e25), (np.float64, 1e160), (np.float64, 1e300)])
+@pytest.mark.parametrize("make", [schuss.LARS, schuss.Fromage, schuss.MARS, schuss.MARSLion])
+def test_norms_whose_squares_overflow(make, dtype, huge):
+    """These go by the gradient's direction alone, so that its size changes next to nothing."""
+    start, g = (np.random.default_rng(seed).normal(size=3000) for seed in (0, 1))
+    ended = []
+    for size in (1e5, huge):
+        ended.append(start.astype(dtype))
+        optimizer = make([ended[-1]], lr=0.1, backend="numpy")
+        optimizer.step([(g * size).astype(dtype)])
+    assert np.count_nonzero(ended[1] != start.astype(dtype)) > 2900
+    np.testing.assert_allclose(*ended, rtol=0.0, atol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+def test_a_norm_whose_squares_overflow_in_a_kernel(backend):
+    """Some elements are huge, others are not, and both kinds count."""
+    g = np.where(np.arange(3000) % 3, 3e18, 5e17).astype(np.float32)
+    g[5] = -1e25
+    ended = [np.random.default_rng(0).normal(size=3000).astype(np.float32) for _ in range(2)]
+    for w, engine in zip(ended, ("auto" if backend == "native" else backend, "numpy"), strict=True):
+        schuss.LARS([w], lr=0.1, backend=engine).step([g])
+    assert_same_bits(*ended)

@@ -291,13 +291,18 @@ class Rule:
         """The numbers a new state is filled with, :data:`PARAMETER` for the parameter itself."""
         if self.initial is None:
             return (0.0,) * len(self.State._fields)
-        values = self.initial(**{name: options[name] for name in inspect.signature(self.initial).parameters})
+        values = self.initial(**{name: options[name] for name in self.initial_names})
         if len(values) != len(self.State._fields):
             raise RuleError(
                 f"rule {self.name!r}: initial() must return {len(self.State._fields)} numbers "
                 f"({', '.join(self.State._fields)}); it returned {len(values)}"
             )
         return tuple(values)
+
+    @cached_property
+    def initial_names(self) -> tuple[str, ...]:
+        """The hyper-parameters that ``initial`` takes."""
+        return () if self.initial is None else tuple(inspect.signature(self.initial).parameters)
 
     @cached_property
     def weights(self) -> tuple[str, ...]:

@@ -65,6 +65,39 @@ def signed(size, x):
     return size if x > 0.0 else (-size if x < 0.0 else x * 0.0 + 0.0)
 
 
+def is_huge(x):
+    """Return whether the square of a number comes near to overflowing."""
+    return abs(x) * 2.0**-500 > 1.0 if WIDE > 0.0 else abs(x) > 2.0**60
+
+
+def square(x):
+    """Return ``x * x``, and 0 where that comes near to overflowing: :func:`huge_square` has it then."""
+    x = select(is_huge(x), 0.0, x)
+    return x * x
+
+
+def huge_square(x):
+    """Return what :func:`square` leaves out, in another unit: ``(x * 2**-80)**2``, in float64 ``-(x * 2**-540)**2``."""
+    x = select(is_huge(x), x, 0.0)
+    if WIDE > 0.0:
+        x = x * 2.0**-540
+        return -(x * x)
+    x = x * 2.0**-80
+    return x * x
+
+
+def norm(squares, huge):
+    """Return the root of a sum of squares, in float64, from the sums of :func:`square` and :func:`huge_square`.
+
+    The sign of the second says which unit it has.
+    """
+    if huge == 0.0:
+        return math.sqrt(squares)
+    if huge < 0.0:
+        return math.sqrt(squares * 2.0**-540 * 2.0**-540 - huge) * 2.0**540
+    return math.sqrt(squares * 2.0**-160 + huge) * 2.0**80
+
+
 @primitive
 def first_guess(x):
     """One over the cube root of a float32, within 4 percent: its bits, taken as a whole number, are nearly a logarithm.
@@ -219,6 +252,16 @@ def product_of(coefficient, x):
     """:func:`product` of an array."""
     scalar_type = x.dtype.type
     return on_arrays(product, scalar_type)(scalar_type(coefficient), x)
+
+
+def square_of(x):
+    """:func:`square` of an array."""
+    return on_arrays(square, x.dtype.type)(x)
+
+
+def huge_square_of(x):
+    """:func:`huge_square` of an array."""
+    return on_arrays(huge_square, x.dtype.type)(x)
 
 
 def difference_of(a, b):

@@ -15,11 +15,11 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
-from ..lang.scalar_math import INFINITE
+from ..lang.scalar_math import INFINITE, huge_square, huge_square_of, norm, square, square_of
 
 State = namedtuple("State", [])
 Scalars = namedtuple("Scalars", ["lr", "keep", "min_norm"])
-Sums = namedtuple("Sums", ["weights", "gradients"])
+Sums = namedtuple("Sums", ["weights", "gradients", "huge"])
 Found = namedtuple("Found", ["lr"])
 
 
@@ -29,12 +29,12 @@ def scalars(step, *, lr, min_norm):
 
 
 def measure(p, g, s, h):
-    return Sums(p * p, g * g)
+    return Sums(p * p, square(g), huge_square(g))
 
 
 def ratio(sums, min_norm):
     """The norm of the weights over that of the gradient; 1 where one of them is zero, or the first infinite."""
-    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
+    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(norm(sums.gradients, sums.huge), min_norm)
     return weights / gradient if 0.0 < weights < INFINITE and gradient > 0.0 else 1.0
 
 
@@ -47,11 +47,11 @@ def update(p, g, s, h):
 
 
 def reference_measure(p, g, s, step, *, lr, min_norm):
-    return Sums(p * p, g * g)
+    return Sums(p * p, square_of(g), huge_square_of(g))
 
 
 def reference(p, g, s, step, *, sums, lr, min_norm):
-    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(math.sqrt(sums.gradients), min_norm)
+    weights, gradient = max(math.sqrt(sums.weights), min_norm), max(norm(sums.gradients, sums.huge), min_norm)
     ratio = weights / gradient if 0.0 < weights < INFINITE and gradient > 0.0 else 1.0
     keep = 1.0 / math.sqrt(1.0 + lr * lr)
     return p * keep - (lr * keep * ratio) * g, State()

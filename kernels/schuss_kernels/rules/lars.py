@@ -20,12 +20,12 @@ from collections import namedtuple
 
 from ..lang.convention import Convention, Conventions
 from ..lang.rule import NOT_NEGATIVE, Rule
-from ..lang.scalar_math import INFINITE, decayed, decayed_by
+from ..lang.scalar_math import INFINITE, decayed, decayed_by, huge_square, huge_square_of, norm, square, square_of
 
 State = namedtuple("State", ["velocity"])
 Scalars = namedtuple("Scalars", ["lr", "momentum", "weight_decay", "trust_coefficient", "most", "eps"])
-Sums = namedtuple("Sums", ["weights", "gradients"])
-DecayedSums = namedtuple("DecayedSums", ["weights", "decayed"])
+Sums = namedtuple("Sums", ["weights", "gradients", "huge"])
+DecayedSums = namedtuple("DecayedSums", ["weights", "decayed", "huge"])
 Found = namedtuple("Found", ["lr"])
 
 
@@ -36,12 +36,12 @@ def scalars(step, *, lr, momentum, weight_decay, trust_coefficient, eps, clip):
 
 
 def measure(p, g, s, h):
-    return Sums(p * p, g * g)
+    return Sums(p * p, square(g), huge_square(g))
 
 
 def measure_decayed(p, g, s, h):
     g = decayed(g, h.weight_decay, p)
-    return DecayedSums(p * p, g * g)
+    return DecayedSums(p * p, square(g), huge_square(g))
 
 
 def rate(weights, move, h):
@@ -52,12 +52,12 @@ def rate(weights, move, h):
 
 
 def finish(h, sums, step):
-    weights, gradient = math.sqrt(sums.weights), math.sqrt(sums.gradients)
+    weights, gradient = math.sqrt(sums.weights), norm(sums.gradients, sums.huge)
     return Found(rate(weights, gradient + h.weight_decay * weights if gradient > 0.0 else 0.0, h))
 
 
 def finish_decayed(h, sums, step):
-    return Found(rate(math.sqrt(sums.weights), math.sqrt(sums.decayed), h))
+    return Found(rate(math.sqrt(sums.weights), norm(sums.decayed, sums.huge), h))
 
 
 def update(p, g, s, h):
@@ -72,22 +72,22 @@ def update_nesterov(p, g, s, h):
 
 
 def reference_measure(p, g, s, step, **_):
-    return Sums(p * p, g * g)
+    return Sums(p * p, square_of(g), huge_square_of(g))
 
 
 def reference_measure_decayed(p, g, s, step, *, weight_decay, **_):
     g = decayed_by(g, weight_decay, p)
-    return DecayedSums(p * p, g * g)
+    return DecayedSums(p * p, square_of(g), huge_square_of(g))
 
 
 def _rate(sums, lr, weight_decay, trust_coefficient, eps, clip):
     """The learning rate of a tensor in both conventions, told apart by the sums."""
     weights = math.sqrt(sums.weights)
     if type(sums) is Sums:
-        gradient = math.sqrt(sums.gradients)
+        gradient = norm(sums.gradients, sums.huge)
         move = gradient + weight_decay * weights if gradient > 0.0 else 0.0
     else:
-        move = math.sqrt(sums.decayed)
+        move = norm(sums.decayed, sums.huge)
     if not (0.0 < weights < INFINITE and move > 0.0):
         return lr
     if clip:

@@ -22,7 +22,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..lang.rule import FRACTION, NOT_NEGATIVE, Rule
-from ..lang.scalar_math import signed
+from ..lang.scalar_math import huge_square, huge_square_of, norm, signed, square, square_of
 
 AdamState = namedtuple("AdamState", ["exp_avg", "exp_avg_sq", "last_grad"])
 LionState = namedtuple("LionState", ["exp_avg", "last_grad"])
@@ -42,7 +42,7 @@ AdamScalars = namedtuple(
     ],
 )
 LionScalars = namedtuple("LionScalars", ["lr", "beta1", "one_minus_beta1", "keep", "gain", "scale"])
-Sums = namedtuple("Sums", ["squares"])
+Sums = namedtuple("Sums", ["squares", "huge"])
 Found = namedtuple("Found", ["scale"])
 
 
@@ -65,12 +65,12 @@ def scalars_lion(step, *, lr, beta, weight_decay, gamma):
 
 def measure(p, g, s, h):
     c = g + h.gain * (g - s.last_grad)
-    return Sums(c * c)
+    return Sums(square(c), huge_square(c))
 
 
 def finish(h, sums, step):
-    norm = math.sqrt(sums.squares)
-    return Found(1.0 / norm if norm > 1.0 else 1.0)
+    size = norm(sums.squares, sums.huge)
+    return Found(1.0 / size if size > 1.0 else 1.0)
 
 
 def update_adamw(p, g, s, h):
@@ -93,12 +93,12 @@ def corrected(g, s, step, beta1, gamma):
 
 def reference_measure_adamw(p, g, s, step, *, betas, gamma, **_):
     c = corrected(g, s, step, betas[0], gamma)
-    return Sums(c * c)
+    return Sums(square_of(c), huge_square_of(c))
 
 
 def reference_adamw(p, g, s, step, *, sums, lr, betas, eps, weight_decay, gamma):
     beta1, beta2 = betas
-    c = corrected(g, s, step, beta1, gamma) * (1.0 / max(1.0, math.sqrt(sums.squares)))
+    c = corrected(g, s, step, beta1, gamma) * (1.0 / max(1.0, norm(sums.squares, sums.huge)))
     m = beta1 * s.exp_avg + (1.0 - beta1) * c
     v = beta2 * s.exp_avg_sq + (1.0 - beta2) * (c * c)
     denominator = np.sqrt(v) * (1.0 / math.sqrt(1.0 - beta2**step)) + eps
@@ -107,11 +107,11 @@ def reference_adamw(p, g, s, step, *, sums, lr, betas, eps, weight_decay, gamma)
 
 def reference_measure_lion(p, g, s, step, *, beta, gamma, **_):
     c = corrected(g, s, step, beta, gamma)
-    return Sums(c * c)
+    return Sums(square_of(c), huge_square_of(c))
 
 
 def reference_lion(p, g, s, step, *, sums, lr, beta, weight_decay, gamma):
-    c = corrected(g, s, step, beta, gamma) * (1.0 / max(1.0, math.sqrt(sums.squares)))
+    c = corrected(g, s, step, beta, gamma) * (1.0 / max(1.0, norm(sums.squares, sums.huge)))
     m = beta * s.exp_avg + (1.0 - beta) * c
     return p * (1.0 - lr * weight_decay) - lr * np.sign(m), LionState(m, g)
 

@@ -45,6 +45,8 @@ class ParamGroup(dict[str, Any]):
         known: Conventions,
     ) -> None:
         self._edits = edits
+        self.last_rate: Any = None
+        """What a learning rate that is a function has returned last."""
         self._where = f"parameter group {number}"
         self._select = select
         self._defaults = dict(defaults)
@@ -118,19 +120,22 @@ class ParamGroup(dict[str, Any]):
         """Return the options that ``rule``, one of those that move its tensors, computes a step's scalars from."""
         return {name: self._options[name] for name in rule.scalar_names}
 
-    def options_at(self, step: int) -> dict[str, Any]:
-        """Return the options, the learning rate as it is after ``step`` steps."""
-        return {**self._options, "lr": self.learning_rate(step)} if callable(self._options.get("lr")) else self.options
+    def initial_options(self, step: int) -> dict[str, Any]:
+        """Return the options that states start from, the learning rate as it is after ``step`` steps."""
+        rate = self._options.get("lr")
+        if not callable(rate) or "lr" not in self.rule.initial_names:
+            return self.options
+        return {**self._options, "lr": self.checked_rate(rate(step), step)}
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate, a function of the step, at ``step``.
+    def checked_rate(self, value: Any, step: int) -> float:
+        """Return the learning rate of a step, ``value``, that the group's function of the step has returned.
 
         Raises
         ------
         TypeError, ValueError
-            When the function returns no number, or one that a learning rate must not be.
+            When it is no number, or one that a learning rate must not be.
         """
-        value = self._options["lr"](step)
+        self.last_rate = value
         try:
             return _number(value, self.rule.interval("lr"))
         except (TypeError, ValueError) as error:

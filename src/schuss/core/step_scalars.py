@@ -129,7 +129,8 @@ class StepScalars:
         self._valid_for = None, None
         elapsed = counts.clock.item() - counts.since
         if self._scheduled and not again:
-            self._rates = [group.learning_rate(counts.made + elapsed) for _, group in self._functions.values()]
+            step = counts.made + elapsed
+            self._rates = [group.checked_rate(group["lr"](step), step) for _, group in self._functions.values()]
         made_for = self._shared_for
         if made_for[0] is not counts.groups or made_for[1] is not engine.two_pass_table or made_for[2] is not engine:
             self._share(engine, elapsed)

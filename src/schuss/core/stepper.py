@@ -358,8 +358,7 @@ class Stepper:
 
     def _initial_state(self, group: int, rule: Rule) -> tuple[Any, ...]:
         """Return the numbers that new states of a rule are filled with."""
-        needs_options = rule.initial is not None
-        return rule.initial_state(self.parameters.groups[group].options_at(self.counts.steps) if needs_options else {})
+        return rule.initial_state(self.parameters.groups[group].initial_options(self.counts.steps))
 
     def _add_states(self, held: dict[str, Memory], number: int, rule: Rule) -> None:
         """Make the states of a tensor that are missing in ``held``."""

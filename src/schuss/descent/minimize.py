@@ -127,6 +127,7 @@ def minimize(
     (True, array([3., 3.]))
     """
     _refuse(bounds=bounds, constraints=constraints, hess=hess, hessp=hessp)
+    _refuse_options_of_scipy(options)
     limits = _Limits(
         _tolerance("gtol", gtol, _tolerance("tol", tol, GTOL)), _tolerance("xtol", xtol, 0.0), _steps(maxiter)
     )
@@ -178,10 +179,28 @@ def scipy_method(optimizer: Any = "adam", **options: Any) -> Callable[..., Any]:
     for name in _SCIPYS:
         if name in options:
             raise TypeError(f"scipy_method: {name} is an argument of scipy.optimize.minimize; give it there")
+    _refuse_options_of_scipy(options)
     return functools.partial(_method, optimizer, options)
 
 
 _SCIPYS = ("args", "jac", "hess", "hessp", "bounds", "constraints", "callback")
+
+
+_OPTIONS_OF_SCIPY = (
+    *("adaptive", "c1", "c2", "catol", "direc", "fatol", "finite_diff_rel_step", "ftol", "hess_inv0"),
+    *("initial_simplex", "initial_tr_radius", "iprint", "maxcor", "maxfev", "maxfun", "maxls", "minfev", "offset"),
+    *("rescale", "return_all", "rhobeg", "stepmx", "workers", "xatol", "xrtol"),
+)
+"""Options of SciPy's own methods that no optimizer has."""
+
+
+def _refuse_options_of_scipy(options: dict[str, Any]) -> None:
+    for name in options:
+        if name in _OPTIONS_OF_SCIPY:
+            raise TypeError(
+                f"{name}: an option of SciPy's own methods, which gradient descent has no use for (its limits are "
+                "maxiter, gtol and xtol)"
+            )
 
 
 def _method(optimizer: Any, own: dict[str, Any], fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
@@ -273,7 +292,7 @@ class _Run:
     def _rate_was_zero(self) -> bool:
         """Whether a schedule has kept the last step from moving anything."""
         group = self._optimizer.param_groups[0]
-        return callable(group.get("lr")) and group.learning_rate(self._optimizer.steps - 1) == 0.0
+        return callable(group.get("lr")) and bool(group.last_rate == 0.0)
 
     def _record(self) -> None:
         if self._path is not None:

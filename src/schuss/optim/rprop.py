@@ -31,8 +31,8 @@ class Rprop(Optimizer):
         See :class:`schuss.Optimizer`.
     lr
         The size of the first step, at least 0 (or a function of the number of steps made, which is called for 0). What
-        is set after the first step with a rate above 0 changes nothing; with 0 nothing moves before it. None: the
-        convention's.
+        is set after the optimizer has been made changes nothing, unless it was 0: nothing moves then before the first
+        step with a rate above 0, which is the size. None: the convention's.
     etas
         What the size is multiplied by, below 1 and above 1.
     step_sizes

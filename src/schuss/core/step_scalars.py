@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.lang.rule import Rule
+from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.plan.reduce import folded
 from schuss_kernels.plan.riders import Riders
 from schuss_kernels.plan.two_pass import SharedRow, TwoPassTable
@@ -133,7 +133,18 @@ class StepScalars:
                     sums = measured[group.slot]
                 else:
                     sums = folded(np.array([measured[number] for number in self._active(group.group_rule)]))
-                scalars, group.after = rule.end(begun, sums, step)
+                try:
+                    scalars, group.after = rule.end(begun, sums, step)
+                except RuleError:
+                    raise
+                except Exception as error:
+                    of = (
+                        f"of parameter {engine.tensors[group.members[0]].name!r}" if rule.over == "tensor" else "of all"
+                    )
+                    raise RuleError(
+                        f"rule {rule.name!r}: finish() with the sums {of}, {rule.Sums(*map(float, sums))}, raised "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
                 engine.prepare([group.slot], group.dtypes, riders, scalars, (rule, step, given, running, sums))
 
     def _active(self, group_rule: int) -> list[int]:

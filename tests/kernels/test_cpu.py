@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -14,8 +15,9 @@ import pytest
 import schuss_kernels
 from cases import arrays
 from distinct import KERNELS
+from numba.core import caching, config
 from processes import python
-from schuss_kernels.cpu import compile, launcher
+from schuss_kernels.cpu import compile, jit, launcher
 from schuss_kernels.native.aot import COMMON_RULES
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.storage.dtypes import F32, F64
@@ -147,6 +149,55 @@ for cls in CacheImpl._locator_classes:
     cls.from_function = classmethod(lambda *_: None)
 """ + STEP.replace("print(", "assert not any(f.stats.cache_path for f in functions); print('fine', ")
     assert "fine" in python(code)
+
+
+def test_a_cache_that_is_broken_is_no_error(tmp_path, monkeypatch):
+    """Files cut off, empty, garbage, not to be written: all is compiled anew, with one warning in a process."""
+
+    def compiled(function):
+        made = jit.jit()(function)
+        made(1)
+        return made.stats.cache_hits.total()
+
+    def one_more(x):
+        return x + 1
+
+    def damage(what, name):
+        (path,) = tmp_path.rglob(f"*one_more*.{name}")
+        path.write_bytes(what(path.read_bytes()))
+
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    assert [compiled(one_more) for _ in range(2)] == [0, 1]
+    half, nothing, garbage = (lambda b: b[: len(b) // 2]), (lambda b: b""), (lambda b: b"x" * len(b))
+    for what, name in itertools.product((half, nothing, garbage), ("nbi", "nbc")):
+        damage(what, name)
+        monkeypatch.setattr(jit, "_warned", False)
+        with pytest.warns(
+            RuntimeWarning, match=r"disk cache in .* cannot be read \(.*\): kernels are compiled anew"
+        ) as told:
+            assert compiled(one_more) == 0
+        assert len(told) == 1
+        assert compiled(one_more) == 1, "the next process finds it again"
+
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", no_room)
+    monkeypatch.setattr(jit, "_warned", False)
+    with pytest.warns(RuntimeWarning, match=r"cannot be written \(OSError: \[Errno 28\] No space") as told:
+        assert [compiled(lambda x: x + 2.0) for _ in range(2)] == [0, 0]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_what_the_machine_does_not_give_is_no_mistake_of_a_rule(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(compile, "_address", fail)
+    rule = KERNELS["sgd"]
+    with pytest.raises(type(error)):
+        compile.kernel(rule, Spec(rule, F32, F32, (), lookahead=True, zero=True))
 
 
 MOVED_COLUMN = (

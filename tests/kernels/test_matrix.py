@@ -196,7 +196,7 @@ def test_an_own_rule(backend):
 def test_own_rules_that_are_wrong():
     for changes, message in (
         ({"otherwise": 3}, "otherwise must be a rule or None; got 3"),
-        ({"not_negative": ("columns",)}, "'columns' is none of its states"),
+        ({"not_negative": ("columns",)}, "'columns' is not one of its states"),
     ):
         with pytest.raises(schuss.RuleError, match=message):
             own(**changes)

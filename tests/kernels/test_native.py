@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from schuss_kernels.engine import extension
 from schuss_kernels.lang import digest
 from schuss_kernels.lang.rule import Rule
 from schuss_kernels.native import aot, library
+from schuss_kernels.native import engine as native_engine
 from schuss_kernels.plan import chunk_table
-from schuss_kernels.plan.spec import Spec
+from schuss_kernels.plan.spec import GradSquares, Spec
 from schuss_kernels.rules import COMPILED, RULES
-from schuss_kernels.storage.dtypes import BY_NAME
+from schuss_kernels.storage.dtypes import BY_NAME, CODES, POSITIVE_CODES
 
 import schuss
 
@@ -237,6 +239,43 @@ def test_one_family_of_rules_that_is_newer_than_its_kernels(monkeypatch):
     assert library.outdated() == [n for n, rule in RULES.items() if rule.update.__module__.endswith(".adam")]
     assert schuss.Adam([ones(3)]).backend == "numba"
     assert schuss.SGD([ones(3)]).backend == "native"
+
+
+@pytest.fixture
+def adamw_alone(monkeypatch):
+    """A native engine, as it is where one kernel of AdamW was compiled ahead of time."""
+    rule, f32 = RULES["adamw"], BY_NAME["float32"]
+    there = library.Library((), "", {library.key(rule, Spec(rule, f32, f32, (f32, f32))): 1})
+    for module in (library, native_engine):
+        monkeypatch.setattr(module, "library", lambda: there)
+    return native_engine.NativeEngine.__new__(native_engine.NativeEngine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"states": (CODES, POSITIVE_CODES), "ema": True}, "float32 gradients and 8-bit states, with ema"),
+        ({"lookahead": True, "clip": True}, "and float32 states, with clip_value and Lookahead"),
+        ({"master": "remainder", "copy": BY_NAME["float32"]}, "with master='remainder' and copy_to float32"),
+        ({"gradient": BY_NAME["float64"], "strided": True}, "float64 gradients and .* with gaps or in another order"),
+    ],
+)
+def test_kernels_that_were_not_compiled_are_named_by_their_options(changes, said, adamw_alone, monkeypatch):
+    rule, f32 = RULES["adamw"], BY_NAME["float32"]
+    spec = replace(Spec(rule, f32, f32, (f32, f32)), **changes)
+    said = f"rule 'adamw' was not compiled ahead of time for float32 parameters, .*{said}"
+    adamw_alone._strict = True
+    with pytest.raises(library.Unavailable, match=f"backend='native': {said}; use backend='auto' or 'numba'"):
+        adamw_alone.kernel(rule, spec)
+    adamw_alone._strict = False
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    forbidden = (
+        "and numba cannot compile: the environment variable NUMBA_DISABLE_JIT .*; unset it, or use backend='numpy'"
+    )
+    with pytest.raises(library.Unavailable, match=f"{said}, {forbidden}"):
+        adamw_alone.kernel(rule, spec)
+    with pytest.raises(library.Unavailable, match=f"squares were not compiled .* for float32 gradients, {forbidden}"):
+        adamw_alone.grad_squares_kernel(GradSquares(f32))
 
 
 def test_rules_that_differ_in_their_numbers_share_kernels():

@@ -256,7 +256,7 @@ def test_a_nan_stays_in_its_block():
 
 def test_a_rule_may_only_name_states_it_has():
     rule = RULES["adamw"]
-    with pytest.raises(RuleError, match="rule 'mine': not_negative: 'exp_sq' is none of its states"):
+    with pytest.raises(RuleError, match="rule 'mine': not_negative: 'exp_sq' is not one of its states"):
         Rule("mine", rule.State, rule.Scalars, rule.scalars, rule.update, not_negative=("exp_sq",))
 
 

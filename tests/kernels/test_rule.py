@@ -181,6 +181,10 @@ def calls_a_method(p, g, s, h):
     return p - g.clip(0, 1), s
 
 
+def adds_a_text(p, g, s, h):
+    return p - g + "a", s
+
+
 def keeps_a_dict(p, g, s, h):
     kept = {"g": g}
     return p - h.lr * kept["g"], s
@@ -213,6 +217,7 @@ def swallows(p, g, s, h):
         (asks_for_an_unknown_scalar, r"cannot compile update\(\): Unknown attribute 'gamma'.*line \d+ of .*test_rule"),
         (uses_an_unknown_name, r"nothing_of_that_name"),
         (calls_a_method, r"Unknown attribute 'clip'"),
+        (adds_a_text, r"add>\) found for signature: add\(float32, .*\) \(line \d+ of .*test_rule.py\)"),
         (keeps_a_dict, r"needs memory or objects of its own"),
     ],
 )
@@ -244,7 +249,7 @@ def test_rules_with_wrong_parts(parts, message):
 def test_scalars_and_initial_that_return_something_else():
     w = np.ones(3, np.float32)
     optimizer = schuss.Optimizer([w], rule(scalars=lambda step, *, lr: (lr, 1.0, 1.0, 1.0)), lr=0.1)
-    with pytest.raises(schuss.RuleError, match=r"scalars\(\) must return Scalars; it returned tuple"):
+    with pytest.raises(schuss.RuleError, match=r"must return Scalars\(lr, beta, .*, floor\); it returned \(float, "):
         optimizer.step([w.copy()])
     with pytest.raises(schuss.RuleError, match=r"initial\(\) must return 2 numbers \(velocity, scale\); it returned 1"):
         schuss.Optimizer([w], rule(initial=lambda: (0.0,)), lr=0.1)

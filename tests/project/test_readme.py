@@ -17,7 +17,7 @@ def test_examples(capsys, tmp_path, monkeypatch):
         pytest.importorskip(needed)
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     scope: dict[str, object] = {"__name__": "readme"}
     for example in examples:
         exec(compile(example, "README.md", "exec"), scope)
@@ -28,3 +28,5 @@ def test_examples(capsys, tmp_path, monkeypatch):
     m = np.float32(0.05) * np.float32(0.25)
     expected = 1.0 - 1e-3 / 0.05 * m / np.sqrt(m)
     np.testing.assert_allclose(scope["w"], expected, rtol=1e-5)
+    rms = np.sqrt((9 + 16 + 25) / 4)
+    np.testing.assert_allclose(scope["v"], 1 - 0.5 * np.tanh(np.array([3, -4, 0, 5]) / rms), rtol=1e-6)

@@ -155,7 +155,7 @@ class Rule:
             self._check_calls()
         for state in self.not_negative:
             if state not in self.State._fields:
-                raise RuleError(f"rule {self.name!r}: not_negative: {state!r} is none of its states")
+                raise RuleError(f"rule {self.name!r}: not_negative: {state!r} is not one of its states")
         if self.running is not None and not hasattr(self.running, "_field_defaults"):
             raise RuleError(f"rule {self.name!r}: running must be a namedtuple class; got {self.running!r}")
         if self.running is not None and set(self.running._fields) != set(self.running._field_defaults):
@@ -276,16 +276,18 @@ class Rule:
         return self.running is None and self.measure is None and code.co_varnames[0] not in names
 
     def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
+        expected = _with_fields(self.Scalars)
         if self.running is None or (self.keeps_running and name == "scalars"):
             if type(made[0]) is self.Scalars:
                 return made
-            expected, shown = self.Scalars.__name__, type(made[0]).__name__
+            shown = _shown(made[0])
         else:
             pair = type(made) is tuple and len(made) == 2
             if pair and type(made[0]) is self.Scalars and type(made[1]) is self.running:
                 return made
-            expected, shown = f"({self.Scalars.__name__}, {self.running.__name__})", _shown(made)
-        raise RuleError(f"rule {self.name!r}: {name}() must return {expected}; it returned {shown}")
+            expected, shown = f"({expected}, {_with_fields(self.running)})", _shown(made)
+        some = ", where a namedtuple of some of the scalars will do" if name == "finish" else ""
+        raise RuleError(f"rule {self.name!r}: {name}() must return {expected}{some}; it returned {shown}")
 
     def initial_state(self, options: Mapping[str, Any]) -> tuple[Any, ...]:
         """The numbers a new state is filled with, :data:`PARAMETER` for the parameter itself."""
@@ -337,6 +339,13 @@ class Rule:
         return f"{self.name}@{digest.of(*functions, fields=fields)}"
 
 
+def _with_fields(cls: Any) -> str:
+    """A namedtuple class with its fields, as it is called."""
+    return f"{cls.__name__}({', '.join(cls._fields)})"
+
+
 def _shown(made: Any) -> str:
     """The type of what a function returned, or the types in a tuple."""
-    return f"({', '.join(map(_shown, made))})" if type(made) is tuple else type(made).__name__
+    if type(made) is tuple:
+        return f"({', '.join(map(_shown, made))})"
+    return _with_fields(type(made)) if hasattr(made, "_fields") else type(made).__name__

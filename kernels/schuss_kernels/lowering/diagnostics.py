@@ -10,6 +10,7 @@ from typing import Any
 
 from numba import types
 
+from ..lang import calls
 from ..lang.rule import Rule, RuleError
 from ..plan.spec import Spec
 from .rule_types import compiled_measure, compiled_update, number_type, tuple_type
@@ -20,15 +21,15 @@ _LITERALS = (
 )
 
 
-_ALLOWED = "it may be made of arithmetic, math functions, comparisons and conditional expressions on single numbers"
-
-
 @contextlib.contextmanager
 def explain_compile_errors(rule: Rule, spec: Spec) -> Iterator[None]:
-    """Turn numba's error about a kernel into one about the rule's update."""
+    """Turn numba's error about a kernel into one about the rule's update.
+
+    What the machine does not give (memory, files) is no mistake of a rule: such errors stay what they are.
+    """
     try:
         yield
-    except RuleError:
+    except (RuleError, OSError, MemoryError):
         raise
     except Exception as error:  # numba wraps what goes wrong inside a rule in errors of many kinds
         update_compiles(rule, spec)
@@ -49,6 +50,8 @@ def _compile_alone(function: Any, part: str, rule: Rule, spec: Spec) -> Any:
     signature = (number, number, tuple_type(rule.State, spec), tuple_type(rule.Scalars, spec))
     try:
         function.compile(signature)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:
         raise RuleError(f"rule {rule.name!r}: numba cannot compile {part}(): {_reason(error)}") from error
     return function.overloads[signature]
@@ -78,8 +81,9 @@ def update_compiles(rule: Rule, spec: Spec) -> None:
             f"{', '.join(name for name in wrong)} as float64{where}. {_LITERALS}"
         )
     if wrong:
-        got = ", ".join(f"{name} as {_described(type_)}" for name, type_ in wrong.items())
-        raise RuleError(f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {got}")
+        raise RuleError(
+            f"rule {rule.name!r}: update() must return numbers of type {number}; it returns {_by_name(wrong)}"
+        )
 
 
 def measure_compiles(rule: Rule, spec: Spec) -> None:
@@ -90,10 +94,10 @@ def measure_compiles(rule: Rule, spec: Spec) -> None:
     if not isinstance(result, types.BaseTuple) or len(result) != len(sums):
         expected = f"{rule.Sums.__name__}({', '.join(sums)})"
         raise RuleError(f"rule {rule.name!r}: measure() must return {expected}; it returns {_described(result)}")
-    wrong = [name for name, type_ in zip(sums, result, strict=True) if type_ != number]
+    wrong = {name: type_ for name, type_ in zip(sums, result, strict=True) if type_ != number}
     if wrong:
         raise RuleError(
-            f"rule {rule.name!r}: measure() must return numbers of type {number}; {', '.join(wrong)} is none. "
+            f"rule {rule.name!r}: measure() must return numbers of type {number}; it returns {_by_name(wrong)}. "
             f"{_LITERALS}"
         )
 
@@ -106,7 +110,7 @@ def kernel_is_plain(rule: Rule, spec: Spec, library: Any) -> None:
         measure_compiles(rule, spec)
     code = library.get_llvm_str()
     if re.search(r"^declare .*@(?:NRT_|Py|numba_)", code, re.MULTILINE):
-        raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own; {_ALLOWED}")
+        raise RuleError(f"rule {rule.name!r}: update() needs memory or objects of its own. {calls.ALLOWED}")
     if only_float32(spec) and re.search(r"\bdouble\b", code):
         raise float64_error(rule, spec)
 
@@ -144,7 +148,13 @@ def _reason(error: BaseException) -> str:
     noise = ("Failed in", "During:", "File ", "Rejected as", "raised from", "There are", "- ", "<source", "def ", "^")
     useful = [line for line in lines if line and not line.startswith(noise)]
     reason = useful[0] if useful else type(error).__name__
+    if reason.endswith(":") and len(useful) > 1:  # as in "found for signature:"
+        reason = f"{reason} {useful[1].lstrip('> ')}"
     return f"{reason} (line {place[-1][1]} of {place[-1][0]})" if place else reason
+
+
+def _by_name(types_by_name: dict[str, Any]) -> str:
+    return ", ".join(f"{name} as {_described(type_)}" for name, type_ in types_by_name.items())
 
 
 def _described(type_: Any) -> str:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from .. import cpu
 from ..engine.extension import ExtensionEngine
 from ..lang.rule import Rule
 from ..plan.spec import GradSquares, Spec
@@ -43,17 +45,30 @@ class NativeEngine(ExtensionEngine):
             return address
         if self._strict:
             raise Unavailable(f"backend='native': {missing_kernel_reason(rule, spec)}; use backend='auto' or 'numba'")
-        from ..cpu import compile
-
-        return compile.kernel(rule, spec)
+        return _numba(missing_kernel_reason(rule, spec)).kernel(rule, spec)
 
     def grad_squares_kernel(self, wanted: GradSquares) -> int:
         address = library().kernels.get(grad_squares_key(wanted))
         if address is not None:
             return address
-        from ..cpu import compile
+        missing = f"sums of squares were not compiled ahead of time for {wanted.gradient.dtype} gradients"
+        return _numba(missing).grad_squares_kernel(wanted)
 
-        return compile.grad_squares_kernel(wanted)
+
+def _numba(missing: str) -> Any:
+    """Return the module that compiles kernels. ``missing``: what was not compiled ahead of time, a part of a sentence.
+
+    Raises
+    ------
+    Unavailable
+        When numba may not compile.
+    """
+    reason = cpu.available()
+    if reason is not None:
+        raise Unavailable(f"{missing}, and numba cannot compile: {reason}; unset it, or use backend='numpy'")
+    from ..cpu import compile
+
+    return compile
 
 
 def make_engine(tensors: Sequence[Tensor], clock: np.ndarray, threads: int | None, strict: bool) -> NativeEngine:

@@ -164,7 +164,27 @@ def missing_kernel_reason(rule: Rule, spec: Spec) -> str:
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
     if rule.name in outdated():
         return f"the kernels of rule {rule.name!r} were compiled from other source files; install schuss again"
-    return (
-        f"rule {rule.name!r} was not compiled ahead of time for {spec.parameter.dtype} parameters and "
-        f"{spec.gradient.dtype} gradients"
-    )
+    return f"rule {rule.name!r} was not compiled ahead of time for {_combination(spec)}"
+
+
+def _combination(spec: Spec) -> str:
+    """Return what a kernel is for, in the words of the options."""
+    states = {"8-bit" if storage.is_quantized else f"{storage.dtype}" for storage in spec.states}
+    arrays = [f"{spec.parameter.dtype} parameters", f"{spec.gradient.dtype} gradients"]
+    arrays += [f"{' and '.join(sorted(states))} states"] if states else []
+    asked = {
+        "parameters or gradients with gaps or in another order": spec.strided,
+        f"master={spec.master!r}": spec.master,
+        "stochastic rounding": spec.stochastic,
+        "clip_value": spec.clip,
+        "zero_grad": spec.zero,
+        "ema": spec.ema,
+        f"copy_to {spec.copy.dtype}" if spec.copy else "": spec.copy,
+        "Lookahead": spec.lookahead,
+    }
+    riders = [name for name, there in asked.items() if there]
+    return _listed(arrays) + (f", with {_listed(riders)}" if riders else "")
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

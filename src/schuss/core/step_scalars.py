@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.lang import columns
-from schuss_kernels.lang.rule import Rule
+from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.plan.reduce import folded
 from schuss_kernels.plan.riders import RIDERS, Riders
 from schuss_kernels.plan.two_pass import SharedRow
@@ -252,7 +252,17 @@ class StepScalars:
             rule = self._rules[groups[0].group_rule]
             for group in groups:
                 sums = sums_of(group, rule)
-                scalars, group.after = rule.end(begun, sums, step)
+                try:
+                    scalars, group.after = rule.end(begun, sums, step)
+                except RuleError:
+                    raise
+                except Exception as error:
+                    name = engine.tensors[group.members[0]].name
+                    of = f"of parameter {name!r}" if rule.over == "tensor" else "of all"
+                    raise RuleError(
+                        f"rule {rule.name!r}: finish() with the sums {of}, {rule.Sums(*map(float, sums))}, raised "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
                 engine.prepare([group.slot], group.dtypes, riders, scalars, (rule, step, given, running, sums))
         for batch, rows, begun, step in self._begun_batches:
             each = batch.rule.over == "tensor"

@@ -230,7 +230,7 @@ class Optimizer(metaclass=OptimizerType):
             if self._sums is None:
                 from .core.accumulation import GradientSums
 
-                buffers = [stepper.arena.array(p, states.compute_dtype(p), 0.0) for p in parameters.memories]
+                buffers = [stepper.kept.arena.array(p, states.compute_dtype(p), 0.0) for p in parameters.memories]
                 self._sums = GradientSums(parameters.names, buffers, stepper.make_engine)
             self._sums.add(gradients, lambda: parameters.check_gradients(gradients), stream)
 

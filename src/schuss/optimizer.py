@@ -301,6 +301,7 @@ class Optimizer(metaclass=OptimizerType):
 
         Keys are names: ``{"schuss": 1, "optimizer": "AdamW", "steps": 10, "param_groups": [{"lr": ..., "params":
         [names]}], "state": {name: {"step": 10, "exp_avg": array, ...}}}``. The parameters themselves are yours to save.
+        A tensor that has had no gradient yet has no states.
         A learning rate that is a function is written as its repr, and has to be given to the new optimizer too.
 
         Raises

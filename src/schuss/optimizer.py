@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from schuss_kernels.engine.interrupts import DeferInterrupt
 from schuss_kernels.lang.convention import Conventions
 from schuss_kernels.lang.rule import Rule
-from schuss_kernels.storage.memory import Memory
 
 from .core import arrays, backends, states
 from .core.fork_lock import refuse_reentry
-from .core.param_groups import ParamGroup, Select, choose_rule, option_defaults
+from .core.param_groups import ParamGroup, Select, choose_rule, kept_on_success, option_defaults
 from .core.parameters import Parameters
 from .core.step_options import DEFAULT_OPTIONS, StepInfo, StepOptions
 from .core.stepper import Stepper
@@ -121,9 +120,7 @@ class Optimizer(metaclass=OptimizerType):
         given = {**options, "maximize": maximize}
         parameters = Parameters(params, select, defaults, given, self._conventions)
         states.check_storage(storage, parameters.names, parameters.memories)
-        copies: list[Memory | None] = [None] * len(parameters.names)
-        if copy_to is not None:
-            copies[:] = states.copies(parameters.match(copy_to, "copy_to"), parameters.names, parameters.memories)
+        copies = states.copies(parameters, copy_to)
         self.backend = backends.choose(backend, parameters.names, parameters.memories, parameters.rules())
         self._parameters = parameters
         self._stepper = Stepper(parameters, storage, copies, self.backend, backend != "auto", threads)
@@ -248,7 +245,7 @@ class Optimizer(metaclass=OptimizerType):
             from .core.accumulation import GradientSums
 
             parameters, stepper = self._parameters, self._stepper
-            self._sums = GradientSums(parameters.names, parameters.memories, stepper.arena, stepper.make_engine)
+            self._sums = GradientSums(parameters.names, parameters.memories, stepper.kept.arena, stepper.make_engine)
         return self._sums
 
     # --------------------------------------------------------------------------------------------- what there is to see
@@ -327,9 +324,8 @@ class Optimizer(metaclass=OptimizerType):
         with DeferInterrupt():  # a signal's handler would find half a module
             from .core.explain import explain
 
-        stepper = self._stepper
-        k = None if stepper.slow is None else stepper.slow.k
-        return explain(stepper.engine, type(self).__name__, len(self.param_groups), self.steps, k)
+        k = None if self._stepper.slow is None else self._stepper.slow.k
+        return explain(self._stepper.engine, type(self).__name__, len(self.param_groups), self.steps, k)
 
     def __repr__(self) -> str:
         parameters = self._parameters.memories
@@ -343,7 +339,8 @@ class Optimizer(metaclass=OptimizerType):
 
         Keys are names: ``{"schuss": 1, "optimizer": "AdamW", "steps": 10, "param_groups": [{"lr": ..., "params":
         [names]}], "state": {name: {"step": 10, "exp_avg": array, ...}}}``. The parameters themselves are yours to save.
-        A learning rate that is a function is written as its repr, and has to be given to the new optimizer too.
+        A tensor that has had no gradient yet has no states. A learning rate that is a function is written as its repr,
+        and has to be given to the new optimizer too.
         Gradients that were accumulated and that no step has taken yet are there as ``"accumulated": {name: sum}``.
 
         Raises
@@ -390,18 +387,10 @@ class Optimizer(metaclass=OptimizerType):
                 progress = state_dict_.check_progress(state_dict, type(self).__name__, stepper.progress())
                 options = state_dict_.check_options(state_dict, groups, parameters.names_by_group())
                 sums = state_dict_.check_accumulated(state_dict, parameters.names, parameters.memories)
-                before = [group.options for group in groups]
-                try:
-                    for group, loaded in zip(groups, options, strict=True):
-                        group.update(loaded)
+                with kept_on_success(groups, options, stepper.take_in_edits):
                     state_dict_.check_rules(state_dict, groups)
                     stepper.take_in_edits()  # the rules that the options ask for have other states
                     checkpoint = state_dict_.check_tensors(state_dict, stepper.tensor_states())
-                except BaseException:
-                    for group, old in zip(groups, before, strict=True):
-                        group.update(old)
-                    stepper.take_in_edits()
-                    raise
                 stepper.restore(progress, checkpoint)
                 if sums or self._sums is not None:
                     self._gradient_sums().set(sums)

@@ -39,7 +39,7 @@ class GradientSums:
     ) -> None:
         self._names = list(names)
         self.buffers = [arena.array(parameter, compute_dtype(parameter), 0.0) for parameter in parameters]
-        self._touched = [False] * len(names)
+        self._touched, self._there = [False] * len(names), [True] * len(names)
         self._dtypes = list(dict.fromkeys(buffer.dtype for buffer in self.buffers))
         tensors = [
             Tensor(name, ACCUMULATE, buffer, (), buffer.dtype, buffer.strides)
@@ -63,11 +63,22 @@ class GradientSums:
         self._engine.stream = stream
         with DeferInterrupt():
             if not self._engine.try_step(list(gradients)):
-                memories = check()
-                if any(memory is not None for memory in memories):
-                    self._engine.step(memories)
+                self._add_others(list(gradients), check)
             for number, gradient in enumerate(gradients):
                 self._touched[number] |= gradient is not None
+
+    def _add_others(self, gradients: list[Any], check: Callable[[], list[Memory | None]]) -> None:
+        """Add gradients that are not like those before: others are missing, or dtypes and layouts have changed."""
+        there = [gradient is not None for gradient in gradients]
+        if not any(there):
+            return
+        if there != self._there:
+            self._engine.set_slots([0 if own else None for own in there])
+            self._there = there
+        if self._engine.try_set_gradients(gradients) or self._engine.try_other_plans(gradients):
+            self._engine.launch()
+        else:
+            self._engine.step(check())
 
     def forget(self) -> None:
         """Note that the sums are zero again."""

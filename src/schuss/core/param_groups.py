@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
@@ -257,3 +258,20 @@ def choose_rule(
     if unknown:
         raise TypeError(unknown_option(unknown[0], defaults, where))
     return select, defaults
+
+
+@contextlib.contextmanager
+def kept_on_success(
+    groups: Sequence[ParamGroup], options: Sequence[Mapping[str, Any]], on_undone: Callable[[], None]
+) -> Iterator[None]:
+    """Set the groups' options, and set the old ones again where the block fails; ``on_undone`` is called after that."""
+    before = [group.options for group in groups]
+    try:
+        for group, given in zip(groups, options, strict=True):
+            group.update(given)
+        yield
+    except BaseException:
+        for group, old in zip(groups, before, strict=True):
+            group.update(old)
+        on_undone()
+        raise

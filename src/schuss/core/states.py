@@ -18,6 +18,7 @@ from schuss_kernels.storage.stochastic_rounding import joined
 from . import arrays
 from .arena import Arena
 from .overlap import overlapping
+from .parameters import Parameters
 from .storage_options import StorageOptions
 
 
@@ -154,18 +155,22 @@ def check_storage(options: StorageOptions, names: Sequence[str], parameters: Seq
         raise ValueError("rounding='stochastic': no parameter and no state is rounded to 16 bits or fewer")
 
 
-def copies(given: Sequence[Any], names: Sequence[str], parameters: Sequence[Memory]) -> list[Memory | None]:
-    """Check the arrays that parameters are copied to (``given``, one a parameter) and find where they lie.
+def copies(parameters: Parameters, copy_to: Any) -> list[Memory | None]:
+    """Check the arrays that parameters are copied to (None: none is) and find where they lie, one a parameter.
 
     Raises
     ------
     TypeError, ValueError
         When one cannot be used, or shares memory with a parameter or another copy.
     """
+    names, memories = parameters.names, parameters.memories
+    if copy_to is None:
+        return [None] * len(names)
+    given = parameters.match(copy_to, "copy_to")
     made: list[Memory | None] = [
-        arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, parameters, strict=True)
+        arrays.copy(array, name, parameter) for array, name, parameter in zip(given, names, memories, strict=True)
     ]
-    clash = overlapping([*parameters, *(copy for copy in made if copy is not None)])
+    clash = overlapping([*memories, *(copy for copy in made if copy is not None)])
     if clash is not None:
         raise ValueError(f"copy_to of {names[clash[1] - len(names)]!r} shares memory with another array")
     return made

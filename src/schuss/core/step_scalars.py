@@ -96,6 +96,7 @@ class StepScalars:
         """Take in the options: one parameter group for each of ``rules``. ``alpha``: of Lookahead, 0 without it."""
         if self._rules != rules:
             self._shared_for = None, None, None
+            self._built_in = [is_built_in(rule) for rule in rules]
         self._rules, self._storage, self._alpha = list(rules), storage, alpha
         self._valid_for, self._options_changed = (None, None), True
         self.measures = any(rule.measure is not None for rule in rules)
@@ -110,9 +111,9 @@ class StepScalars:
                 self._scheduled[index] = self._functions.setdefault(key, (len(self._functions), group))[0]
         # The riders of a step without options, which most steps are: made once.
         same = storage.ema is None and not storage.stochastic
-        self._plain = [self._riders(sign, None, 0) for sign in self._signs] if same else None
+        plain = {sign: self._riders(sign, None, 0) for sign in set(self._signs)}
+        self._plain = [plain[sign] for sign in self._signs] if same else None
         # Only of the built-in rules is it certain that the same options give the same scalars.
-        self._built_in = [is_built_in(rule) for rule in rules]
         others = [rule for rule, own in zip(rules, self._built_in, strict=True) if not (own and rule.constant_scalars)]
         self._constant = same and not self._scheduled and not others
 

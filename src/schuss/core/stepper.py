@@ -11,12 +11,10 @@ import numpy as np
 from schuss_kernels.engine import registry
 from schuss_kernels.engine.base import Engine
 from schuss_kernels.engine.interrupts import DeferInterrupt
-from schuss_kernels.lang.rule import Rule
 from schuss_kernels.plan.tensor import Tensor
 from schuss_kernels.storage.memory import Memory
 
-from . import arrays, grad_norm, states
-from .arena import Arena
+from . import grad_norm, states
 from .fork_lock import refuse_reentry, step_lock
 from .idle_averages import IdleAverages
 from .lookahead import SlowWeights
@@ -26,6 +24,7 @@ from .step_counts import GroupRule, StepCounts
 from .step_options import DEFAULT_OPTIONS, MOVED, StepInfo, StepOptions
 from .step_scalars import StepScalars
 from .storage_options import StorageOptions
+from .tensor_states import TensorStates
 
 if TYPE_CHECKING:
     from .state_dict import Checkpoint, Progress, TensorState
@@ -54,15 +53,10 @@ class Stepper:
         :meth:`locked`); only :meth:`add_slow_weights` takes it itself.
     clock
         One int64: steps that moved something. The engines raise it in the call that moves the tensors.
-    states, others
-        For every tensor the states by name, and what else is stored beside it: ``master``, ``ema``, ``copy``, ``slow``.
+    kept
+        The states of the tensors, and what else is stored beside them.
     idle
         Moves the moving averages of the tensors that have no gradient now; None where there are none.
-        A tensor has no states before it has a gradient.
-    made
-        bool (tensors): whether the tensor has its states, which may be none.
-    times_made
-        How often states were made.
     seen_edits
         ``edits.count`` when the options of the groups were last taken in; -1: the engine must be built anew.
     """
@@ -83,16 +77,11 @@ class Stepper:
         self.edits, self.seen_edits = parameters.edits, 0
         self.options = DEFAULT_OPTIONS
         self.slow: SlowWeights | None = None
-        self.idle: IdleAverages | None = None
-        self.arena = Arena()
-        self.states: list[dict[str, Memory]] = [{} for _ in parameters.names]
-        self.made, self.times_made = np.zeros(len(parameters.names), bool), 0
+        self.kept = TensorStates(parameters, storage, copies)
         self._restless = True  # the gradients of the last step were not those of the step before
-        self.others = [
-            states.beside(self.arena, storage, *pair) for pair in zip(parameters.memories, copies, strict=True)
-        ]
+        self.idle: IdleAverages | None = None
         make_engine = partial(registry.make_engine, backend, threads=threads, strict=False)
-        self._idle_averages = IdleAverages(parameters, storage, self.others, make_engine)
+        self._idle_averages = IdleAverages(parameters, storage, self.kept.others, make_engine)
         compute_dtypes = [states.compute_dtype(p) for p in parameters.memories]
         self._compute_dtypes = list(dict.fromkeys(compute_dtypes))
         self.counts = StepCounts(self.clock, parameters.group_of, compute_dtypes)
@@ -187,14 +176,14 @@ class Stepper:
         Returns what has to be held until the step is made: a number, as ``numpy.float64`` is one, lies in an array that
         nobody else holds. The list is empty where no tensor has a gradient.
         """
-        self.check_unchanged()
+        self.kept.check_unchanged()
         if self.parameters.flat_type is not None:  # they are as the caller gave them
             gradients = self.parameters.match(gradients)
         active = np.array([gradient is not None for gradient in gradients], bool)
         if not active.any():
             return []
         engine, held, error = self.engine, gradients, None
-        first = np.flatnonzero(active & ~self.made)  # those that have a gradient for the first time
+        first = np.flatnonzero(active & ~self.kept.made)  # those that have a gradient for the first time
         with self._rebuild_on_error():
             self._restless = True
             changed = not np.array_equal(active, self.counts.active)
@@ -213,7 +202,7 @@ class Stepper:
             if len(first) and error is None:
                 self._make_states(first.tolist())
             elif len(first):
-                self._activate(active & self.made)
+                self._activate(active & self.kept.made)
         if error is not None:
             raise error
         return held
@@ -238,13 +227,6 @@ class Stepper:
 
     def _choose_idle(self) -> None:
         self.idle = self._idle_averages.choose(np.flatnonzero(self.counts.active).tolist())
-
-    def check_unchanged(self) -> None:
-        """Raise a ValueError where a parameter, or a copy of one, was resized in place or made read-only."""
-        for name, parameter, others in zip(self.parameters.names, self.parameters.memories, self.others, strict=True):
-            arrays.check_unchanged(parameter, f"parameter {name!r}")
-            if "copy" in others:
-                arrays.check_unchanged(others["copy"], f"copy_to of {name!r}")
 
     def _read(self, gradients: list[Any]) -> list[tuple[np.ndarray, np.dtype]]:
         """Return the gradients that there are in host memory, each with the dtype that it is computed in."""
@@ -311,38 +293,17 @@ class Stepper:
         ``restarts``: the next step is the first one of a tensor whose rule has kept nothing so far, as of momentum that
         is switched on.
         """
-        parameters, storage = self.parameters, self.storage
+        parameters, kept = self.parameters, self.kept
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
-        forms: dict[Any, Any] = {}  # states and gradients of tensors that are alike
-        index_of, tensors, kept, fresh, made = [], [], [], [], self.made.tolist()
-        rows = zip(parameters.names, parameters.memories, parameters.group_of, parameters.rules(), strict=True)
-        for number, (name, parameter, group, rule) in enumerate(rows):
-            index_of.append(indices.setdefault(GroupRule(group, rule), len(indices)))
-            held = dict(self.states[number])
-            form = group, rule, parameter.dtype, parameter.shape, parameter.strides
-            if form not in forms:
-                fills = self._initial_state(group, rule)
-                described = states.described(storage, parameter, rule, fills)
-                forms[form] = described, *states.expected_gradient(parameter)
-            own, gradient_dtype, gradient_strides = forms[form]
-            fresh.append(made[number] and rule.State._fields != () and held.keys().isdisjoint(rule.State._fields))
-            if made[number]:
-                self._add_states(held, number, rule)
-                own = tuple(held[field] for field in rule.State._fields)
-            kept.append(held)
-            tensors.append(
-                Tensor(
-                    name,
-                    rule,
-                    parameter,
-                    own,
-                    gradient_dtype,
-                    gradient_strides,
-                    others=self.others[number],
-                    master=storage.master,
-                    stochastic=storage.stochastic,
-                )
-            )
+        tensors, own = kept.tensors(self.counts.steps)
+        index_of = [
+            indices.setdefault(GroupRule(group, tensor.rule), len(indices))
+            for group, tensor in zip(parameters.group_of, tensors, strict=True)
+        ]
+        fresh = [
+            made and tensor.rule.State._fields != () and held.keys().isdisjoint(tensor.rule.State._fields)
+            for made, tensor, held in zip(kept.made.tolist(), tensors, kept.states, strict=True)
+        ]
         group_rules = list(indices)
         over = [None if rule.measure is None else rule.over for _, rule in group_rules]
         with self._rebuild_on_error():
@@ -353,46 +314,19 @@ class Stepper:
                 histories = [(0, None) if new else old for new, old in zip(fresh, self.counts.histories(), strict=True)]
                 self.counts.restart(self.counts.steps, histories, self.counts.active)
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
-            self.states, self.group_rules = kept, group_rules
-            self._activate(self.counts.active & self.made)
-
-    def _initial_state(self, group: int, rule: Rule) -> tuple[Any, ...]:
-        """Return the numbers that new states of a rule are filled with."""
-        return rule.initial_state(self.parameters.groups[group].initial_options(self.counts.steps))
-
-    def _add_states(self, held: dict[str, Memory], number: int, rule: Rule) -> None:
-        """Make the states of a tensor that are missing in ``held``."""
-        parameter, fields = self.parameters.memories[number], rule.State._fields
-        missing = [
-            field
-            for field in fields
-            if field not in held or held[field].shape != states.state_shape(rule, field, parameter)
-        ]
-        if missing:
-            fills = dict(zip(fields, self._initial_state(self.parameters.group_of[number], rule), strict=True))
-            for field in missing:
-                held[field] = states.new_state(self.arena, self.storage, parameter, rule, field, fills[field])
+            kept.states, self.group_rules = own, group_rules
+            self._activate(self.counts.active & kept.made)
 
     def make_states(self, numbers: Iterable[int]) -> None:
         """Make the states of those of some tensors that have none yet."""
         with self._rebuild_on_error():
-            self._make_states([number for number in numbers if not self.made[number]])
+            self._make_states([number for number in numbers if not self.kept.made[number]])
 
     def _make_states(self, numbers: list[int]) -> None:
-        fills: dict[Any, tuple[Any, ...]] = {}
-        for number in numbers:
-            tensor, group = self.engine.tensors[number], self.parameters.group_of[number]
-            key = group, tensor.rule
-            if key not in fills:
-                fills[key] = self._initial_state(group, tensor.rule)
-            named = zip(tensor.rule.State._fields, fills[key], strict=True)
-            tensor.states = tuple(
-                [states.new_state(self.arena, self.storage, tensor.parameter, tensor.rule, *pair) for pair in named]
-            )
-            self.states[number] = dict(zip(tensor.rule.State._fields, tensor.states, strict=True))
+        self.kept.make(numbers, self.engine.tensors, self.counts.steps)
         self.engine.on_states_made(numbers)
-        self.made[numbers] = True
-        self.times_made += 1
+        self.kept.made[numbers] = True
+        self.kept.times_made += 1
 
     def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
@@ -410,35 +344,24 @@ class Stepper:
         """
         if self.storage.ema is None:
             raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
-        return [others["ema"] for others in self.others]
+        return [others["ema"] for others in self.kept.others]
 
     def exact(self, number: int) -> np.ndarray:
         """Return a copy of a parameter's values in its compute dtype: of its master weight, where it has one."""
-        return states.exact(self.storage, self.parameters.memories[number], self.others[number])
+        return states.exact(self.storage, self.parameters.memories[number], self.kept.others[number])
 
     def slow_weights(self) -> list[Memory]:
         """Return the slow weights of all parameters."""
-        return [others["slow"] for others in self.others]
+        return [others["slow"] for others in self.kept.others]
 
     def add_slow_weights(self, k: int, alpha: float) -> None:
-        """Have slow weights from here on, as :class:`schuss.Lookahead` describes them.
-
-        Raises
-        ------
-        RuntimeError, ValueError
-            Where the parameters hold other values than those that are trained, or there are slow weights already.
-        """
+        """Have slow weights from here on, as :class:`schuss.Lookahead` describes them; its errors are from here."""
         with self.locked("Lookahead()"):
             self.parameters.swap.refuse("Lookahead()")
             if self.slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
-            slow = [
-                states.copy_of_weights(self.arena, self.storage, *pair)
-                for pair in zip(self.parameters.memories, self.others, strict=True)
-            ]
             with self._rebuild_on_error():
-                for others, memory in zip(self.others, slow, strict=True):
-                    others["slow"] = memory
+                self.kept.add_slow_weights()
                 self.slow = SlowWeights(k, alpha, self.counts.steps)
             self.seen_edits = -1  # the engine has to know them
             self.take_in_edits()
@@ -446,10 +369,7 @@ class Stepper:
     def reload_params(self) -> None:
         """Take the parameters as they are now: into what stands beside them, and into states that are weights."""
         with DeferInterrupt():
-            parts = zip(self.parameters.memories, self.parameters.rules(), self.states, self.others, strict=True)
-            for parameter, rule, held, others in parts:
-                weights = [held[field] for field in rule.weights if field in held]
-                states.take_weights(self.storage, parameter, others, weights)
+            self.kept.take_weights()
             self._choose_idle()
 
     # --------------------------------------------------------------------------------------------- saving and loading
@@ -462,57 +382,16 @@ class Stepper:
         return Progress(self.counts.steps, storage.seed if storage.stochastic else None, self.slow, storage.ema)
 
     def tensor_states(self) -> list[TensorState]:
-        """Return what a state dict has of every tensor: the states that its rule has now, master weight, average.
-
-        Options that were changed may have left other states behind.
-        """
-        from .state_dict import TensorState  # here, for a short start
-
-        parts = zip(
-            self.parameters.names,
-            self.parameters.rules(),
-            self.counts.histories(),
-            self.states,
-            self.others,
-            self.made.tolist(),
-            self.engine.tensors,
-            strict=True,
-        )
-        return [
-            TensorState(
-                name,
-                rule,
-                history,
-                states.by_saved_name({field: held[field] for field in rule.State._fields}) if made else None,
-                tensor.states,
-                {other: memory for other, memory in others.items() if other != "copy"},
-            )
-            for name, rule, history, held, others, made, tensor in parts
-        ]
+        """Return what a state dict has of every tensor."""
+        return self.kept.saved(self.counts.histories(), self.engine.tensors)
 
     def restore(self, progress: Progress, checkpoint: Checkpoint) -> None:
         """Go on from a checked state dict."""
         with self._rebuild_on_error():
-            rules = self.parameters.rules()
-            saved = np.array([values is not None for values in checkpoint.states], bool)
-            self.made &= saved
-            for number in np.flatnonzero(~saved).tolist():
-                self.states[number] = {}
-            self._make_states(np.flatnonzero(saved & ~self.made).tolist())
-            self.states = [
-                {field: held[field] for field in rule.State._fields} if made else {}
-                for rule, held, made in zip(rules, self.states, self.made.tolist(), strict=True)
-            ]
-            rows = zip(self.states, checkpoint.states, self.others, checkpoint.others, strict=True)
-            for held, saved_states, others, saved_others in rows:
-                for name, values in (saved_states or {}).items():
-                    arrays.write(states.by_saved_name(held)[name], values)
-                for name, values in saved_others.items():
-                    arrays.write(others[name], values)
+            self._make_states(self.kept.drop_missing(checkpoint))
+            self.kept.load(checkpoint)
             self.storage = self.storage._replace(seed=progress.seed or 0)
             self.slow = progress.slow
-            self.counts.restart(progress.steps, checkpoint.histories, self.made.copy())
+            self.counts.restart(progress.steps, checkpoint.histories, self.kept.made.copy())
             self.engine.set_slots(self.counts.slots())
             self._choose_idle()
-            for parameter, others in zip(self.parameters.memories, self.others, strict=True):
-                states.fill_copy(self.storage, parameter, others)

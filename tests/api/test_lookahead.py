@@ -211,7 +211,7 @@ def test_it_goes_on_from_where_the_optimizer_is(master):
     optimizer = schuss.Lookahead(sgd, k=2)
     assert optimizer.slow_params[0].dtype == np.float32
     assert optimizer.slow_params[0].tolist() == [1.0 - 3 * 2.0**-12] * 3
-    assert optimizer.state_dict()["lookahead"] == {"phase": 0}
+    assert optimizer.state_dict()["lookahead"] == {"phase": 0, "k": 2, "alpha": 0.5}
     for _ in range(2):
         optimizer.step([np.ones(3, w.dtype)])
     assert optimizer.steps == sgd.steps == 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 from collections import namedtuple
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
@@ -309,6 +311,16 @@ def test_tensors_side_by_side(make, options, monkeypatch):
     assert pools == [3] * 3
     assert_same_optimizers(three, plain)
     assert_same_optimizers(one, plain)
+
+
+def test_no_more_tensors_side_by_side_than_torch_may_use_threads(monkeypatch):
+    pools = []
+    monkeypatch.setattr(futures, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count))
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(get_num_threads=lambda: 2))
+    for threads in (None, 3):
+        schuss.Adafactor(many(0, shapes=LARGE), threads=threads, backend="numba").step(many(1, shapes=LARGE))
+    assert pools == [2, 3]
 
 
 def test_only_rules_that_allow_it_are_stepped_side_by_side(monkeypatch):

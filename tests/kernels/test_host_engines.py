@@ -435,3 +435,12 @@ def test_a_gradient_reshaped_in_place_is_noticed(kind):
         optimizer.step(gradients)
     assert_same_bits(w, np.full((4, 6), -1.0, np.float32))
     assert optimizer.steps == 1
+
+
+def test_a_launch_inside_a_launch_does_not_wait_for_it(monkeypatch):
+    """A signal's handler may step another optimizer between the lock and the launch that it is taken for."""
+    monkeypatch.setattr(launcher.numba, "threading_layer", lambda: "workqueue")
+    with launcher._one_at_a_time():
+        inner = launcher._one_at_a_time()
+        assert inner.acquire(timeout=0.0)
+        inner.release()

@@ -17,6 +17,7 @@ usual ones. They know nothing but their arguments: a run that is resumed needs t
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +25,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
 from typing import Annotated, Any, Literal, get_type_hints
-
-from .core.validate import plain, whole
 
 __all__ = [
     "Schedule",
@@ -59,13 +58,14 @@ def _kind(expected: str, convert: Callable[[Any], Any], fits: Callable[[Any], bo
 
 
 def _real(value: Any) -> float:
-    if not isinstance(value := plain(value), Real):
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # of an array without axes
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
     return float(value)
 
 
 def _count_or_several(value: Any) -> int | tuple[int, ...]:
-    if not isinstance(value, Iterable) or isinstance(plain(value), int):
+    if not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0:
         return _count("", value)
     several = tuple(_count("", member) for member in value)
     if any(a >= b for a, b in pairwise(several)):
@@ -83,8 +83,8 @@ def _half_wave(done: float) -> float:
 
 _SHAPES: dict[Any, Callable[[float], float]] = {"linear": float, "cosine": _half_wave, "sqrt": math.sqrt}
 
-_count = _kind("a whole number of at least 1", whole, lambda n: n >= 1)
-_count_or_zero = _kind("a whole number of at least 0", whole, lambda n: n >= 0)
+_count = _kind("a whole number of at least 1", operator.index, lambda n: n >= 1)
+_count_or_zero = _kind("a whole number of at least 0", operator.index, lambda n: n >= 0)
 _counts = _kind("a whole number of at least 1 or a rising sequence of such", _count_or_several, bool)
 _fraction = _kind("a number of at least 0 and below 1", _real, lambda x: 0.0 <= x < 1.0)
 _schedule = _kind("a function of the step or a finite rate of at least 0", _function, callable)

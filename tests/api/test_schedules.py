@@ -117,6 +117,7 @@ def test_refuses_a_wrong_step(schedule, first, end, last, wrong):
 def test_arguments_are_kept_as_plain_numbers():
     made = step(np.float32(0.5), np.array([2, 5]), factor=Fraction(1, 4))
     assert repr(made) == "step(lr=0.5, every=(2, 5), factor=0.25)"
+    assert repr(linear(np.array(1.0), np.array(0.5, np.float32), np.array(3))) == "linear(start=1.0, end=0.5, steps=3)"
     assert repr(linear(1, np.float64(0.5), np.int16(3))) == "linear(start=1.0, end=0.5, steps=3)"
     assert warmup(1, 3) == warmup(constant(1.0), 3)
     assert join([2, 3], 1) == join((constant(2.0), 3), constant(1.0))
@@ -266,7 +267,7 @@ GOOD = {
     warmup_stable_decay: {"lr": LR, "warmup": 3, "stable": 3, "decay": 3, "end": 0.0, "shape": "sqrt"},
 }
 NUMBERS = {ValueError: [-0.1, math.nan, math.inf, -math.inf, np.float32("nan"), 10**400]}
-NUMBERS[TypeError] = ["0.1", None, True, [0.1], 1j, np.array([0.1])]
+NUMBERS[TypeError] = ["0.1", None, True, np.True_, [0.1], 1j, np.array([0.1])]
 WHOLES = {ValueError: [-1, np.int64(-2)], TypeError: [2.0, np.float64(2), math.nan, "2", None, True, [1.5], twice]}
 EXPECTED = {
     "lr start end peak": (RATE, NUMBERS),

@@ -24,7 +24,7 @@ tanh(x)           2.5     2.5
 sigmoid(x)        2.5     2.5     1 / (1 + exp(-x))
 power(x, y)       0.9     0.9     NaN for x below zero and y not whole
 sin(x), cos(x)    0.86    0.86    radians, ``abs(x)`` to 2**20, in float64 2**49; NaN beyond
-atan2(y, x)       2.2     2.2
+atan2(y, x)       2.3     2.3
 cube_root(x)      2.5     2.5     x from zero
 copysign(size, x) 0       0
 ================= ======= ======= =======================================================

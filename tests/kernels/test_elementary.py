@@ -35,7 +35,7 @@ ULPS = {
     "power": (np.power, 0.9, 0.9),
     "sin": (np.sin, 0.86, 0.86),
     "cos": (np.cos, 0.86, 0.86),
-    "atan2": (np.arctan2, 2.2, 2.2),
+    "atan2": (np.arctan2, 2.3, 2.3),
     "cube_root": (np.cbrt, 2.5, 2.5),
     "copysign": (np.copysign, 0.0, 0.0),
 }

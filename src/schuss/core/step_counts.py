@@ -146,8 +146,9 @@ class StepCounts:
         """Return every tensor's slot of the engine's scalars, None where it has no gradient."""
         slots: list[int | None] = [None] * len(self._dtypes)
         for group in self.groups:
+            slot = group.slot
             for number in group.members:
-                slots[number] = group.slot
+                slots[number] = slot
         return slots
 
     def histories(self) -> list[History]:
@@ -194,12 +195,16 @@ class StepCounts:
         keys = np.stack([of, steps, alone])[:, order]
         starts = np.flatnonzero(np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))).tolist()
         sorted_members, groups = members[order].tolist(), []
+        none_running = running.count(None) == len(running)
         for start, end, rule, step in zip(
             starts, [*starts[1:], len(sorted_members)], *keys[:2, starts].tolist(), strict=True
         ):
             found: dict[Any, list[int]] = {}
-            for number in sorted_members[start:end]:
-                found.setdefault(running[number], []).append(number)
+            if none_running:
+                found[None] = sorted_members[start:end]
+            else:
+                for number in sorted_members[start:end]:
+                    found.setdefault(running[number], []).append(number)
             groups += [StepGroup(rule, step, own, those, self._dtypes_of(those)) for own, those in found.items()]
         groups.sort(key=lambda group: group.members[0])
         return groups

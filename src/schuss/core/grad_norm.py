@@ -14,8 +14,8 @@ from .step_options import StepOptions
 Gradients = list[tuple[np.ndarray, np.dtype]]
 """Gradients, each with the dtype that its tensor is computed in."""
 
-SAFE = 1.0 - 1e-6
-"""How near to the largest number of a dtype the norm may come before every element is looked at."""
+LIMIT = float(np.finfo(np.float32).max) * (1.0 - 1e-6)
+"""Scaled gradients with a smaller norm are finite in every dtype."""
 
 
 class ScaledGradients(NamedTuple):
@@ -36,17 +36,17 @@ def scaled(squares: float, finite: bool, options: StepOptions, read: Callable[[]
     ``finite``: whether all are finite before they are scaled. ``read``: returns them; it is called where the sum of the
     squares has overflowed, or the largest scaled element may.
     """
-    given, exponent = options.scale, 0
-    root = math.sqrt(squares)
-    if finite and squares == math.inf:
+    given, root, exponent = options.scale, math.sqrt(squares), 0
+    if root == math.inf and finite:
         root, exponent = rescaled_norm([gradient for gradient, _ in read()])
-    norm = _times_two_to(root * abs(given), exponent)
+    norm = _times_two_to(root * abs(given), exponent) if exponent else root * abs(given)
     scale = given * options.clip_coefficient(norm)
-    limit = options.clip_norm
-    if exponent and norm == math.inf and limit is not None and limit < math.inf:  # too large a norm to divide by
-        scale = math.copysign(_times_two_to(limit / root, -exponent), given)
-    if finite and options.skip_nonfinite:
-        finite = _stay_finite(_times_two_to(root * abs(scale), exponent), scale, read)
+    if finite and norm >= LIMIT:
+        limit = options.clip_norm
+        if norm == math.inf and limit is not None and limit < math.inf:  # too large a norm to divide by
+            scale = math.copysign(_times_two_to(limit / root, -exponent), given)
+        if options.skip_nonfinite and _times_two_to(root * abs(scale), exponent) >= LIMIT:
+            finite = _stay_finite(scale, read())
     return ScaledGradients(norm, scale, finite)
 
 
@@ -57,9 +57,7 @@ def _times_two_to(value: float, exponent: int) -> float:
         return math.inf
 
 
-def _stay_finite(norm: float, scale: float, read: Callable[[], Gradients]) -> bool:
-    """Whether scaled gradients are finite in the dtypes they are computed in. ``norm``: theirs, which is a bound."""
-    if norm < SAFE * float(np.finfo(np.float32).max):
-        return True
+def _stay_finite(scale: float, gradients: Gradients) -> bool:
+    """Whether scaled gradients are finite in the dtypes that they are computed in."""
     with np.errstate(all="ignore"):
-        return all(np.isfinite(gradient.astype(dtype) * dtype.type(scale)).all() for gradient, dtype in read())
+        return all(np.isfinite(gradient.astype(dtype) * dtype.type(scale)).all() for gradient, dtype in gradients)

@@ -82,7 +82,7 @@ class Stepper:
         self.options = DEFAULT_OPTIONS
         self.slow: SlowWeights | None = None
         self.kept = TensorStates(parameters, storage, copies)
-        self._restless = True  # the gradients of the last step were not those of the step before
+        self._settled = False  # whether the last step's gradients were like those of the step before
         self.counts = StepCounts(
             self.clock, parameters.group_of, [states.compute_dtype(p) for p in parameters.memories]
         )
@@ -107,7 +107,7 @@ class Stepper:
             engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
         if scalars.measures or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
             return self._step_with_norm(gradients, options, None)
-        settled = not self._restless
+        settled = self._settled
         if settled:
             scalars.prepare(engine, options.scale, options.clip_value)
             if engine.try_step(gradients):
@@ -136,7 +136,7 @@ class Stepper:
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
         placed = list(gradients)  # for the length of the step: others may change the caller's list
-        if self._restless or not engine.try_set_gradients(placed):
+        if not self._settled or not engine.try_set_gradients(placed):
             placed = self._place(placed)
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
@@ -171,12 +171,12 @@ class Stepper:
         engine, held, error = self.engine, gradients, None
         first = np.flatnonzero(active & ~self.kept.made)  # those that have a gradient for the first time
         with self._rebuild_on_error():
-            self._restless = True
+            self._settled = False
             changed = not np.array_equal(active, self.counts.active)
             if changed:
                 self._activate(active)
             if engine.try_set_gradients(held):
-                self._restless = changed
+                self._settled = not changed
             elif not engine.try_other_plans(held):
                 try:
                     memories = self._checked(gradients)

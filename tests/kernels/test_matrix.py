@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import assert_same_bits, assert_same_optimizers
+from cases import assert_same_bits, assert_same_optimizers, initial_states
 from matrices import many
 from schuss_kernels.cuda.memory import CudaMemory
 from schuss_kernels.engine.matrix import MatrixEngine, MixedEngine
@@ -102,16 +102,13 @@ def test_steps_are_counted_once_and_never_for_a_rule_that_raises():
 
 def test_factored_states_stay_as_they_are_computed(backend):
     options = {"state_dtype": "8bit", "min_8bit_size": 1, "backend": compiled(backend)}
-    params, gradients = [np.ones((20, 30), np.float32)], [np.ones((20, 30), np.float32)]
-    optimizers = [schuss.Adafactor(params, **options), schuss.SM3(params, **options)]
-    for optimizer in optimizers:
-        optimizer.step(gradients)
-    factored, maxima = (optimizer.state_dict()["state"]["0"] for optimizer in optimizers)
-    assert factored["row_var"].dtype == factored["col_var"].dtype == np.float32
-    assert maxima["accumulators"].dtype == np.float32
+    [state] = initial_states(schuss.Adafactor([np.ones((20, 30), np.float32)], **options)).values()
+    assert state["row_var"].dtype == state["col_var"].dtype == np.float32
+    [state] = initial_states(schuss.SM3([np.ones((20, 30), np.float32)], **options)).values()
+    assert state["accumulators"].dtype == np.float32
     assert state["momentum_buffer"].dtype == np.int8
     assert state["momentum_buffer.scale"].shape == (3,)
-    [state] = schuss.Adafactor([np.ones(20, np.float32)], **options).state_dict()["state"].values()
+    [state] = initial_states(schuss.Adafactor([np.ones(20, np.float32)], **options)).values()
     assert state["variance"].dtype == np.uint8
 
 

@@ -259,6 +259,7 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back():
 
     shapes = [(20, 30), (9,)]
     host = schuss.SM3(many(0, shapes=shapes), **{**MIXED, "backend": "numpy"})
+    assert initial_states(host)
     tensors = [
         replace(
             tensor,

@@ -288,6 +288,12 @@ def assert_same_bits(actual, expected, what=""):
     np.testing.assert_array_equal(np.signbit(actual)[numbers], np.signbit(expected)[numbers], err_msg=what)
 
 
+def initial_states(optimizer):
+    """The states of a new optimizer's tensors, which are made here and not by a first gradient."""
+    optimizer._stepper.make_states(range(len(optimizer._parameters.names)))
+    return optimizer.state_dict()["state"]
+
+
 def assert_same_optimizers(one, other):
     """Parameters and states of two optimizers are the same bits."""
     for name, p, q in zip(one._parameters.names, one._parameters.memories, other._parameters.memories, strict=True):

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from cases import initial_states
 from schuss_kernels.storage.memory import Memory, dense_strides
 
 import schuss
@@ -67,6 +68,7 @@ def test_small_arrays_share_pieces():
 
 def test_one_small_optimizer_takes_what_it_needs():
     optimizer = schuss.AdamW([np.ones(1000, np.float32)])
+    assert initial_states(optimizer)
     held = pieces([memory.array for states in optimizer._stepper.kept.states for memory in states.values()])
     assert sum(piece.nbytes for piece in held.values()) <= 2 * (4032 + LINE_BYTES)
 
@@ -75,6 +77,7 @@ def test_states_masters_and_averages_lie_there():
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
     parameters = [np.ones(5000, bfloat16), np.ones((30, 40), bfloat16)]
     optimizer = schuss.AdamW(parameters, master="float32", ema=0.9, state_dtype="8bit", backend="numba")
+    assert initial_states(optimizer)
     for tensor in optimizer._stepper.engine.tensors:
         scales = tensor.scales()
         assert len(scales) == (2 if tensor.parameter.size >= 4096 else 0)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import assert_same_bits, assert_same_optimizers
+from cases import assert_same_bits, assert_same_optimizers, initial_states
 from matrices import many
 from schuss_kernels.cuda.memory import CudaMemory
 from schuss_kernels.engine.matrix import MatrixEngine, MixedEngine
@@ -104,13 +104,13 @@ def test_steps_are_counted_once_and_never_for_a_rule_that_raises():
 
 def test_factored_states_stay_as_they_are_computed(backend):
     options = {"state_dtype": "8bit", "min_8bit_size": 1, "backend": compiled(backend)}
-    [state] = schuss.Adafactor([np.ones((20, 30), np.float32)], **options).state_dict()["state"].values()
+    [state] = initial_states(schuss.Adafactor([np.ones((20, 30), np.float32)], **options)).values()
     assert state["row_var"].dtype == state["col_var"].dtype == np.float32
-    [state] = schuss.SM3([np.ones((20, 30), np.float32)], **options).state_dict()["state"].values()
+    [state] = initial_states(schuss.SM3([np.ones((20, 30), np.float32)], **options)).values()
     assert state["accumulators"].dtype == np.float32
     assert state["momentum_buffer"].dtype == np.int8
     assert state["momentum_buffer.scale"].shape == (3,)
-    [state] = schuss.Adafactor([np.ones(20, np.float32)], **options).state_dict()["state"].values()
+    [state] = initial_states(schuss.Adafactor([np.ones(20, np.float32)], **options)).values()
     assert state["variance"].dtype == np.uint8
 
 
@@ -261,6 +261,7 @@ def test_arrays_on_a_device_are_copied_to_the_host_and_back():
 
     shapes = [(20, 30), (9,)]
     host = schuss.SM3(many(0, shapes=shapes), **{**MIXED, "backend": "numpy"})
+    assert initial_states(host)
     tensors = [
         replace(
             tensor,

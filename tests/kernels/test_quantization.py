@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits
+from cases import arrays, assert_same_bits, initial_states
 from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.plan.spec import Spec
 from schuss_kernels.rules import RULES
@@ -196,7 +196,7 @@ def test_memory():
     params = [np.zeros(shape, np.float32) for shape in shapes]
 
     def taken(**options):
-        saved = schuss.AdamW(params, **options).state_dict()["state"].values()
+        saved = initial_states(schuss.AdamW(params, **options)).values()
         return sum(value.nbytes for entry in saved for value in entry.values() if isinstance(value, np.ndarray))
 
     assert taken(state_dtype="8bit") / taken() <= 0.26
@@ -214,7 +214,7 @@ def test_small_tensors_stay_as_they_are():
 
 def test_states_start_where_the_optimizer_says():
     optimizer = schuss.Adagrad([np.ones(5000, np.float32)], state_dtype="8bit", initial_accumulator_value=0.3)
-    entry = optimizer.state_dict()["state"]["0"]
+    entry = initial_states(optimizer)["0"]
     np.testing.assert_allclose(quantization.decode(entry["sum"], entry["sum.scale"]), 0.3, rtol=1e-6)
 
 

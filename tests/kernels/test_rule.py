@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from cases import arrays, assert_same_bits, assert_same_optimizers, options_of
+from cases import arrays, assert_same_bits, assert_same_optimizers, initial_states, options_of
 from schuss_kernels.cpu import compile
 from schuss_kernels.lang.interpret import element_by_element, measured_element_by_element
 from schuss_kernels.lang.rule import Rule, RuleError
@@ -118,7 +118,7 @@ def test_initial_states():
     schuss.Optimizer([w], own, lr=0.1, start=4.0).step([np.ones(3)])
     schuss.Optimizer([v], own, lr=0.1, start=4.0, backend="numpy").step([np.ones(3)])
     assert_same_bits(w, v)
-    assert schuss.Optimizer([w], own, lr=0.1).state_dict()["state"]["0"]["scale"][0] == 2.0
+    assert initial_states(schuss.Optimizer([w], own, lr=0.1))["0"]["scale"][0] == 2.0
 
 
 def test_limits_and_options():

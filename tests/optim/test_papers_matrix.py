@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import assert_same_bits
+from cases import assert_same_bits, initial_states
 from matrices import many
 from schuss_kernels.rules import muon
 
@@ -86,7 +86,7 @@ def test_adafactor_factors_what_the_convention_does():
         ("torch", [[(200, 3, 1), (200, 1, 130)], [(200, 1), (1, 100)], [(3, 2, 1), (3, 1, 1)]]),
         ("optax", [[(200, 3, 1), (1, 3, 130)], [(200, 100)], [(3, 2, 1)]]),
     ):
-        states = schuss.Adafactor(many(0, shapes=shapes), convention=convention).state_dict()["state"].values()
+        states = initial_states(schuss.Adafactor(many(0, shapes=shapes), convention=convention)).values()
         assert [[a.shape for name, a in s.items() if name != "step"] for s in states] == expected
 
 
@@ -144,7 +144,7 @@ def test_sm3(shape, momentum, dtype, tolerance):
 
 
 def test_sm3_keeps_one_number_for_each_index():
-    states = schuss.SM3(many(0)).state_dict()["state"].values()
+    states = initial_states(schuss.SM3(many(0))).values()
     assert [len(s["accumulators"]) for s in states] == [7, 11, 1, 9, 1200, 70, 0, 3]
 
 

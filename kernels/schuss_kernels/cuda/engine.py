@@ -86,6 +86,7 @@ class CudaEngine(PlanEngine):
     """
 
     name = "cuda"
+    lasting = PlanEngine.lasting | {"_await"}
 
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None, stream: Any = None) -> None:
         for tensor in tensors:

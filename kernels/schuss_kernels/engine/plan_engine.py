@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -88,6 +88,11 @@ class PlanEngine(Engine):
 
     scalars: ScalarTable
 
+    lasting: ClassVar[frozenset[str]] = frozenset(
+        {"tensors", "clock", "stream", "scalars", "_computed_in", "_slots", "_form_numbers", "_plans"}
+    )
+    """Attributes that do not belong to the present plan. One that never changes may be missing."""
+
     def __init__(self, tensors: Sequence[Tensor], clock: np.ndarray | None = None) -> None:
         super().__init__(tensors, clock)
         self.scalars = ScalarTable(len(self.tensors), max((len(t.rule.Scalars._fields) for t in tensors), default=0))
@@ -99,8 +104,6 @@ class PlanEngine(Engine):
         self._slots = np.zeros(len(self.tensors), np.int64)  # -1: the tensor has no gradient
         self._form_numbers: dict[Form, int] = {}
         self._plans: list[dict[str, Any]] = []  # those that are kept, without the present one: the last used first
-        # All other attributes belong to the present plan: one that was forgotten in a list could be another plan's.
-        self._lasting = {*vars(self), "_lasting", "stream"} - {"clip", "zero", "syncs"}
         self.needs_grad_norm = False
         self.gradients = np.full(len(self.tensors), -1, np.int64)
         self.build_plan()
@@ -204,7 +207,7 @@ class PlanEngine(Engine):
 
     def configure(self, clip: bool, zero: bool, grad_norm: bool) -> None:
         wanted = clip, zero, grad_norm or self.needs_grad_norm  # kernels that are there and not used do no harm
-        if wanted != _options(vars(self)) and not self._take(lambda plan: _options(plan) == wanted):
+        if wanted != self._options() and not self._take(lambda plan: _options(plan) == wanted):
             self._build_another(wanted, {})
 
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
@@ -216,7 +219,7 @@ class PlanEngine(Engine):
         wanted = self._gradient_forms.copy()
         wanted[list(forms)] = [self._form_number(form) for form in forms.values()]
         if not np.array_equal(wanted, self._gradient_forms):
-            options = _options(vars(self))
+            options = self._options()
             if not self._take(
                 lambda plan: _options(plan) == options and np.array_equal(plan["_gradient_forms"], wanted)
             ):
@@ -226,19 +229,23 @@ class PlanEngine(Engine):
 
     def _try_others(self, fits: Callable[[], bool]) -> bool:
         """Switch to the plans that were built for the same options, one after the other, until one fits."""
-        options = _options(vars(self))
+        options = self._options()
         for kept in [plan for plan in self._plans if _options(plan) == options]:
             self._switch(kept)
             if fits():
                 return True
         return False
 
+    def _options(self) -> tuple[bool, bool, bool]:
+        """Return what the present plan does beside the update, as :meth:`configure` takes it."""
+        return self.clip, self.zero, self.needs_grad_norm
+
     def _form_number(self, form: Form) -> int:
         return self._form_numbers.setdefault(form, len(self._form_numbers))
 
     def _present(self) -> dict[str, Any]:
         """Return the attributes of the present plan."""
-        return {name: value for name, value in vars(self).items() if name not in self._lasting}
+        return {name: value for name, value in vars(self).items() if name not in self.lasting}
 
     def _take(self, fits: Callable[[dict[str, Any]], bool]) -> bool:
         """Switch to the plan that was used last of those that fit. Return whether there is one."""
@@ -346,5 +353,5 @@ class PlanEngine(Engine):
 
 
 def _options(plan: Mapping[str, Any]) -> tuple[bool, bool, bool]:
-    """Return what a plan's kernels do beside the update, as :meth:`PlanEngine.configure` takes it."""
+    """Do as :meth:`PlanEngine._options` does for a plan that is kept."""
     return plan["clip"], plan["zero"], plan["needs_grad_norm"]

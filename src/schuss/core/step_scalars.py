@@ -87,7 +87,7 @@ class StepScalars:
         self._begun_batches: list[tuple[Any, ...]] = []
         self._shared: list[SharedScalars] = []
         self._batches: list[Batch] = []
-        self._shared_for: tuple[Any, Any, Any] = None, None, None  # step groups, table and engine that these are for
+        self._shared_for: tuple[Any, Any] = None, None  # the step groups and two-pass table that these are for
         self._valid_for: tuple[Any, Any] = None, None  # the engine and step groups whose scalars hold for all steps
 
     def set_options(
@@ -95,10 +95,10 @@ class StepScalars:
     ) -> None:
         """Take in the options: one parameter group for each of ``rules``. ``alpha``: of Lookahead, 0 without it."""
         if self._rules != rules:
-            self._shared_for = None, None, None
+            self._shared_for = None, None
             self._built_in = [is_built_in(rule) for rule in rules]
         self._rules, self._storage, self._alpha = list(rules), storage, alpha
-        self._valid_for, self._options_changed = (None, None), True
+        self._valid_for = None, None
         self.measures = any(rule.measure is not None for rule in rules)
         self._options = [group.options_of(rule) for group, rule in zip(groups, rules, strict=True)]
         self._signs = [-1.0 if group["maximize"] else 1.0 for group in groups]
@@ -117,6 +117,13 @@ class StepScalars:
         others = [rule for rule, own in zip(rules, self._built_in, strict=True) if not (own and rule.constant_scalars)]
         self._constant = same and not self._scheduled and not others
 
+        if self._shared_for[0] is not None:
+            self._set_batch_options()
+
+    def _set_batch_options(self) -> None:
+        for batch in self._batches:
+            batch.set_options(self._options, self._signs, self._scheduled)
+
     def prepare(self, engine: Engine, scale: float, clip: float | None, again: bool = False) -> None:
         """Give the engine the scalars of the next step; where a rule has a measure, those to measure with.
 
@@ -132,21 +139,17 @@ class StepScalars:
         if self._scheduled and not again:
             step = counts.made + elapsed
             self._rates = [group.checked_rate(group["lr"](step), step) for _, group in self._functions.values()]
-        made_for = self._shared_for
-        if made_for[0] is not counts.groups or made_for[1] is not engine.two_pass_table or made_for[2] is not engine:
+        if self._shared_for[0] is not counts.groups or self._shared_for[1] is not engine.two_pass_table:
             self._share(engine, elapsed)
-        if self._options_changed:
-            for batch in self._batches:
-                batch.set_options(options, self._signs, self._scheduled)
-            self._options_changed = False
         plain = self._plain if plain_step else None
-        self._begun.clear()
-        self._begun_batches.clear()
+        if self.measures:
+            self._begun.clear()
+            self._begun_batches.clear()
         for shared in self._shared:
             group, running = shared.groups[0], None
             index, step = group.group_rule, group.step + elapsed + 1
             rule, given = self._rules[index], options[index]
-            if index in self._scheduled:
+            if self._scheduled and index in self._scheduled:
                 given = {**given, "lr": self._rates[self._scheduled[index]]}
             if shared.running:
                 running = group.running_before_step(rule, elapsed)
@@ -233,8 +236,8 @@ class StepScalars:
                 self._shared += those
             else:
                 self._batches.append(Batch(rule, step, those))
-        self._options_changed = True
-        self._shared_for = counts.groups, table, engine
+        self._set_batch_options()
+        self._shared_for = counts.groups, table
 
     def measure(self, engine: Engine) -> None:
         """Make the measure pass, and give the engine the scalars of the update pass, which its sums go into."""

@@ -78,7 +78,7 @@ class Stepper:
         self.options = DEFAULT_OPTIONS
         self.slow: SlowWeights | None = None
         self.kept = TensorStates(parameters, storage, copies)
-        self._restless = True  # the gradients of the last step were not those of the step before
+        self._settled = False  # whether the last step's gradients were like those of the step before
         self.idle: IdleAverages | None = None
         make_engine = partial(registry.make_engine, backend, threads=threads, strict=False)
         self._idle_averages = IdleAverages(parameters, storage, self.kept.others, make_engine)
@@ -111,7 +111,7 @@ class Stepper:
             engine.sync_slow_weights(self.slow.syncs_after(self.counts.steps))
         if scalars.measures or self.idle is not None or (options is not DEFAULT_OPTIONS and options.needs_grad_norm):
             return self._step_with_norm(gradients, options, None)
-        settled = not self._restless
+        settled = self._settled
         if settled:
             scalars.prepare(engine, options.scale, options.clip_value)
             if engine.try_step(gradients):
@@ -140,7 +140,7 @@ class Stepper:
         engine, scalars = self.engine, self.scalars
         norm, scale = None, options.scale
         given = list(gradients)  # for the length of the step: others may change the caller's list
-        if self._restless or not engine.try_set_gradients(given):
+        if not self._settled or not engine.try_set_gradients(given):
             placed = self._place(given)
             if not placed:
                 return StepInfo(0.0 if options.needs_grad_norm else None, False)
@@ -185,12 +185,12 @@ class Stepper:
         engine, held, error = self.engine, gradients, None
         first = np.flatnonzero(active & ~self.kept.made)  # those that have a gradient for the first time
         with self._rebuild_on_error():
-            self._restless = True
+            self._settled = False
             changed = not np.array_equal(active, self.counts.active)
             if changed:
                 self._activate(active)
             if engine.try_set_gradients(held):
-                self._restless = changed
+                self._settled = not changed
             elif not engine.try_other_plans(held):
                 try:
                     memories = self._checked(gradients)

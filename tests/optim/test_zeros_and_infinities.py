@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import CASES, assert_same_bits
+from cases import CASES, assert_same_bits, said
 
 import schuss
 
@@ -63,7 +63,7 @@ WARMED = [(schuss.make, (name,), {}) for name, variant in FOUND.items() if rates
 ]
 
 
-@pytest.mark.parametrize(("make", "given", "options"), WARMED, ids=str)
+@pytest.mark.parametrize(("make", "given", "options"), WARMED, ids=said)
 def test_a_warm_up_from_zero(make, given, options):
     rng = np.random.default_rng(0)
     start = rng.normal(size=(6, 5)).astype(np.float32)

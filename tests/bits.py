@@ -9,9 +9,9 @@ BFLOAT16 = pytest.importorskip("ml_dtypes").bfloat16
 
 
 def everything(optimizer):
-    """The bits of all that an optimizer moves."""
+    """The bits of all that an optimizer moves; None for a state that is not there before its first gradient."""
     memories = [m for t in optimizer._stepper.engine.tensors for m in (t.parameter, *t.stored_arrays(), *t.scales())]
-    return [raw(memory.array) for memory in memories]
+    return [None if memory.array is None else raw(memory.array) for memory in memories]
 
 
 def raw(array):

@@ -82,6 +82,7 @@ AHEAD = [
     Form(options=({"state_dtype": "bfloat16"},), strided=False),
     Form(dtypes=(BFLOAT16,), strided=False),
     Form(options=({"ema": 0.9},), strided=False),
+    Form(riders=(*READING, "zero_grad"), strided=False),
 ]
 """Kernels that are compiled ahead of time."""
 ADAMW, SGD = (next(case for case in CASES if case.make is make) for make in (schuss.AdamW, schuss.SGD))

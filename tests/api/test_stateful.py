@@ -216,6 +216,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(layout=st.integers(0, 200), times=st.integers(1, 3), riders=riders_)
     def accumulate_and_step(self, layout, times, riders):
+        if self.backend == "native" and "zero_grad" not in self.form.riders:
+            return  # the kernel that takes the sums and sets them to zero is not there
         riders, sums = self.chosen(riders, "zero_grad"), [None] * len(self.params)
         for _ in range(times):
             given = [None if n in self.missing else g for n, g in enumerate(self.new_gradients(layout, -1))]

@@ -29,7 +29,7 @@ def skipped_run(case, backend):
 
     for seed in range(1, 4):
         assert not optimizer.step(gradients(seed, missing=seed % 2), skip_nonfinite=True, clip_norm=1.0).skipped
-        before = copy.deepcopy(optimizer.state_dict()), [bits.copy() for bits in everything(optimizer)]
+        before = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(everything(optimizer))
         for bad, value in enumerate((np.inf, np.nan, -np.inf)):
             assert optimizer.step(gradients(9, bad, value), skip_nonfinite=True, grad_scale=0.5).skipped
             optimizer.accumulate(gradients(8))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 
 from ..lang import digest
 
@@ -29,7 +29,7 @@ def jit(keep: bool = True, **options: Any) -> Callable[[Any], Any]:
     def wrap(function: Any) -> Any:
         function = _closing_over(function, digest.sources())
         made = njit(error_model="numpy", **options)(function)
-        if keep:
+        if keep and not config.DISABLE_JIT:  # else numba has returned the Python function
             try:
                 made.enable_caching()
             except RuntimeError:  # no folder can be written, neither beside this file nor in the user's cache

@@ -195,6 +195,7 @@ def test_what_the_machine_does_not_give_is_no_mistake_of_a_rule(error, monkeypat
         raise error
 
     monkeypatch.setattr(compile, "_address", fail)
+    monkeypatch.setattr(compile, "_kernels", {})
     rule = KERNELS["sgd"]
     with pytest.raises(type(error)):
         compile.kernel(rule, Spec(rule, F32, F32, (), lookahead=True, zero=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import types
@@ -247,7 +248,7 @@ def adamw_alone(monkeypatch):
     rule, f32 = RULES["adamw"], BY_NAME["float32"]
     there = library.Library((), "", {library.key(rule, Spec(rule, f32, f32, (f32, f32))): 1})
     for module in (library, native_engine):
-        monkeypatch.setattr(module, "library", lambda: there)
+        monkeypatch.setattr(module, "library", functools.cache(lambda: there))
     return native_engine.NativeEngine.__new__(native_engine.NativeEngine)
 
 

@@ -116,7 +116,9 @@ def test_a_plan_refuses_other_tables(name, change, error):
 def test_a_plan_refuses_other_arguments():
     from schuss_kernels import _native
 
-    given = tables(schuss.SGD([ones(3)], backend="native"))
+    optimizer = schuss.SGD([ones(3)], backend="native")
+    optimizer.step([ones(3)])  # else it is one without a gradient
+    given = tables(optimizer)
     made = _native.Plan(**given)
     for bad in ({}, {**given, "more": 1}, {name: given[name] for name in ARRAYS}):
         with pytest.raises(TypeError):

@@ -275,17 +275,18 @@ class Stepper:
 
     def take_in_edits(self) -> None:
         """Take in what was changed in the groups' options since the last step."""
-        parameters, seen = self.parameters, self.edits.count
-        pairs = zip(parameters.groups, self.group_rules, strict=False)  # the groups' own rules come first
+        seen = self.edits.count
+        pairs = zip(self.parameters.groups, self.group_rules, strict=False)  # the groups' own rules come first
         if self.seen_edits < 0 or any(group.rule is not rule for group, (_, rule) in pairs):
             self.rebuild_engine(restarts=True)
-        self.scalars.set_options(
-            [parameters.groups[number] for number, _ in self.group_rules],
-            [rule for _, rule in self.group_rules],
-            self.storage,
-            0.0 if self.slow is None else self.slow.alpha,
-        )
+        self._set_options()
         self.seen_edits = seen
+
+    def _set_options(self) -> None:
+        """Give the options of groups and storage to what makes the scalars."""
+        groups = [self.parameters.groups[number] for number, _ in self.group_rules]
+        rules, alpha = [rule for _, rule in self.group_rules], 0.0 if self.slow is None else self.slow.alpha
+        self.scalars.set_options(groups, rules, self.storage, alpha)
 
     def rebuild_engine(self, restarts: bool = False) -> None:
         """Build the engine for the rules that the groups' options choose now; states that there are, stay.
@@ -392,6 +393,7 @@ class Stepper:
             self.kept.load(checkpoint)
             self.storage = self.storage._replace(seed=progress.seed or 0)
             self.slow = progress.slow
+            self._set_options()
             self.counts.restart(progress.steps, checkpoint.histories, self.kept.made.copy())
             self.engine.set_slots(self.counts.slots())
             self._choose_idle()

@@ -128,7 +128,7 @@ def test_a_plan_refuses_other_arguments():
             made.step(*arguments)
     for gradients in ((ones(3),), [], [ones(3), ones(3)], None, {}, [3], ["3"], [None]):
         assert made.step(gradients, False) is False
-    assert given["clock"][0] == 0
+    assert given["clock"][0] == 1
     for arguments in ((), ([0], (1.0,)), ([0], 1.0, (1.0,)), ([0], (1.0,), [1.0]), (0, (1.0,), (1.0,))):
         with pytest.raises(TypeError, match="scalars takes a list of slots"):
             made.scalars(*arguments)

@@ -152,7 +152,7 @@ def test_papers(make, options, paper, decay, dtype, tolerance):
 
 def riedmiller(back, shrink=0.5, grow=1.2, largest=50.0, smallest=1e-6):
     """Riedmiller & Braun 1993, and, without going back, iRprop- of Igel & Huesken 2003."""
-    w, size, last, move = 0.7, 0.1, 0.0, 0.0
+    w, size, last, move = 0.7, next(iter(rates())), 0.0, 0.0
     for g in gradients():
         if g * last > 0:
             size = min(size * grow, largest)
@@ -284,14 +284,18 @@ def test_conventions_without_keras(make):
         make([np.ones(3)], convention="keras")
 
 
-def test_rprop_takes_lr_when_it_is_made():
+def test_rprop_takes_lr_at_the_first_gradient():
+    """As torch, which makes its states then; what it is before and after does not matter."""
     w, v = np.ones(3), np.ones(3)
-    one, other = schuss.Rprop([w], lr=lambda step: 0.25), schuss.Rprop([v], lr=0.25)
+    one, other = schuss.Rprop([w], lr=lambda step: 0.25), schuss.Rprop([v], lr=7.0)
+    other.param_groups[0]["lr"] = 0.25
+    for optimizer in (one, other):
+        optimizer.step([np.ones(3)])
     other.param_groups[0]["lr"] = 7.0
     for optimizer in (one, other):
         optimizer.step([np.ones(3)])
     np.testing.assert_array_equal(w, v)
-    np.testing.assert_array_equal(w, np.full(3, 0.75))
+    np.testing.assert_array_equal(w, np.full(3, 1.0 - 0.25 - 0.3))
 
 
 @pytest.mark.parametrize(

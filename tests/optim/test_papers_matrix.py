@@ -215,10 +215,10 @@ def test_muon_with_a_group_for_adamw_alone():
     w, embedding = many(0, shapes=[(6, 5), (6, 5)])
     start = embedding.copy()
     optimizer = schuss.Muon([{"params": [w]}, {"params": [embedding], "only_adam": True}], lr=0.1, adam_lr_ratio=0.1)
+    optimizer.step([[np.ones((6, 5), np.float32)], [np.ones((6, 5), np.float32)]])
     one, other = optimizer.state_dict()["state"].values()
     assert set(one) == {"step", "momentum_buffer"}
     assert set(other) == {"step", "exp_avg", "exp_avg_sq"}
-    optimizer.step([[np.ones((6, 5), np.float32)], [np.ones((6, 5), np.float32)]])
     alone = schuss.AdamW([start], lr=0.1 * 0.1)
     alone.step([np.ones((6, 5), np.float32)])
     np.testing.assert_array_equal(embedding, start)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,18 @@ class NativeEngine(ExtensionEngine):
             return address
         if self._strict:
             raise Unavailable(f"backend='native': {missing_kernel_reason(rule, spec)}; use backend='auto' or 'numba'")
-        return _numba(missing_kernel_reason(rule, spec)).kernel(rule, spec)
+        return _numba(lambda: missing_kernel_reason(rule, spec)).kernel(rule, spec)
 
     def grad_squares_kernel(self, wanted: GradSquares) -> int:
         address = library().kernels.get(grad_squares_key(wanted))
         if address is not None:
             return address
         missing = f"sums of squares were not compiled ahead of time for {wanted.gradient.dtype} gradients"
-        return _numba(missing).grad_squares_kernel(wanted)
+        return _numba(lambda: missing).grad_squares_kernel(wanted)
 
 
-def _numba(missing: str) -> Any:
-    """Return the module that compiles kernels. ``missing``: what was not compiled ahead of time, a part of a sentence.
+def _numba(missing: Callable[[], str]) -> Any:
+    """Return the module that compiles kernels. ``missing`` says what was not compiled ahead of time, for an error.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _numba(missing: str) -> Any:
     """
     reason = cpu.available()
     if reason is not None:
-        raise Unavailable(f"{missing}, and numba cannot compile: {reason}; unset it, or use backend='numpy'")
+        raise Unavailable(f"{missing()}, and numba cannot compile: {reason}; unset it, or use backend='numpy'")
     from ..cpu import compile
 
     return compile

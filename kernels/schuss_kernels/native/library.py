@@ -150,19 +150,19 @@ def covers(rule: Rule, dtype: np.dtype) -> bool:
 
 def outdated() -> list[str]:
     """Return the names of the rules whose kernels were compiled from other source files than the present ones."""
-    keys = library().kernels
-    return [
-        name
-        for name, rule in rules.COMPILED.items()
-        if not any(key.startswith(f"{function_name(rule)}@{_sources(rule)}|") for key in keys)
-    ]
+    return [name for name, rule in rules.COMPILED.items() if _is_outdated(rule)]
+
+
+def _is_outdated(rule: Rule) -> bool:
+    start = f"{function_name(rule)}@{_sources(rule)}|"
+    return not any(key.startswith(start) for key in library().kernels)
 
 
 def missing_kernel_reason(rule: Rule, spec: Spec) -> str:
     """Return why the kernel of a spec was not compiled ahead of time, as a part of an error message."""
     if not rules.is_built_in(rule):
         return f"rule {rule.name!r} is your own, and only the built-in ones are compiled ahead of time"
-    if rule.name in outdated():
+    if _is_outdated(rule):
         return f"the kernels of rule {rule.name!r} were compiled from other source files; install schuss again"
     return f"rule {rule.name!r} was not compiled ahead of time for {_combination(spec)}"
 

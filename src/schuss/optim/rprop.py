@@ -30,9 +30,9 @@ class Rprop(Optimizer):
     params, **common
         See :class:`schuss.Optimizer`.
     lr
-        The size of the first step, at least 0 (or a function of the number of steps made, which is called for 0). What
-        is set after the optimizer has been made changes nothing, unless it was 0: nothing moves then before the first
-        step with a rate above 0, which is the size. None: the convention's.
+        The size of a tensor's first step, at least 0 (or a function of the number of steps made), as it is when the
+        tensor first has a gradient. What is set later changes nothing, unless it was 0: nothing moves then before the
+        first step with a rate above 0, which is the size. None: the convention's.
     etas
         What the size is multiplied by, below 1 and above 1.
     step_sizes

@@ -276,16 +276,19 @@ class Rule:
         return self.running is None and self.measure is None and code.co_varnames[0] not in names
 
     def _checked(self, name: str, made: Any) -> tuple[Any, Any]:
-        expected = _with_fields(self.Scalars)
-        if self.running is None or (self.keeps_running and name == "scalars"):
-            if type(made[0]) is self.Scalars:
-                return made
-            shown = _shown(made[0])
-        else:
-            pair = type(made) is tuple and len(made) == 2
-            if pair and type(made[0]) is self.Scalars and type(made[1]) is self.running:
-                return made
-            expected, shown = f"({expected}, {_with_fields(self.running)})", _shown(made)
+        """Return what ``scalars`` or ``finish``, the function ``name``, has made; raise a RuleError if it is not that.
+
+        Every step comes here: what an error says is put together where there is one.
+        """
+        alone = self.running is None or (self.keeps_running and name == "scalars")
+        if alone and type(made[0]) is self.Scalars:
+            return made
+        pair = not alone and type(made) is tuple and len(made) == 2
+        if pair and type(made[0]) is self.Scalars and type(made[1]) is self.running:
+            return made
+        expected, shown = _with_fields(self.Scalars), _shown(made[0] if alone else made)
+        if not alone:
+            expected = f"({expected}, {_with_fields(self.running)})"
         some = ", where a namedtuple of some of the scalars will do" if name == "finish" else ""
         raise RuleError(f"rule {self.name!r}: {name}() must return {expected}{some}; it returned {shown}")
 

@@ -43,7 +43,9 @@ def update(p, g, s, h):
     total = s.grad_sum + h.step_size * g
     below = cube_root(v) + h.eps
     z = s.x0 - select(below == 0.0, 0.0, total / below)
-    return select(z == p, p, h.momentum * p + h.one_minus_momentum * z), State(v, total, s.x0)
+    # Where z is p, this is p + -0.0, which is p: to select p in the end would cost the loop its vectors.
+    share, other = select(z == p, 1.0, h.momentum), select(z == p, -0.0, z)
+    return share * p + h.one_minus_momentum * other, State(v, total, s.x0)
 
 
 def reference(p, g, s, step, *, lr, momentum, eps, weight_decay):

@@ -47,7 +47,7 @@ class Tensor:
     master, stochastic
         As in :class:`.Spec`.
     slot
-        Number of the tensor's slot in the :class:`ScalarTable`.
+        Number under which the numpy reference has the tensor's scalars; other engines have tables of slots.
     """
 
     name: str

@@ -112,11 +112,6 @@ class ParamGroup(dict[str, Any]):
         """The options without the parameters."""
         return dict(self._options)
 
-    @property
-    def scalar_options(self) -> dict[str, Any]:
-        """The options that the rule computes a step's scalars from."""
-        return self.options_of(self.rule)
-
     def options_of(self, rule: Rule) -> dict[str, Any]:
         """Return the options that ``rule``, one of those that move its tensors, computes a step's scalars from."""
         return {name: self._options[name] for name in rule.scalar_names}

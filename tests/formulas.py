@@ -99,6 +99,6 @@ class Model:
             if self.slow is not None and self.phase % self.k == 0:
                 p = self.slow[n] = self.slow[n] + self.alpha * (p - self.slow[n])
             self.p[n] = p
-            if self.ema is not None:
-                self.ema[n] = self.decay * self.ema[n] + (1 - self.decay) * p
+        if self.ema is not None and scaled:  # of all tensors, also of those that stand still
+            self.ema = [self.decay * mean + (1 - self.decay) * p for mean, p in zip(self.ema, self.p, strict=True)]
         return norm, False

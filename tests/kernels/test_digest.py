@@ -8,13 +8,13 @@ import math
 import types
 from collections import namedtuple
 
+import numba
 import numpy as np
 import pytest
 from schuss_kernels.lang import digest
 
 import schuss
 
-numba = pytest.importorskip("numba")
 State, Scalars = namedtuple("State", []), namedtuple("Scalars", ["lr"])
 Pair = namedtuple("Pair", ["factor", "other"], defaults=[1.0])
 

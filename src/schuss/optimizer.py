@@ -245,7 +245,7 @@ class Optimizer(metaclass=OptimizerType):
             from .core.accumulation import GradientSums
 
             parameters, stepper = self._parameters, self._stepper
-            self._sums = GradientSums(parameters.names, parameters.memories, stepper.kept.arena, stepper.make_engine)
+            self._sums = GradientSums(parameters.names, parameters.memories, stepper.stored.arena, stepper.make_engine)
         return self._sums
 
     # --------------------------------------------------------------------------------------------- what there is to see

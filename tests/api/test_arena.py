@@ -69,7 +69,7 @@ def test_small_arrays_share_pieces():
 def test_one_small_optimizer_takes_what_it_needs():
     optimizer = schuss.AdamW([np.ones(1000, np.float32)])
     assert initial_states(optimizer)
-    held = pieces([memory.array for states in optimizer._stepper.kept.states for memory in states.values()])
+    held = pieces([memory.array for states in optimizer._stepper.stored.states for memory in states.values()])
     assert sum(piece.nbytes for piece in held.values()) <= 2 * (4032 + LINE_BYTES)
 
 

@@ -230,7 +230,7 @@ def test_it_is_as_the_optimizer_in_all_else():
     optimizer.param_groups[0]["momentum"] = 0.9  # another rule, which has a state
     optimizer.step({"w": np.ones(4, np.float32)})
     assert set(optimizer.state_dict()["state"]["w"]) == {"step", "momentum_buffer", "slow"}
-    assert optimizer.slow_params["w"] is optimizer._stepper.kept.others[0]["slow"].array
+    assert optimizer.slow_params["w"] is optimizer._stepper.stored.others[0]["slow"].array
     assert repr(optimizer).startswith("<Lookahead, k=1, alpha=1: <SGD: 1 tensors")
     assert "every 1 steps the slow weights too, in the same pass: 32 bytes more" in optimizer.explain()
     assert {"k", "slow_params", "accumulate", "param_groups"} <= set(dir(optimizer))

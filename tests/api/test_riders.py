@@ -309,7 +309,7 @@ def test_copies_of_every_dtype(dtype, backend):
             for optimizer in (ours, reference):
                 optimizer.step(list(map(np.array, arrays([(), (3, 5), 100], np.float32, 1 + step))))
         assert_same_everything(ours, reference)
-        for parameter, others in zip(ours._parameters.memories, ours._stepper.kept.others, strict=True):
+        for parameter, others in zip(ours._parameters.memories, ours._stepper.stored.others, strict=True):
             if own in (np.float32, np.float64):  # others are rounded, copies are of what was computed
                 expected = parameter.array.astype(dtype)
                 np.testing.assert_array_equal(raw(others["copy"].array), raw(expected))

@@ -24,7 +24,7 @@ def test_a_frozen_tensor_has_no_states(backend):
         optimizer.step([np.ones(7, np.float32), None])
     assert fields(optimizer, "0") == {"step", "exp_avg", "exp_avg_sq", "ema"}
     assert fields(optimizer, "1") == {"step", "ema"}
-    assert not optimizer._stepper.kept.states[1]
+    assert not optimizer._stepper.stored.states[1]
     assert "exp_avg float32" in optimizer.explain()
 
 

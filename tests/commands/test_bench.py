@@ -204,7 +204,7 @@ def test_states_are_checked_too():
     for optimizer in (one, other):
         optimizer.step([np.ones(9, np.float32)])
     bench_checks.check_equal(one, other, "same")
-    other._stepper.kept.states[0]["exp_avg_sq"].array[3] *= 2
+    other._stepper.stored.states[0]["exp_avg_sq"].array[3] *= 2
     with pytest.raises(console.Mismatch, match=r"exp_avg_sq of tensor 0 .* 1 of 9 elements differ, .* element 3"):
         bench_checks.check_equal(one, other, "doubled")
 

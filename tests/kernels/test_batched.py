@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from cases import options_of
-from schuss_kernels.lang import columns
+from schuss_kernels.lang import batched
 from schuss_kernels.rules import RULES
 
 
@@ -16,7 +16,7 @@ def one_by_one(function, arguments):
 
 
 def together(function, arguments):
-    return columns.call(function, len(arguments[0]), [columns.argument(values) for values in arguments])
+    return batched.call(function, len(arguments[0]), [batched.argument(values) for values in arguments])
 
 
 def assert_same(function, *arguments):
@@ -37,7 +37,7 @@ def test_branches_and_operators(seed):
     assert_same(branches, rates, [number > 0.5 for number in rates], betas)
 
 
-def test_what_columns_do_not_have_is_computed_one_by_one():
+def test_what_batched_numbers_do_not_have_is_computed_one_by_one():
     rates = [0.1, 0.2, 0.3, -0.0, 0.0]
     assert_same(lambda lr: (math.sqrt(lr), math.exp(lr), math.copysign(1.0, lr), lr // 0.07), rates)
     assert_same(lambda lr: (1.0 / (lr - 7.0), 1e300 * (1e300 * lr)), rates)

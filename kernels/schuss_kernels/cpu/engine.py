@@ -45,7 +45,7 @@ class PrangeEngine(_NumbaKernels, HostEngine):
         self._spare_clock = np.zeros(1, np.int64)  # for launches that make no step
         self._clocks = int(self.clock.ctypes.data), int(self._spare_clock.ctypes.data)
         self._written = [(m.array, address_field(m.array), m.address, m.shape) for m in self.written]
-        self._forms = [(t.gradient_dtype, t.parameter.shape, t.gradient_strides) for t in self.tensors]
+        self._expected = [(t.gradient_dtype, t.parameter.shape, t.gradient_strides) for t in self.tensors]
 
     def try_step(self, gradients: list[Any]) -> bool:
         held = list(gradients)  # for the length of the launch: others may change the caller's list
@@ -74,16 +74,16 @@ class PrangeEngine(_NumbaKernels, HostEngine):
 
         None if one has not the dtype and layout of the step before, or cannot be taken without a closer look.
         """
-        if len(gradients) != len(self._forms):
+        if len(gradients) != len(self._expected):
             return None
         found = []
-        for gradient, form, before in zip(gradients, self._forms, self.gradients.tolist(), strict=True):
+        for gradient, expected, before in zip(gradients, self._expected, self.gradients.tolist(), strict=True):
             if gradient is None or before == 0:
                 if gradient is not None or before != 0:
                     return None
                 found.append(0)
                 continue
-            if type(gradient) is not np.ndarray or (gradient.dtype, gradient.shape, gradient.strides) != form:
+            if type(gradient) is not np.ndarray or (gradient.dtype, gradient.shape, gradient.strides) != expected:
                 return None
             address = address_of(gradient)
             if address % gradient.dtype.itemsize or (self.zero and not gradient.flags.writeable):

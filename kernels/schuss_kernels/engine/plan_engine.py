@@ -17,7 +17,7 @@ from ..plan import chunk_table, two_pass
 from ..plan.reduce import folded, total
 from ..plan.riders import Floats
 from ..plan.spec import GradSquares, Spec, Stream
-from ..plan.tensor import Form, Origin, ScalarTable, Tensor, columns, storage_for
+from ..plan.tensor import GradientLayout, Origin, ScalarTable, Tensor, columns, storage_for
 from ..storage.memory import Memory
 from .base import Engine
 
@@ -26,7 +26,7 @@ MAX_PLANS = 8
 
 
 class _Kernels(NamedTuple):
-    """What stands in a tensor's rows for its form: kernels, and what its arrays are like.
+    """What stands in a tensor's rows for its gradient's layout: kernels, and what its arrays are like.
 
     ``streams``, ``columns``: the arrays in the columns from STATES on.
     """
@@ -63,8 +63,8 @@ def _entry(tensor: Tensor, own: _Kernels, kernel: int, scalars: int, gradient: i
 class PlanEngine(Engine):
     """Build plans over tensors and launch them.
 
-    A plan is built for options and for the gradients' forms (:class:`.Form`). The last few are kept, so that a step
-    whose gradients or options have changed costs no building where they have been the same before.
+    A plan is built for options and for the gradients' layouts (:class:`.GradientLayout`). The last few are kept, so
+    that a step whose gradients or options have changed costs no building where they have been the same before.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class PlanEngine(Engine):
     scalars: ScalarTable
 
     lasting: ClassVar[frozenset[str]] = frozenset(
-        {"tensors", "clock", "stream", "scalars", "_computed_in", "_slots", "_form_numbers", "_plans"}
+        {"tensors", "clock", "stream", "scalars", "_computed_in", "_slots", "_layout_numbers", "_plans"}
     )
     """Attributes that do not belong to the present plan. One that never changes may be missing."""
 
@@ -102,7 +102,7 @@ class PlanEngine(Engine):
             for dtype in set(computes)
         }
         self._slots = np.zeros(len(self.tensors), np.int64)  # -1: the tensor has no gradient
-        self._form_numbers: dict[Form, int] = {}
+        self._layout_numbers: dict[GradientLayout, int] = {}
         self._plans: list[dict[str, Any]] = []  # those that are kept, without the present one: the last used first
         self.needs_grad_norm = False
         self.gradients = np.full(len(self.tensors), -1, np.int64)
@@ -138,14 +138,14 @@ class PlanEngine(Engine):
         """Build the plan for the tensors as they are now. Kernels that are missing are compiled."""
         found: dict[Any, _Kernels] = {}
         addresses = self._scalar_addresses()
-        entries, kernels, forms = [], [], []
+        entries, kernels, layouts = [], [], []
         rows = zip(self.tensors, self.gradients.tolist(), addresses.tolist(), strict=True)
         for tensor, gradient, scalars in rows:
-            parameter, form = tensor.parameter, tensor.form
-            forms.append(self._form_number(form))
+            parameter, gradient_layout = tensor.parameter, tensor.gradient_layout
+            layouts.append(self._layout_number(gradient_layout))
             key = (  # tensors of the same have the same kernels and layout
                 tensor.rule,
-                form,
+                gradient_layout,
                 parameter.dtype,
                 parameter.shape,
                 parameter.strides,
@@ -168,7 +168,7 @@ class PlanEngine(Engine):
         self.strided = [entry.layout is not None for entry in entries]
         self._advance = np.array([0 if entry.layout is not None else entry.gradient_itemsize for entry in entries])
         self._kernels = kernels
-        self._gradient_forms = np.array(forms, np.int64)
+        self._gradient_layouts = np.array(layouts, np.int64)
         self._slots_written = self._slots
         self.on_plan_built()
 
@@ -211,19 +211,19 @@ class PlanEngine(Engine):
             self._build_another(wanted, {})
 
     def set_gradients(self, gradients: Sequence[Memory | None]) -> None:
-        """Write the gradients' addresses into the plan. Take, or build, another one where their forms are others.
+        """Write the gradients' addresses into the plan. Take, or build, another one where their layouts are others.
 
         If that fails, everything stays as it was.
         """
-        forms = {n: Form(g.dtype, g.strides) for n, g in enumerate(gradients) if g is not None}
-        wanted = self._gradient_forms.copy()
-        wanted[list(forms)] = [self._form_number(form) for form in forms.values()]
-        if not np.array_equal(wanted, self._gradient_forms):
+        layouts = {n: GradientLayout(g.dtype, g.strides) for n, g in enumerate(gradients) if g is not None}
+        wanted = self._gradient_layouts.copy()
+        wanted[list(layouts)] = [self._layout_number(gradient_layout) for gradient_layout in layouts.values()]
+        if not np.array_equal(wanted, self._gradient_layouts):
             options = self._options()
             if not self._take(
-                lambda plan: _options(plan) == options and np.array_equal(plan["_gradient_forms"], wanted)
+                lambda plan: _options(plan) == options and np.array_equal(plan["_gradient_layouts"], wanted)
             ):
-                self._build_another(options, forms)
+                self._build_another(options, layouts)
         self.gradients[:] = [0 if g is None else g.address for g in gradients]
         self._write_gradients()
 
@@ -240,8 +240,8 @@ class PlanEngine(Engine):
         """Return what the present plan does beside the update, as :meth:`configure` takes it."""
         return self.clip, self.zero, self.needs_grad_norm
 
-    def _form_number(self, form: Form) -> int:
-        return self._form_numbers.setdefault(form, len(self._form_numbers))
+    def _layout_number(self, gradient_layout: GradientLayout) -> int:
+        return self._layout_numbers.setdefault(gradient_layout, len(self._layout_numbers))
 
     def _present(self) -> dict[str, Any]:
         """Return the attributes of the present plan."""
@@ -260,26 +260,26 @@ class PlanEngine(Engine):
         present = self._present()
         self._plans = [present, *(kept for kept in self._plans if kept is not plan)]
         vars(self).update(plan)
-        forms = list(self._form_numbers)
-        for number in np.flatnonzero(self._gradient_forms != present["_gradient_forms"]).tolist():
-            self.tensors[number].form = forms[self._gradient_forms[number]]
+        layouts = list(self._layout_numbers)
+        for number in np.flatnonzero(self._gradient_layouts != present["_gradient_layouts"]).tolist():
+            self.tensors[number].gradient_layout = layouts[self._gradient_layouts[number]]
         self.sync_slow_weights(present["syncs"])
         if self._slots_written is not self._slots:
             self._write_slots()
 
-    def _build_another(self, options: tuple[bool, bool, bool], forms: Mapping[int, Form]) -> None:
-        """Build a plan for other options, and gradients of other forms, given by the numbers of tensors."""
-        present, before = self._present(), {number: self.tensors[number].form for number in forms}
+    def _build_another(self, options: tuple[bool, bool, bool], layouts: Mapping[int, GradientLayout]) -> None:
+        """Build a plan for other options, and gradients of other layouts, given by the numbers of tensors."""
+        present, before = self._present(), {number: self.tensors[number].gradient_layout for number in layouts}
         try:
-            for number, form in forms.items():
-                self.tensors[number].form = form
+            for number, gradient_layout in layouts.items():
+                self.tensors[number].gradient_layout = gradient_layout
             self.clip, self.zero, self.needs_grad_norm = options
             self.gradients = np.where(self._slots < 0, 0, -1)
             self.build_plan()
         except BaseException:
             vars(self).update(present)
-            for number, form in before.items():
-                self.tensors[number].form = form
+            for number, gradient_layout in before.items():
+                self.tensors[number].gradient_layout = gradient_layout
             raise
         self._plans = [present, *self._plans][: MAX_PLANS - 1]
 

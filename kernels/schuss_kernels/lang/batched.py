@@ -1,6 +1,6 @@
 """Call a rule's functions for the host, such as ``scalars``, once for many groups of tensors.
 
-What all groups have in common is passed as a plain number, everything else as a :class:`Column` of numbers, whose
+What all groups have in common is passed as a plain number, everything else as a :class:`Batched` of numbers, whose
 arithmetic is that of Python floats, element by element and bit for bit. Where the function asks something that groups
 answer differently (``if lr > 0.0``, ``max(a, b)``), it is called again for those that say yes, and for those that say
 no.
@@ -18,7 +18,7 @@ MAX_CALLS = 16
 
 
 class Diverging(Exception):
-    """The elements of a column give different answers; ``yes`` says which (bool, one an element)."""
+    """The elements of batched numbers give different answers; ``yes`` says which (bool, one an element)."""
 
     def __init__(self, yes: np.ndarray) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class Diverging(Exception):
 
 
 class Unsuitable(Exception):
-    """An operation that columns do not have, or that a float would refuse."""
+    """An operation that batched numbers do not have, or that a float would refuse."""
 
 
-class Column:
+class Batched:
     """Numbers, one a group. ``values``: float64 (groups); of a comparison 1.0 and 0.0."""
 
     __slots__ = ("values",)
@@ -50,11 +50,11 @@ class Column:
             return float(self.values[0])
         raise Diverging(same) if same.any() else Unsuitable
 
-    def __neg__(self) -> Column:
-        return Column(-self.values)
+    def __neg__(self) -> Batched:
+        return Batched(-self.values)
 
-    def __abs__(self) -> Column:
-        return Column(np.abs(self.values))
+    def __abs__(self) -> Batched:
+        return Batched(np.abs(self.values))
 
 
 def _power(one: Any, two: Any) -> np.ndarray:
@@ -66,16 +66,16 @@ def _power(one: Any, two: Any) -> np.ndarray:
 
 
 def _operator(name: str, function: Callable[[Any, Any], Any], swapped: bool = False) -> None:
-    def operator(self: Column, other: Any) -> Column:
+    def operator(self: Batched, other: Any) -> Batched:
         one: Any = self.values
-        two: Any = other.values if type(other) is Column else float(other)
+        two: Any = other.values if type(other) is Batched else float(other)
         if swapped:
             one, two = two, one
         if function is np.true_divide and not np.all(two):
             raise Unsuitable  # Python raises an error here
-        return Column(function(one, two).astype(np.float64, copy=False))
+        return Batched(function(one, two).astype(np.float64, copy=False))
 
-    setattr(Column, name, operator)
+    setattr(Batched, name, operator)
 
 
 _ARITHMETIC: dict[str, Any] = {
@@ -156,10 +156,10 @@ def call(function: Callable[..., Iterable[Any]], count: int, arguments: Sequence
 
 
 def _together(function: Callable[..., Iterable[Any]], count: int, arguments: Sequence[Argument]) -> np.ndarray:
-    numbers = list(function(*map(_column, arguments)))
+    numbers = list(function(*map(_batched, arguments)))
     made = np.empty((len(numbers), count))
     for row, number in zip(made, numbers, strict=True):
-        row[:] = number.values if type(number) is Column else float(number)
+        row[:] = number.values if type(number) is Batched else float(number)
     return made
 
 
@@ -181,15 +181,15 @@ def _some(values: Argument, groups: np.ndarray) -> Argument:
     return [values[group] for group in groups]
 
 
-def _column(values: Argument) -> Any:
-    """Return a plain value where all are the same, a tuple of columns for tuples, else a column."""
+def _batched(values: Argument) -> Any:
+    """Return a plain value where all are the same, a tuple of batched numbers for tuples, else batched numbers."""
     if isinstance(values, Same):
         return values.value
     if isinstance(values, np.ndarray):
         same = values.tobytes() == values[:1].tobytes() * len(values)
-        return float(values[0]) if same else Column(values)
+        return float(values[0]) if same else Batched(values)
     first = values[0]
     if not isinstance(first, tuple):
         raise Unsuitable
-    parts = [_column(argument(numbers)) for numbers in zip(*values, strict=True)]
+    parts = [_batched(argument(numbers)) for numbers in zip(*values, strict=True)]
     return tuple(parts) if type(first) is tuple else type(first)(*parts)

@@ -27,7 +27,7 @@ OTHERS = ("master", "ema", "copy")
 """Names of the arrays that a tensor may have besides parameter, gradient and states."""
 
 
-class Form(NamedTuple):
+class GradientLayout(NamedTuple):
     """What a gradient looks like beside its shape: strides in bytes."""
 
     dtype: np.dtype
@@ -62,13 +62,13 @@ class Tensor:
     slot: int = 0
 
     @property
-    def form(self) -> Form:
-        """The form of the last gradient."""
-        return Form(self.gradient_dtype, self.gradient_strides)
+    def gradient_layout(self) -> GradientLayout:
+        """The layout of the last gradient."""
+        return GradientLayout(self.gradient_dtype, self.gradient_strides)
 
-    @form.setter
-    def form(self, form: Form) -> None:
-        self.gradient_dtype, self.gradient_strides = form
+    @gradient_layout.setter
+    def gradient_layout(self, layout: GradientLayout) -> None:
+        self.gradient_dtype, self.gradient_strides = layout
 
     def spec(self, strided: bool, clip: bool = False, zero: bool = False) -> Spec:
         """Return the spec of the kernel that updates the tensor. The arguments are the spec's attributes."""

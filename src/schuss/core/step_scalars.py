@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from schuss_kernels.engine.base import Engine
-from schuss_kernels.lang import columns
+from schuss_kernels.lang import batched
 from schuss_kernels.lang.rule import Rule, RuleError
 from schuss_kernels.plan.reduce import folded
 from schuss_kernels.plan.riders import RIDERS, Riders
@@ -64,10 +64,10 @@ class Batch:
         given = [options[index] for index in own]
         self.signs = np.array([signs[index] for index in own])
         self.functions = np.array([functions.get(index, -1) for index in own], np.int64)
-        self.options = {name: columns.argument([group[name] for group in given]) for name in self.rule.scalar_names}
+        self.options = {name: batched.argument([group[name] for group in given]) for name in self.rule.scalar_names}
         self.fixed_rates = np.array([0.0 if index in functions else options[index].get("lr", 0.0) for index in own])
 
-    def options_with_rates(self, rates: list[float]) -> dict[str, columns.Argument]:
+    def options_with_rates(self, rates: list[float]) -> dict[str, batched.Argument]:
         """Return the options; learning rates that are functions have the values that these have now."""
         if (self.functions < 0).all():
             return self.options
@@ -169,7 +169,7 @@ class StepScalars:
         """Do what :meth:`prepare` does for step groups whose scalars are computed together."""
         rule, step, names = batch.rule, batch.step + elapsed + 1, tuple(batch.options)
         options = batch.options_with_rates(self._rates)
-        running: columns.Argument = columns.Same(None)
+        running: batched.Argument = batched.Same(None)
         if batch.shared[0].running:
             running = [shared.groups[0].running_before_step(rule, elapsed) for shared in batch.shared]
 
@@ -177,7 +177,7 @@ class StepScalars:
             scalars, after = rule.begin(step, dict(zip(names, values, strict=True)), before)
             return (*scalars, *(after or ()))
 
-        begun = columns.call(begin, len(batch.shared), [running, *options.values()])
+        begun = batched.call(begin, len(batch.shared), [running, *options.values()])
         count = len(rule.Scalars._fields)
         rows = np.empty((len(batch.shared), RIDERS + count))
         rows[:, :RIDERS] = self._riders(scale, clip, step)
@@ -291,7 +291,7 @@ class StepScalars:
             scalars, after = rule.end(before, values[len(begun) :], step)
             return (*scalars, *(after or ()))
 
-        ended = columns.call(end, len(batch.groups), [*begun, *sums.T])
+        ended = batched.call(end, len(batch.groups), [*begun, *sums.T])
         rows[:, RIDERS:] = ended[:count].T
         assert engine.scalars is not None
         engine.scalars.write_rows(batch.slots, rows)

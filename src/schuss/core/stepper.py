@@ -53,7 +53,7 @@ class Stepper:
         :meth:`locked`); only :meth:`add_slow_weights` takes it itself.
     clock
         One int64: steps that moved something. The engines raise it in the call that moves the tensors.
-    kept
+    stored
         The states of the tensors, and what else is stored beside them.
     idle
         Moves the moving averages of the tensors that have no gradient now; None where there are none.
@@ -77,11 +77,11 @@ class Stepper:
         self.edits, self.seen_edits = parameters.edits, 0
         self.options = DEFAULT_OPTIONS
         self.slow: SlowWeights | None = None
-        self.kept = TensorStates(parameters, storage, copies)
+        self.stored = TensorStates(parameters, storage, copies)
         self._settled = False  # whether the last step's gradients were like those of the step before
         self.idle: IdleAverages | None = None
         make_engine = partial(registry.make_engine, backend, threads=threads, strict=False)
-        self._idle_averages = IdleAverages(parameters, storage, self.kept.others, make_engine)
+        self._idle_averages = IdleAverages(parameters, storage, self.stored.others, make_engine)
         compute_dtypes = [states.compute_dtype(p) for p in parameters.memories]
         self._compute_dtypes = list(dict.fromkeys(compute_dtypes))
         self.counts = StepCounts(self.clock, parameters.group_of, compute_dtypes)
@@ -176,14 +176,14 @@ class Stepper:
         Returns what has to be held until the step is made: a number, as ``numpy.float64`` is one, lies in an array that
         nobody else holds. The list is empty where no tensor has a gradient.
         """
-        self.kept.check_unchanged()
+        self.stored.check_unchanged()
         if self.parameters.flat_type is not None:  # they are as the caller gave them
             gradients = self.parameters.match(gradients)
         active = np.array([gradient is not None for gradient in gradients], bool)
         if not active.any():
             return []
         engine, held, error = self.engine, gradients, None
-        first = np.flatnonzero(active & ~self.kept.made)  # those that have a gradient for the first time
+        first = np.flatnonzero(active & ~self.stored.made)  # those that have a gradient for the first time
         with self._rebuild_on_error():
             self._settled = False
             changed = not np.array_equal(active, self.counts.active)
@@ -202,7 +202,7 @@ class Stepper:
             if len(first) and error is None:
                 self._make_states(first.tolist())
             elif len(first):
-                self._activate(active & self.kept.made)
+                self._activate(active & self.stored.made)
         if error is not None:
             raise error
         return held
@@ -294,16 +294,16 @@ class Stepper:
         ``restarts``: the next step is the first one of a tensor whose rule has kept nothing so far, as of momentum that
         is switched on.
         """
-        parameters, kept = self.parameters, self.kept
+        parameters, stored = self.parameters, self.stored
         indices = {GroupRule(number, group.rule): number for number, group in enumerate(parameters.groups)}
-        tensors, own = kept.tensors(self.counts.steps)
+        tensors, own = stored.tensors(self.counts.steps)
         index_of = [
             indices.setdefault(GroupRule(group, tensor.rule), len(indices))
             for group, tensor in zip(parameters.group_of, tensors, strict=True)
         ]
         fresh = [
             made and tensor.rule.State._fields != () and held.keys().isdisjoint(tensor.rule.State._fields)
-            for made, tensor, held in zip(kept.made.tolist(), tensors, kept.states, strict=True)
+            for made, tensor, held in zip(stored.made.tolist(), tensors, stored.states, strict=True)
         ]
         group_rules = list(indices)
         over = [None if rule.measure is None else rule.over for _, rule in group_rules]
@@ -315,19 +315,19 @@ class Stepper:
                 histories = [(0, None) if new else old for new, old in zip(fresh, self.counts.histories(), strict=True)]
                 self.counts.restart(self.counts.steps, histories, self.counts.active)
             self.engine, self.options = self.make_engine(tensors, self.clock), DEFAULT_OPTIONS
-            kept.states, self.group_rules = own, group_rules
-            self._activate(self.counts.active & kept.made)
+            stored.states, self.group_rules = own, group_rules
+            self._activate(self.counts.active & stored.made)
 
     def make_states(self, numbers: Iterable[int]) -> None:
         """Make the states of those of some tensors that have none yet."""
         with self._rebuild_on_error():
-            self._make_states([number for number in numbers if not self.kept.made[number]])
+            self._make_states([number for number in numbers if not self.stored.made[number]])
 
     def _make_states(self, numbers: list[int]) -> None:
-        self.kept.make(numbers, self.engine.tensors, self.counts.steps)
+        self.stored.make(numbers, self.engine.tensors, self.counts.steps)
         self.engine.on_states_made(numbers)
-        self.kept.made[numbers] = True
-        self.kept.times_made += 1
+        self.stored.made[numbers] = True
+        self.stored.times_made += 1
 
     def make_engine(self, tensors: list[Tensor], clock: np.ndarray) -> Engine:
         """Make an engine of the stepper's backend for tensors. ``clock``: one int64, which it raises at every step."""
@@ -345,15 +345,15 @@ class Stepper:
         """
         if self.storage.ema is None:
             raise RuntimeError("this optimizer keeps no moving average of the parameters; build it with ema=0.999")
-        return [others["ema"] for others in self.kept.others]
+        return [others["ema"] for others in self.stored.others]
 
     def exact(self, number: int) -> np.ndarray:
         """Return a copy of a parameter's values in its compute dtype: of its master weight, where it has one."""
-        return states.exact(self.storage, self.parameters.memories[number], self.kept.others[number])
+        return states.exact(self.storage, self.parameters.memories[number], self.stored.others[number])
 
     def slow_weights(self) -> list[Memory]:
         """Return the slow weights of all parameters."""
-        return [others["slow"] for others in self.kept.others]
+        return [others["slow"] for others in self.stored.others]
 
     def add_slow_weights(self, k: int, alpha: float) -> None:
         """Have slow weights from here on, as :class:`schuss.Lookahead` describes them; its errors are from here."""
@@ -362,7 +362,7 @@ class Stepper:
             if self.slow is not None:
                 raise ValueError("Lookahead: this optimizer has slow weights already")
             with self._rebuild_on_error():
-                self.kept.add_slow_weights()
+                self.stored.add_slow_weights()
                 self.slow = SlowWeights(k, alpha, self.counts.steps)
             self.seen_edits = -1  # the engine has to know them
             self.take_in_edits()
@@ -370,7 +370,7 @@ class Stepper:
     def reload_params(self) -> None:
         """Take the parameters as they are now: into what stands beside them, and into states that are weights."""
         with DeferInterrupt():
-            self.kept.take_weights()
+            self.stored.take_weights()
             self._choose_idle()
 
     # --------------------------------------------------------------------------------------------- saving and loading
@@ -384,16 +384,16 @@ class Stepper:
 
     def tensor_states(self) -> list[TensorState]:
         """Return what a state dict has of every tensor."""
-        return self.kept.saved(self.counts.histories(), self.engine.tensors)
+        return self.stored.saved(self.counts.histories(), self.engine.tensors)
 
     def restore(self, progress: Progress, checkpoint: Checkpoint) -> None:
         """Go on from a checked state dict."""
         with self._rebuild_on_error():
-            self._make_states(self.kept.drop_missing(checkpoint))
-            self.kept.load(checkpoint)
+            self._make_states(self.stored.drop_missing(checkpoint))
+            self.stored.load(checkpoint)
             self.storage = self.storage._replace(seed=progress.seed or 0)
             self.slow = progress.slow
             self._set_options()
-            self.counts.restart(progress.steps, checkpoint.histories, self.kept.made.copy())
+            self.counts.restart(progress.steps, checkpoint.histories, self.stored.made.copy())
             self.engine.set_slots(self.counts.slots())
             self._choose_idle()

@@ -64,5 +64,5 @@ class ASGD(Optimizer):
         """The averages of the parameters, in the structure of the parameters: the arrays themselves (``ax``)."""
         stepper = self._stepper
         with stepper.lock:
-            stepper.make_states(range(len(stepper.kept.states)))
-        return self._parameters.build(states["ax"].array for states in stepper.kept.states)
+            stepper.make_states(range(len(stepper.stored.states)))
+        return self._parameters.build(states["ax"].array for states in stepper.stored.states)

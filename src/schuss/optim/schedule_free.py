@@ -72,9 +72,9 @@ class ScheduleFree(Optimizer):
         """Compute x of one tensor, in its compute dtype: ``y + (1 - 1 / beta) * (z - y)``."""
         parameters, stepper = self._parameters, self._stepper
         y = stepper.exact(number)
-        if not stepper.kept.made[number]:
+        if not stepper.stored.made[number]:
             return y  # no step has moved it
-        z = arrays.read(stepper.kept.states[number]["z"])
+        z = arrays.read(stepper.stored.states[number]["z"])
         beta = self._beta(parameters.groups[parameters.group_of[number]])
         with np.errstate(all="ignore"):
             x: np.ndarray = y + y.dtype.type(1.0 - 1.0 / beta) * (z - y)

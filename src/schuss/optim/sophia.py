@@ -205,7 +205,7 @@ class Sophia(Optimizer):
     def _hessian_engine(self) -> Engine:
         """Return the engine that updates the running means: another one once the states may be others."""
         parameters, stepper = self._parameters, self._stepper
-        made_for = stepper.engine, stepper.kept.times_made
+        made_for = stepper.engine, stepper.stored.times_made
         if self._hessians is None or self._hessians[0] != made_for:
             tensors = [
                 Tensor(
